@@ -1,0 +1,58 @@
+"""Values that every other room speaks in: architectures, objectives, evaluations, budgets, errors, seeds."""
+
+from hwnas.core.architecture import Architecture, Option
+from hwnas.core.budget import Budget
+from hwnas.core.errors import (
+    BudgetSpent,
+    CostError,
+    DataError,
+    DeviceError,
+    ExportError,
+    HwnasError,
+    LimitError,
+    MeasureError,
+    NoFeasibleError,
+    NonFiniteLossError,
+    PickError,
+    RecipeError,
+    ReplayError,
+    SpaceError,
+    StoreError,
+    TableError,
+)
+from hwnas.core.evaluation import Evaluation, Metric, Origin, Status
+from hwnas.core.files import write_atomically
+from hwnas.core.objective import Limit, Objective
+from hwnas.core.seeding import digest_of, generator, seed_of
+
+__all__ = [
+    "Architecture",
+    "Budget",
+    "BudgetSpent",
+    "CostError",
+    "DataError",
+    "DeviceError",
+    "Evaluation",
+    "ExportError",
+    "HwnasError",
+    "Limit",
+    "LimitError",
+    "MeasureError",
+    "Metric",
+    "NoFeasibleError",
+    "NonFiniteLossError",
+    "Objective",
+    "Option",
+    "Origin",
+    "PickError",
+    "RecipeError",
+    "ReplayError",
+    "SpaceError",
+    "Status",
+    "StoreError",
+    "TableError",
+    "digest_of",
+    "generator",
+    "seed_of",
+    "write_atomically",
+]

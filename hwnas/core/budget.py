@@ -1,0 +1,39 @@
+"""How much a search may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwnas.core.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What ends a search. At least one part must be given.
+
+    Attributes:
+        evaluations: Distinct networks evaluated at full fidelity; a network asked for again costs nothing.
+        minutes: Stored seconds of evaluation and training, as minutes. A run that is resumed counts what was stored,
+            not the clock, but two runs under a time budget need not be equal.
+        reserve: Share of both parts that only `conclude` may spend.
+
+    Raises:
+        RecipeError: If nothing is limited or a part is not above 0.
+
+    Example:
+        >>> Budget(evaluations=200).evaluations
+        200
+    """
+
+    evaluations: int | None = None
+    minutes: float | None = None
+    reserve: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.evaluations is None and self.minutes is None:
+            raise RecipeError("budget: give evaluations, minutes or both; a search without an end is refused")
+        for name, value in (("evaluations", self.evaluations), ("minutes", self.minutes)):
+            if value is not None and value <= 0:
+                raise RecipeError(f"budget: {name} is {value}; it must be above 0")
+        if not 0 <= self.reserve < 1:
+            raise RecipeError(f"budget: reserve is {self.reserve}; it must be in 0..1, below 1")

@@ -1,0 +1,365 @@
+"""A space: an ordered list of decisions, and everything that follows from it.
+
+Two forms of one architecture are used: `Architecture` (a map, canonical) for people and files, and a row of *codes* for
+speed: one integer per decision, the index of its option, -1 where the decision is inactive. Rows with a code for every
+decision, active or not, are *genotypes*; `canonical_codes` turns them into codes. All code functions take and return
+arrays [n, decisions].
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import Architecture, Option, SpaceError, digest_of
+from hwnas.core.errors import did_you_mean
+from hwnas.space.block import Unit
+from hwnas.space.decision import Condition, Decision
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Space:
+    """An ordered list of named decisions.
+
+    Attributes:
+        name: Used in file names and messages.
+        decisions: In the author's order, which is the order of the codes.
+        units: The places whose blocks add up to a network's cost; empty for a space without a cost model.
+
+    Raises:
+        SpaceError: If labels repeat, a condition names an unknown decision or option, conditions form a circle, or a
+            unit does not fit the decisions.
+
+    Example:
+        >>> deep = ((Condition("depth", (2,)),),)
+        >>> space = Space("tiny", (Decision("depth", (1, 2)), Decision("k1", (3, 5)), Decision("k2", (3, 5), deep)))
+        >>> space.size
+        6
+        >>> space.canonical({"depth": 1, "k1": 3, "k2": 5})
+        Architecture({'depth': 1, 'k1': 3})
+    """
+
+    name: str
+    decisions: tuple[Decision, ...]
+    units: tuple[Unit, ...] = ()
+    digest: str = field(init=False, default="")
+    entries_digest: str = field(init=False, default="")
+    _index: Mapping[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _order: tuple[int, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        index = {decision.label: i for i, decision in enumerate(self.decisions)}
+        if len(index) < len(self.decisions):
+            labels = [decision.label for decision in self.decisions]
+            repeated = sorted({label for label in labels if labels.count(label) > 1})
+            raise SpaceError(f"space {self.name}: decision {repeated[0]!r} is declared twice")
+        object.__setattr__(self, "_index", index)
+        self._check_conditions()
+        object.__setattr__(self, "_order", self._topological_order())
+        self._check_units()
+        rows = [
+            [d.label, list(d.options), [[[c.label, list(c.options)] for c in group] for group in d.active_if]]
+            for d in self.decisions
+        ]
+        object.__setattr__(self, "digest", digest_of(rows))
+        entries = [
+            [unit.name, list(unit.labels), [block.key if block else None for block in unit.blocks]]
+            for unit in self.units
+        ]
+        object.__setattr__(self, "entries_digest", digest_of(entries))
+
+    def _check_conditions(self) -> None:
+        for decision in self.decisions:
+            for condition in itertools.chain.from_iterable(decision.active_if):
+                where = f"space {self.name}: decision {decision.label!r} is active if {condition.label!r}"
+                if condition.label not in self._index:
+                    raise SpaceError(f"{where}, which is unknown; {did_you_mean(condition.label, self._index)}")
+                options = self[condition.label].options
+                for option in condition.options:
+                    if option not in options:
+                        raise SpaceError(f"{where} is {option!r}, which is not one of {list(options)}")
+
+    def _topological_order(self) -> tuple[int, ...]:
+        parents = [
+            {self._index[condition.label] for group in decision.active_if for condition in group}
+            for decision in self.decisions
+        ]
+        order: list[int] = []
+        while len(order) < len(self.decisions):
+            ready = [i for i in range(len(parents)) if i not in order and parents[i] <= set(order)]
+            if not ready:
+                circle = [d.label for i, d in enumerate(self.decisions) if i not in order]
+                raise SpaceError(f"space {self.name}: conditions form a circle among {circle}")
+            order += ready
+        return tuple(order)
+
+    def _check_units(self) -> None:
+        for unit in self.units:
+            where = f"space {self.name}: unit {unit.name!r}"
+            for label in unit.labels:
+                if label not in self._index:
+                    raise SpaceError(f"{where} depends on {label!r}, which is no decision of the space")
+                for group in self[label].active_if:
+                    missing = [c.label for c in group if c.label not in unit.labels]
+                    if missing:
+                        raise SpaceError(
+                            f"{where} depends on {label!r}, which {missing[0]!r} can deactivate; "
+                            f"list {missing[0]!r} among its labels too"
+                        )
+            entries = prod(len(self[label].options) for label in unit.labels)
+            if len(set(unit.labels)) < len(unit.labels) or entries != len(unit.blocks):
+                raise SpaceError(
+                    f"{where} has {len(unit.blocks)} blocks for labels {list(unit.labels)}; expected {entries}, "
+                    "one per combination, each label once"
+                )
+
+    def __getitem__(self, label: str) -> Decision:
+        if label not in self._index:
+            raise SpaceError(f"space {self.name} has no decision {label!r}; {did_you_mean(label, self._index)}")
+        return self.decisions[self._index[label]]
+
+    def index(self, label: str) -> int:
+        """The column of a decision in the codes.
+
+        Raises:
+            SpaceError: If the space has no such decision.
+        """
+        return self._index[self[label].label]
+
+    # ---------------------------------------------------------------------------------------- canonical form
+
+    def active(self, genotypes: Codes) -> NDArray[np.bool_]:
+        """Which decisions count, [n, decisions].
+
+        Example:
+            >>> deep = ((Condition("depth", (2,)),),)
+            >>> space = Space("tiny", (Decision("depth", (1, 2)), Decision("k2", (3, 5), deep)))
+            >>> space.active(np.array([[0, 1], [1, 1]])).tolist()
+            [[True, False], [True, True]]
+        """
+        active = np.ones(genotypes.shape, dtype=bool)
+        for i in self._order:
+            groups = self.decisions[i].active_if
+            if groups:
+                active[:, i] = False
+            for group in groups:
+                fulfilled = np.ones(len(genotypes), dtype=bool)
+                for condition in group:
+                    parent = self._index[condition.label]
+                    codes = [self.decisions[parent].options.index(option) for option in condition.options]
+                    fulfilled &= active[:, parent] & np.isin(genotypes[:, parent], codes)
+                active[:, i] |= fulfilled
+        return active
+
+    def canonical_codes(self, genotypes: Codes) -> Codes:
+        """Genotypes with every inactive decision set to -1."""
+        return np.where(self.active(genotypes), genotypes, -1)
+
+    def canonical(self, options: Mapping[str, Option]) -> Architecture:
+        """The architecture that a full or partial map of options stands for.
+
+        Raises:
+            SpaceError: If a label or an option is unknown, or an active decision is missing.
+        """
+        row = np.zeros((1, len(self.decisions)), dtype=np.int64)
+        for label, option in options.items():
+            decision = self[label]
+            row[0, self._index[label]] = _code(self.name, decision, option)
+        architecture = self.decode(self.canonical_codes(row))[0]
+        missing = [label for label in architecture if label not in options]
+        if missing:
+            raise SpaceError(f"space {self.name}: the architecture does not say {missing[0]!r}; it is active")
+        return architecture
+
+    def contains(self, architecture: Mapping[str, Option]) -> bool:
+        """Whether this is a canonical architecture of the space."""
+        try:
+            return self.canonical(architecture) == architecture
+        except SpaceError:
+            return False
+
+    # ---------------------------------------------------------------------------------------------- encodings
+
+    def encode(self, architectures: Iterable[Architecture]) -> Codes:
+        """Codes [n, decisions], -1 where inactive.
+
+        Raises:
+            SpaceError: If an architecture is not one of the space.
+        """
+        rows = list(architectures)
+        codes = np.full((len(rows), len(self.decisions)), -1, dtype=np.int64)
+        for n, architecture in enumerate(rows):
+            for label, option in architecture.items():
+                codes[n, self.index(label)] = _code(self.name, self[label], option)
+        expected = self.active(np.maximum(codes, 0))
+        wrong = np.argwhere(expected != (codes >= 0))
+        if len(wrong):
+            n, i = wrong[0]
+            state = "is active but not given" if expected[n, i] else "is given but inactive"
+            raise SpaceError(f"space {self.name}: {self.decisions[i].label!r} {state} in {rows[n]}")
+        return codes
+
+    def decode(self, codes: Codes) -> list[Architecture]:
+        """Architectures for canonical codes [n, decisions].
+
+        Example:
+            >>> Space("tiny", (Decision("k", (3, 5)),)).decode(np.array([[1]]))
+            [Architecture({'k': 5})]
+        """
+        decisions = self.decisions
+        return [
+            Architecture({d.label: d.options[code] for d, code in zip(decisions, row, strict=True) if code >= 0})
+            for row in np.asarray(codes).tolist()
+        ]
+
+    def one_hot(self, codes: Codes) -> NDArray[np.float64]:
+        """One column per option of every decision, all zero where inactive; [n, sum of options].
+
+        Example:
+            >>> Space("tiny", (Decision("k", (3, 5)),)).one_hot(np.array([[1], [-1]])).tolist()
+            [[0.0, 1.0], [0.0, 0.0]]
+        """
+        columns = [
+            codes[:, [i]] == np.arange(len(decision.options))[None, :]
+            for i, decision in enumerate(self.decisions)
+        ]
+        return np.concatenate(columns, axis=1).astype(np.float64)
+
+    # ----------------------------------------------------------------------------------------------- variation
+
+    def sample_codes(self, n: int, rng: np.random.Generator) -> Codes:
+        """Canonical codes of n networks, uniform over options (not over distinct networks).
+
+        Every decision is drawn, active or not, so that the draws of one network do not depend on the options of
+        another.
+        """
+        options = np.array([len(decision.options) for decision in self.decisions])
+        return self.canonical_codes(rng.integers(0, options, size=(n, len(options))))
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """n architectures, uniform over options."""
+        return self.decode(self.sample_codes(n, rng))
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator, *, tries: int = 100) -> Architecture:
+        """A network that differs: each decision is redrawn with probability 1 / decisions, at least one is.
+
+        A decision that wakes up takes a random option.
+
+        Raises:
+            SpaceError: If no other network was found in `tries` draws, as in a space of one.
+
+        Example:
+            >>> space = Space("tiny", (Decision("k", (3, 5)),))
+            >>> space.mutate(Architecture({"k": 3}), np.random.default_rng(0))
+            Architecture({'k': 5})
+        """
+        parent = self.encode([architecture])
+        options = np.array([len(decision.options) for decision in self.decisions])
+        for _ in range(tries):
+            drawn = rng.integers(0, options, size=(1, len(options)))
+            redraw = rng.random(parent.shape) < 1 / len(options)
+            redraw[0, rng.integers(len(options))] = True
+            child = self.canonical_codes(np.where(redraw | (parent < 0), drawn, parent))
+            if not np.array_equal(child, parent):
+                return self.decode(child)[0]
+        raise SpaceError(f"space {self.name}: no other network than {architecture} in {tries} mutations")
+
+    def cross(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """A child that takes each decision from either parent; where only one has it, from that one.
+
+        Example:
+            >>> space = Space("tiny", (Decision("k", (3, 5)),))
+            >>> space.cross(Architecture({"k": 5}), Architecture({"k": 5}), np.random.default_rng(0))
+            Architecture({'k': 5})
+        """
+        first, second = self.encode([a]), self.encode([b])
+        pick = np.where(rng.random(first.shape) < 0.5, first, second)
+        genotype = np.where(pick >= 0, pick, np.maximum(first, second))
+        return self.decode(self.canonical_codes(np.maximum(genotype, 0)))[0]
+
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """Every network one active decision away; decisions that wake up take their first option."""
+        parent = self.encode([architecture])[0]
+        rows = []
+        for i, decision in enumerate(self.decisions):
+            for code in range(len(decision.options)):
+                if parent[i] >= 0 and code != parent[i]:
+                    row = np.maximum(parent, 0)
+                    row[i] = code
+                    rows.append(row)
+        if not rows:
+            return []
+        return self.decode(np.unique(self.canonical_codes(np.stack(rows)), axis=0))
+
+    # ------------------------------------------------------------------------------------------------- counting
+
+    @property
+    def size(self) -> int:
+        """How many canonical architectures the space holds, exactly, without listing them."""
+        return prod(self._count(component) for component in self._components())
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every canonical architecture; look at `size` first."""
+        seen: set[bytes] = set()
+        ranges = [range(len(decision.options)) for decision in self.decisions]
+        for chunk in _chunks(itertools.product(*ranges), 4096):
+            for row in self.canonical_codes(np.array(chunk, dtype=np.int64).reshape(len(chunk), -1)):
+                if row.tobytes() not in seen:
+                    seen.add(row.tobytes())
+                    yield self.decode(row[None])[0]
+
+    def _components(self) -> list[list[int]]:
+        """Decisions grouped so that conditions never cross groups."""
+        group = list(range(len(self.decisions)))
+        for i, decision in enumerate(self.decisions):
+            for condition in itertools.chain.from_iterable(decision.active_if):
+                old, new = group[i], group[self._index[condition.label]]
+                group = [new if g == old else g for g in group]
+        return [[i for i, g in enumerate(group) if g == name] for name in sorted(set(group))]
+
+    def _count(self, component: Sequence[int]) -> int:
+        """Canonical assignments of one component: list those of its parents, multiply the active leaves."""
+        named = {
+            self._index[condition.label]
+            for i in component
+            for condition in itertools.chain.from_iterable(self.decisions[i].active_if)
+        }
+        parents = [i for i in component if i in named]
+        leaves = [i for i in component if i not in named]
+        seen: set[bytes] = set()
+        total = 0
+        for codes in itertools.product(*(range(len(self.decisions[i].options)) for i in parents)):
+            row = np.zeros((1, len(self.decisions)), dtype=np.int64)
+            row[0, parents] = codes
+            canonical = self.canonical_codes(row)
+            key = canonical[0, parents].tobytes()
+            if key not in seen:
+                seen.add(key)
+                total += prod(len(self.decisions[i].options) for i in leaves if canonical[0, i] >= 0)
+        return total
+
+
+def _code(space: str, decision: Decision, option: Option) -> int:
+    for code, known in enumerate(decision.options):
+        if known == option and isinstance(known, str) == isinstance(option, str):
+            return code
+    raise SpaceError(
+        f"space {space}: decision {decision.label!r} has no option {option!r}; "
+        f"options: {', '.join(map(repr, decision.options))}"
+    )
+
+
+def _chunks(rows: Iterable[tuple[int, ...]], n: int) -> Iterator[list[tuple[int, ...]]]:
+    iterator = iter(rows)
+    while chunk := list(itertools.islice(iterator, n)):
+        yield chunk
+
+
+__all__ = ["Codes", "Condition", "Decision", "Space"]
