@@ -105,7 +105,7 @@ class ExportError(HwnasError, RuntimeError):
     """An ONNX file that could not be written or does not agree with its source."""
 
 
-class BudgetSpent(BaseException):  # noqa: N818 - a signal, not an error: `except Exception` must not swallow it
+class BudgetSpent(BaseException):
     """Ends a strategy's program. Only the driver catches it; each later call of a study raises it again.
 
     Args:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hwnas.core import Architecture, Option, SpaceError, digest_of
 from hwnas.core.errors import did_you_mean
-from hwnas.space.block import Unit
-from hwnas.space.decision import Condition, Decision
+from hwnas.space.block import Block, Unit
+from hwnas.space.decision import Decision
 
 Codes = NDArray[np.int64]
 
@@ -227,10 +227,26 @@ class Space:
             [[0.0, 1.0], [0.0, 0.0]]
         """
         columns = [
-            codes[:, [i]] == np.arange(len(decision.options))[None, :]
-            for i, decision in enumerate(self.decisions)
+            codes[:, [i]] == np.arange(len(decision.options))[None, :] for i, decision in enumerate(self.decisions)
         ]
         return np.concatenate(columns, axis=1).astype(np.float64)
+
+    def blocks_of(self, architecture: Architecture) -> list[Block]:
+        """The blocks of one network, in the order of the units.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        codes = self.encode([architecture])[0].clip(min=0)
+        blocks = []
+        for unit in self.units:
+            entry = 0
+            for label in unit.labels:
+                entry = entry * len(self[label].options) + int(codes[self.index(label)])
+            block = unit.blocks[entry]
+            if block is not None:
+                blocks.append(block)
+        return blocks
 
     # ----------------------------------------------------------------------------------------------- variation
 
@@ -244,7 +260,7 @@ class Space:
         return self.canonical_codes(rng.integers(0, options, size=(n, len(options))))
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """n architectures, uniform over options."""
+        """N architectures, uniform over options."""
         return self.decode(self.sample_codes(n, rng))
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator, *, tries: int = 100) -> Architecture:
@@ -360,6 +376,3 @@ def _chunks(rows: Iterable[tuple[int, ...]], n: int) -> Iterator[list[tuple[int,
     iterator = iter(rows)
     while chunk := list(itertools.islice(iterator, n)):
         yield chunk
-
-
-__all__ = ["Codes", "Condition", "Decision", "Space"]

@@ -1,0 +1,17 @@
+"""ONNX files: one file, dynamic batch, checked against torch, with all that a stranger needs to use it."""
+
+from hwnas.export.onnx_file import Exported, add_metadata, export_onnx, read_metadata
+from hwnas.export.parity import BATCHES, TOLERANCE, Parity, check_parity, logits, open_session
+
+__all__ = [
+    "BATCHES",
+    "TOLERANCE",
+    "Exported",
+    "Parity",
+    "add_metadata",
+    "check_parity",
+    "export_onnx",
+    "logits",
+    "open_session",
+    "read_metadata",
+]

@@ -1,0 +1,21 @@
+"""Networks with choices in them: gates, elastic layers, plain blocks, extraction, batch-norm re-estimation, ONNX."""
+
+from hwnas.nn.batch_norm import reestimate_batch_norm
+from hwnas.nn.blocks import MBConv, build_block, build_network
+from hwnas.nn.elastic import ElasticMBConv
+from hwnas.nn.gates import Gate, Gates, one_hot_gates
+from hwnas.nn.supernet import Supernet
+from hwnas.nn.to_onnx import write_onnx
+
+__all__ = [
+    "ElasticMBConv",
+    "Gate",
+    "Gates",
+    "MBConv",
+    "Supernet",
+    "build_block",
+    "build_network",
+    "one_hot_gates",
+    "reestimate_batch_norm",
+    "write_onnx",
+]

@@ -1,0 +1,69 @@
+"""Gates: one vector per decision, which makes an architecture and its relaxation the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hwnas.core import Architecture, SpaceError
+from hwnas.space import Space
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much each option of one decision counts, and which options run.
+
+    Attributes:
+        values: [options]; one-hot for a choice, a point on the simplex for a relaxation. Gradients flow through it.
+        support: Codes of the options that are computed. Options outside cost neither time nor memory, so a hard sample
+            with a gradient runs one branch, not all.
+
+    Raises:
+        SpaceError: If the support is empty, repeats, or names an option that is not there.
+
+    Example:
+        >>> Gate(torch.tensor([0.0, 1.0]), support=(1,)).weight(1)
+        tensor(1.)
+    """
+
+    values: Tensor
+    support: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        codes = range(len(self.values))
+        if not self.support or len(set(self.support)) < len(self.support) or not set(self.support) <= set(codes):
+            raise SpaceError(f"gate support {self.support} must name some of the options {list(codes)}, each once")
+
+    def weight(self, code: int) -> Tensor:
+        """The scalar that multiplies one option."""
+        return self.values[code]
+
+
+Gates = Architecture | Mapping[str, Gate]
+"""What a supernet is called with: a choice per decision, or a gate per decision."""
+
+
+def one_hot_gates(space: Space, architecture: Architecture) -> dict[str, Gate]:
+    """The gates that mean the same network as an architecture.
+
+    Decisions that are inactive in it take their first option; they change nothing.
+
+    Raises:
+        SpaceError: If the architecture is not one of the space.
+
+    Example:
+        >>> from hwnas.space import Decision
+        >>> space = Space("tiny", (Decision("kernel", (3, 5)),))
+        >>> one_hot_gates(space, Architecture({"kernel": 5}))["kernel"].support
+        (1,)
+    """
+    codes = space.encode([architecture])[0].clip(min=0).tolist()
+    gates = {}
+    for decision, code in zip(space.decisions, codes, strict=True):
+        values = torch.zeros(len(decision.options))
+        values[code] = 1.0
+        gates[decision.label] = Gate(values, (code,))
+    return gates

@@ -1,0 +1,46 @@
+"""How often a network is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Plain and balanced accuracy, both in 0..1; the network is left in the mode it was in.
+
+    Args:
+        network: Images [n, c, h, w] to logits [n, classes].
+        batches: Pairs of images and labels [n].
+
+    Returns:
+        The share of images named rightly, and the mean over classes of that share, which a rare class cannot hide from.
+
+    Raises:
+        ValueError: If there is no image.
+
+    Example:
+        >>> network = nn.Flatten()
+        >>> images = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
+        >>> accuracies(network, [(images, torch.tensor([0, 0, 1, 1]))])
+        (0.75, 0.75)
+    """
+    training = network.training
+    network.eval()
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
+    try:
+        with torch.inference_mode():
+            for images, labels in batches:
+                found.append(network(images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images).argmax(1))
+                expected.append(labels)
+    finally:
+        network.train(training)
+    if not expected:
+        raise ValueError("accuracy of no images is unknown")
+    right = (torch.cat(found) == torch.cat(expected)).double()
+    labels = torch.cat(expected)
+    per_class = [float(right[labels == label].mean()) for label in labels.unique(sorted=True)]
+    return float(right.mean()), sum(per_class) / len(per_class)

@@ -1,0 +1,144 @@
+"""The one training loop: any module, any step rule, one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hwnas.core import NonFiniteLossError, RecipeError
+from hwnas.data import Batch
+from hwnas.training.rules import StepRule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How weights are moved.
+
+    Attributes:
+        epochs: Passes over the training images.
+        learning_rate: Largest rate, reached after the warm-up, then cosine to 0.
+        warmup: Share of all steps with a rising rate, 0..1.
+        momentum: Nesterov's.
+        weight_decay: On weights of convolutions and linear layers; norms and biases are left alone.
+        clip: Largest norm of the gradient.
+
+    Raises:
+        RecipeError: If a value is impossible; names it.
+
+    Example:
+        >>> schedule = Schedule(epochs=10, learning_rate=0.4, warmup=0.1)
+        >>> [round(schedule.rate(share), 3) for share in (0.0, 0.05, 0.1, 0.55, 1.0)]
+        [0.0, 0.2, 0.4, 0.2, 0.0]
+    """
+
+    epochs: int
+    learning_rate: float = 0.1
+    warmup: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise RecipeError(f"epochs is {self.epochs}; it must be at least 1")
+        if not 0 <= self.warmup < 1:
+            raise RecipeError(f"warmup is {self.warmup}; it must be a share of the steps, 0..1")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.weight_decay < 0 or not 0 <= self.momentum < 1:
+            raise RecipeError(f"weight_decay {self.weight_decay} or momentum {self.momentum} is out of range")
+
+    def rate(self, share: float) -> float:
+        """The learning rate after a share 0..1 of all steps."""
+        if share < self.warmup:
+            return self.learning_rate * share / self.warmup
+        return self.learning_rate * (1 + math.cos(math.pi * (share - self.warmup) / (1 - self.warmup))) / 2
+
+
+class Trainer:
+    """A module, its optimizer, and the loop around a step rule.
+
+    All that outlives an epoch is in `state`: weights, norms' statistics, momenta. The learning rate follows from the
+    epoch's number, data order and augmentation from the generator, so an epoch can be repeated to the bit.
+
+    Args:
+        module: Its parameters are trained.
+        rule: Forward and backward on a batch.
+        batches: One epoch of training batches for a generator; `steps` of them.
+        steps: Batches in an epoch.
+        schedule: Epochs, rates, decay.
+        progress: Called with (steps done, steps in all, loss) after each step.
+
+    Example:
+        `hwnas/tour.py` trains a supernet in ten lines.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        rule: StepRule,
+        *,
+        batches: Callable[[np.random.Generator], Iterable[Batch]],
+        steps: int,
+        schedule: Schedule,
+        progress: Callable[[int, int, float], None] | None = None,
+    ) -> None:
+        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.rule = rule
+        self.batches = batches
+        self.steps = steps
+        self.schedule = schedule
+        self.progress = progress
+        decayed = [p for p in module.parameters() if p.ndim > 1]
+        free = [p for p in module.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": free, "weight_decay": 0.0}],
+            lr=schedule.learning_rate,
+            momentum=schedule.momentum,
+            nesterov=schedule.momentum > 0,
+        )
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint must hold."""
+        return {"module": self.module, "optimizer": self.optimizer}
+
+    def epoch(self, k: int, rng: np.random.Generator) -> dict[str, float]:
+        """Train for one pass; epochs count from 0.
+
+        Returns:
+            The mean loss and the number of images.
+
+        Raises:
+            NonFiniteLossError: At the first loss that is not a finite number, with epoch and step, both counted from 1;
+                no weight has been changed by that step.
+        """
+        self.module.train()
+        total, images = 0.0, 0
+        parameters = list(self.module.parameters())
+        for step, batch in enumerate(self.batches(rng)):
+            share = (k + step / self.steps) / self.schedule.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.rate(share)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.rule(batch, rng)
+            norm = nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
+            if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
+                raise NonFiniteLossError(
+                    f"training diverged in epoch {k + 1}, step {step + 1}: loss {loss}, gradient norm {float(norm)}; "
+                    "expected finite numbers",
+                    hint="the last checkpoint is good; lower [training] learning_rate and run again",
+                )
+            self.optimizer.step()
+            total += loss * len(batch.labels)
+            images += len(batch.labels)
+            if self.progress is not None:
+                self.progress(k * self.steps + step + 1, self.schedule.epochs * self.steps, loss)
+        return {"loss": total / max(images, 1), "images": images}

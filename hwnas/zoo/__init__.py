@@ -1,0 +1,103 @@
+"""Ready families of networks, one file each: decisions plus builder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from hwnas.core import Architecture, SpaceError
+from hwnas.core.errors import did_you_mean
+from hwnas.nn import Supernet
+from hwnas.space import Space
+from hwnas.zoo.mobilenet_v3 import MobileNetV3
+
+
+class Family(Protocol):
+    """A space and how to build it."""
+
+    @property
+    def name(self) -> str:
+        """Part of the latency table's file name."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """The decisions, and the blocks they choose."""
+        ...
+
+    def default(self) -> Architecture:
+        """The network one would take without a search."""
+        ...
+
+    def supernet(self) -> Supernet:
+        """All networks in one set of weights, freshly initialised from torch's global generator."""
+        ...
+
+
+FAMILIES: Mapping[str, MobileNetV3] = {
+    "mobilenet_v3": MobileNetV3("mobilenet_v3"),
+    "mobilenet_v3_tiny": MobileNetV3(
+        "mobilenet_v3_tiny",
+        resolutions=(8, 12, 16),
+        stem_width=8,
+        widths=(12, 16, 24),
+        strides=(1, 2, 2),
+        head_width=64,
+    ),
+    "toy": MobileNetV3(
+        "toy",
+        resolutions=(32, 48),
+        kernels=(3, 5),
+        expansions=(3, 6),
+        depths=(1, 2),
+        stem_width=8,
+        stem_stride=2,
+        widths=(8, 16),
+        strides=(2, 2),
+        se=(False, True),
+        activations=("relu", "hswish"),
+        head_width=32,
+    ),
+}
+"""Every family with the values it has when a recipe says nothing else."""
+
+
+def family(name: str, overrides: Mapping[str, object], *, channels: int, classes: int) -> MobileNetV3:
+    """The family of that name for some data, with a recipe's own values.
+
+    Args:
+        name: A key of `FAMILIES`.
+        overrides: Fields of the family to values; `name`, `channels` and `classes` are not a recipe's to say.
+        channels: Of the images.
+        classes: Of the labels.
+
+    Raises:
+        SpaceError: If the name, a field or a value is wrong; names it and the nearest right one.
+
+    Example:
+        >>> family("toy", {"kernels": [3]}, channels=3, classes=2).kernels
+        (3,)
+    """
+    if name not in FAMILIES:
+        raise SpaceError(f'name is "{name}"; {did_you_mean(name, FAMILIES)}', hint="hwnas spaces lists them")
+    base = FAMILIES[name]
+    known = [field.name for field in fields(base) if field.name not in ("name", "channels", "classes")]
+    values: dict[str, Any] = {field: getattr(base, field) for field in known}
+    for field, value in overrides.items():
+        if field not in known:
+            raise SpaceError(f'unknown key "{field}" = {value!r}; {did_you_mean(field, known)}')
+        values[field] = value
+    try:
+        return TypeAdapter(type(base)).validate_python(
+            values | {"name": name, "channels": channels, "classes": classes}, strict=False
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SpaceError(f"{where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+__all__ = ["FAMILIES", "Family", "MobileNetV3", "family"]
