@@ -111,5 +111,5 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ExportError(f"{path}: no such file; expected an ONNX file")
     try:
         return onnx.load(str(path))
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError lives in a private module
+    except Exception as error:
         raise ExportError(f"{path}: not an ONNX file or damaged: {str(error).splitlines()[0]}") from error

@@ -6,6 +6,7 @@ from hwnas.nn.elastic import ElasticMBConv
 from hwnas.nn.gates import Gate, Gates, one_hot_gates
 from hwnas.nn.supernet import Supernet
 from hwnas.nn.to_onnx import write_onnx
+from hwnas.nn.weights_file import load_network, save_network
 
 __all__ = [
     "ElasticMBConv",
@@ -15,7 +16,9 @@ __all__ = [
     "Supernet",
     "build_block",
     "build_network",
+    "load_network",
     "one_hot_gates",
     "reestimate_batch_norm",
+    "save_network",
     "write_onnx",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -113,7 +114,7 @@ class MBConv(nn.Module):
         if self.se is not None:
             y = self.se(y)
         y = self.project_norm(self.project(y))
-        return x + y if self.residual else y
+        return torch.add(x, y) if self.residual else y
 
 
 class Head(nn.Module):

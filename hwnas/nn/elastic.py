@@ -150,7 +150,7 @@ class ElasticMBConv(nn.Module):
         if self.se is not None:
             y = self.se(y)
         y = self.project_norm(F.conv2d(y, self.project.weight[:, :hidden]))
-        return x + y if self.residual else y
+        return torch.add(x, y) if self.residual else y
 
     def cut(self, *, kernel: int, expansion: int) -> MBConv:
         """The plain block of one choice, with its own copy of the weights."""

@@ -34,7 +34,7 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
     try:
         with torch.inference_mode():
             for images, labels in batches:
-                found.append(network(images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images).argmax(1))
+                found.append(network(images).argmax(1))
                 expected.append(labels)
     finally:
         network.train(training)
@@ -42,5 +42,5 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
         raise ValueError("accuracy of no images is unknown")
     right = (torch.cat(found) == torch.cat(expected)).double()
     labels = torch.cat(expected)
-    per_class = [float(right[labels == label].mean()) for label in labels.unique(sorted=True)]
+    per_class = [float(right[labels == label].mean()) for label in range(int(labels.max()) + 1) if bool((labels == label).any())]
     return float(right.mean()), sum(per_class) / len(per_class)

@@ -56,7 +56,7 @@ class Plain:
     teacher_resolution: int = 0
     teacher_weight: float = 0.5
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:  # noqa: ARG002 - the protocol's
         """One forward and one backward pass of the network."""
         logits = self.network(_channels_last(batch.images(self.resolution)))
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)

@@ -90,7 +90,7 @@ class Trainer:
         schedule: Schedule,
         progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = module.to(memory_format=torch.channels_last)
         self.rule = rule
         self.batches = batches
         self.steps = steps

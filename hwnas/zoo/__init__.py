@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -91,13 +91,15 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
             raise SpaceError(f'unknown key "{field}" = {value!r}; {did_you_mean(field, known)}')
         values[field] = value
     try:
-        return TypeAdapter(type(base)).validate_python(
+        found: MobileNetV3 = TypeAdapter(type(base)).validate_python(
             values | {"name": name, "channels": channels, "classes": classes}, strict=False
         )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SpaceError(f"{where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    # Another data set or other options are other blocks, so another latency table: the name tells them apart.
+    return replace(found, name=f"{name}-{found.space.entries_digest[:6]}")
 
 
 __all__ = ["FAMILIES", "Family", "MobileNetV3", "family"]

@@ -110,8 +110,9 @@ def test_unknown_families_are_named() -> None:
 
 def test_overrides_reach_the_space() -> None:
     small = family("toy", {"kernels": [3], "resolutions": [24]}, channels=3, classes=7)
+    assert small.name.startswith("toy-")
     assert small == MobileNetV3(
-        "toy",
+        small.name,
         channels=3,
         classes=7,
         resolutions=(24,),
@@ -127,3 +128,12 @@ def test_overrides_reach_the_space() -> None:
         head_width=32,
     )
     assert small.space.size == (2 + 4) ** 2
+
+
+def test_spaces_with_other_blocks_have_other_names() -> None:
+    names = [
+        family("toy", overrides, channels=channels, classes=3).name
+        for overrides, channels in (({}, 1), ({}, 3), ({"kernels": [3]}, 1), ({"kernels": [3, 5]}, 1))
+    ]
+    assert len(set(names)) == 3
+    assert names[0] == names[3]

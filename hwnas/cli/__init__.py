@@ -1,0 +1,5 @@
+"""Commands, one file each."""
+
+from hwnas.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,159 @@
+"""`hwnas check`: does it work? This machine, a latency table, or an ONNX file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from hwnas.cli.options import AsJson
+from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.core import ExportError, HwnasError
+from hwnas.cost import LatencyTable
+from hwnas.device import allowed_cores, cgroup_quota, fingerprint
+from hwnas.export import BATCHES, export_onnx, logits, open_session, read_metadata
+from hwnas.nn import MBConv, load_network
+
+_REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_measured", "parity")
+
+
+def check(
+    file: Annotated[
+        Path | None, typer.Argument(help="An ONNX file or a latency table; this machine without it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine, a latency table, or an exported ONNX file."""
+    if file is None:
+        rows = check_machine()
+        if as_json:
+            show_json(rows)
+        else:
+            show_table("this machine", ["what", "state", ""], [[r["what"], r["state"], r["detail"]] for r in rows])
+        if any(row["state"] == "fails" for row in rows):
+            raise typer.Exit(2)
+        return
+    found = check_table(file) if file.suffix == ".jsonl" else check_onnx(file)
+    if as_json:
+        show_json(found)
+        return
+    for line in found["lines"]:
+        show(line)
+
+
+def check_machine() -> list[dict[str, str]]:
+    """What works on this machine: packages, cores, and the way from torch to the runtime."""
+    rows = []
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pymoo", "moocore", "scikit-learn"):
+        try:
+            rows.append({"what": package, "state": "works", "detail": metadata.version(package)})
+        except metadata.PackageNotFoundError:
+            rows.append({"what": package, "state": "fails", "detail": f"not installed: pip install {package}"})
+    here = fingerprint()
+    rows.append({"what": "processor", "state": "works", "detail": here.cpu_model or "unknown"})
+    cores = allowed_cores()
+    quota = cgroup_quota()
+    rows.append({
+        "what": "cores",
+        "state": "works",
+        "detail": f"{len(cores) if cores else 'unknown'} allowed, quota {'none' if quota is None else f'{quota:g}'}",
+    })
+    load = os.getloadavg()[0]
+    busy = cores is not None and load > len(cores) / 2
+    rows.append({
+        "what": "load",
+        "state": "busy" if busy else "works",
+        "detail": f"{load:.2f}; timings want a quiet machine",
+    })
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            block = MBConv(8, 8, hidden=24, kernel=3, stride=1, activation_name="hswish", squeeze=8)
+            done = export_onnx(block, Path(folder) / "block.onnx", input_shape=(8, 8, 8), metadata={"check": True})
+        rows.append({
+            "what": "export",
+            "state": "works",
+            "detail": f"torch and onnxruntime agree to {done.parity.largest_difference:.0e}",
+        })
+    except HwnasError as error:
+        rows.append({"what": "export", "state": "fails", "detail": error.message})
+    return rows
+
+
+def check_table(file: Path) -> dict[str, Any]:
+    """What a latency table says of itself.
+
+    Raises:
+        TableError: If it is missing or damaged.
+    """
+    table = LatencyTable.load(file)
+    header = table.header
+    held = header.calibration.holdout if header.calibration else None
+    lines = [
+        f"{file}: {len(table.rows)} blocks of {header.space}, whole and undamaged",
+        f"  device {header.device.name}: {header.device.cpu_model}, {header.threads} thread, batch {header.batch}, "
+        f"onnxruntime {header.runtime.onnxruntime}",
+        f"  held-out error {held.mape:.2%}, tau {held.tau:.3f}" if held else "  not calibrated: it predicts nothing",
+    ]
+    return {"file": str(file), "blocks": len(table.rows), "header": header.model_dump(mode="json"), "lines": lines}
+
+
+def check_onnx(file: Path) -> dict[str, Any]:
+    """Run an exported file as a stranger would: alone, at several batch sizes, against the torch weights beside it.
+
+    Raises:
+        ExportError: If it is no such file, lacks metadata, does not run, is not consistent over batch sizes, or
+            disagrees with the weights beside it.
+    """
+    facts = read_metadata(file)
+    missing = [name for name in _REQUIRED if name not in facts]
+    if missing:
+        raise ExportError(f"{file}: its metadata lacks {', '.join(missing)}", hint="export it again: hwnas export")
+    size, channels = facts["preprocessing"]["size"], facts["preprocessing"]["channels"]
+    images = np.random.default_rng(0).standard_normal((max(BATCHES), channels, size, size), dtype=np.float32)
+    session = open_session(file)
+    whole = logits(session, images)
+    classes = len(facts["classes"])
+    if whole.shape != (len(images), classes) or not np.isfinite(whole).all():
+        raise ExportError(
+            f"{file}: gives {whole.shape} for {len(images)} images; expected {classes} finite logits each"
+        )
+    tolerance = facts["parity"]["tolerance"]
+    for n in BATCHES:
+        difference = float(np.abs(logits(session, images[:n]) - whole[:n]).max())
+        if difference > tolerance:
+            raise ExportError(f"{file}: batch {n} differs from batch {len(images)} by {difference:.3g} on logits")
+    weights = file.with_suffix(".safetensors")
+    against = _against_torch(weights, images, whole) if weights.is_file() else None
+    if against is not None and against > tolerance:
+        raise ExportError(f"{file}: differs from {weights.name} by {against:.3g} on logits; {tolerance:g} is allowed")
+    latency = facts["latency_measured"]
+    lines = [
+        f"{file}: whole, one file, {file.stat().st_size / 1024:.0f} KiB",
+        f"  input [batch, {channels}, {size}, {size}] -> {classes} classes; ran at batch "
+        f"{', '.join(map(str, BATCHES))}",
+        f"  torch and this file differ by {facts['parity']['largest_difference']:.0e} on logits when exported"
+        + ("" if against is None else f", by {against:.0e} now"),
+        f"  validation accuracy {facts['accuracy']['accuracy']:.2%}, {latency['value']:.4f} ms measured on "
+        f"{latency['conditions']['cpu'] or 'an unnamed processor'}",
+    ]
+    return {
+        "file": str(file),
+        "size_bytes": file.stat().st_size,
+        "batches": list(BATCHES),
+        "difference_now": against,
+        "metadata": facts,
+        "lines": lines,
+    }
+
+
+def _against_torch(weights: Path, images: np.ndarray[Any, np.dtype[np.float32]], found: Any) -> float:
+    """Largest difference between logits and those of the torch network rebuilt from its weights."""
+    network = load_network(weights)
+    with torch.inference_mode():
+        return float(np.abs(network(torch.from_numpy(images)).numpy() - found).max())

@@ -1,0 +1,44 @@
+"""`hwnas export`: one network of a front as a file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.check import check_onnx
+from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
+from hwnas.cli.pick import chosen
+from hwnas.cli.terminal import show, show_json
+from hwnas.core import ExportError, write_atomically
+from hwnas.job import Front
+
+
+def export(
+    run: Run,
+    to: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    by: By = "knee",
+    at_most: AtMost = [],
+    at_least: AtLeast = [],
+    as_json: AsJson = False,
+) -> None:
+    """Write one network of a run's front as one self-explaining ONNX file, and check the copy."""
+    front = Front.load(run_folder(run))
+    member = chosen(front, by, at_most, at_least)
+    source = front.onnx_path(member)
+    if not source.is_file():
+        raise ExportError(f"{source}: the member's file is gone", hint="hwnas search with its recipe writes it again")
+    if to.suffix != ".onnx":
+        raise ExportError(f"{to}: expected a name that ends in .onnx")
+    write_atomically(to, source.read_bytes())
+    found = check_onnx(to)
+    if as_json:
+        show_json({**found, "architecture": dict(member.architecture)})
+        return
+    show(f"{to}: {found['size_bytes'] / 1024:.0f} KiB, runs at batch {', '.join(map(str, found['batches']))}")
+    show(f"  classes {', '.join(found['metadata']['classes'])}")
+    show(
+        f"  {member.metrics['latency_ms'].value:.4f} ms measured on {front.facts['device']['name']}, "
+        f"validation accuracy {member.metrics['accuracy'].value:.2%}"
+    )

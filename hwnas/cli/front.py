@@ -1,0 +1,91 @@
+"""`hwnas front`: what a run found, predicted beside measured, and its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hwnas.cli.options import AsJson, Run, run_folder
+from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.job import Front, Member
+from hwnas.report import Dot, front_picture
+
+
+def front(run: Run, as_json: AsJson = False) -> None:
+    """Show the measured front of a finished run and draw its picture."""
+    found = Front.load(run_folder(run))
+    draw(found)
+    if as_json:
+        show_json(found.to_json())
+        return
+    show_front(found)
+    show(f"\n{picture_path(found)}")
+
+
+def picture_path(front: Front) -> Path:
+    """Where the picture of a front lies."""
+    return front.folder / "front.png"
+
+
+def draw(front: Front) -> None:
+    """Draw the picture of a front into its run's folder."""
+
+    def dot(member: Member) -> Dot:
+        return Dot(
+            member.metrics["latency_ms"].value,
+            member.metrics["accuracy"].value,
+            member.predicted["latency_ms"].value,
+            member.on_front,
+            label="default network, trained alone" if member.role == "default" else "",
+        )
+
+    limit = next((limit.at_most for limit in front.limits if limit.name == "latency_ms"), None)
+    device = front.facts["device"]
+    front_picture(
+        picture_path(front),
+        dots=[dot(member) for member in front.members if member.role == "member"],
+        rivals=[dot(member) for member in front.members if member.role != "member"],
+        title=f"{front.facts['run']}: {len(front.on_front)} networks measured on {device['name']}",
+        caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {device['runtime']}, "
+        f"{device['threads']} thread, batch {device['batch']}",
+        accuracy_label="validation accuracy",
+        limit_ms=limit,
+    )
+
+
+def show_front(front: Front) -> None:
+    """The front as a table, predicted beside measured."""
+    rows = []
+    for member in front.members:
+        predicted, measured = member.predicted["latency_ms"].value, member.metrics["latency_ms"].value
+        rows.append([
+            member.architecture.digest,
+            f"{member.metrics['accuracy'].value:.2%}",
+            f"{member.test['accuracy']:.2%}",
+            f"{measured:.4f}",
+            f"{predicted:.4f}",
+            f"{predicted / measured - 1:+.1%}",
+            f"{member.metrics['macs'].value / 1e6:.2f}",
+            f"{member.metrics['parameters'].value / 1e3:.0f}",
+            f"{member.parity['largest_difference']:.0e}",
+            {True: "front", False: "beaten"}[member.on_front] if member.role == "member" else member.role,
+        ])
+    error = front.facts["prediction_error"]
+    limits = "; ".join(map(str, front.limits)) or "none"
+    show_table(
+        f"{front.facts['run']}: {len(front.on_front)} networks on the measured front (limits: {limits})",
+        [
+            "network",
+            "validation",
+            "test",
+            "measured ms",
+            "predicted ms",
+            "error",
+            "M MACs",
+            "k params",
+            "ONNX diff",
+            "",
+        ],
+        rows,
+        note=f"predicted against measured latency: {error['mape']:.1%} on average, {error['worst']:.1%} at worst, bias "
+        f"{error['bias']:+.1%}",
+    )

@@ -1,0 +1,77 @@
+"""`hwnas spaces`, `hwnas methods`, `hwnas devices`: what there is to choose from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from hwnas.cli.options import AsJson
+from hwnas.cli.terminal import show_json, show_table
+from hwnas.device import Device
+from hwnas.strategies import STRATEGIES
+from hwnas.zoo import FAMILIES
+
+
+def spaces(as_json: AsJson = False) -> None:
+    """List the ready spaces and the fields a recipe's [space] may set."""
+    rows = [
+        {
+            "name": name,
+            "networks": family.space.size,
+            "decisions": len(family.space.decisions),
+            "fields": {
+                key: value
+                for key, value in dataclasses.asdict(family).items()
+                if key not in ("name", "channels", "classes")
+            },
+        }
+        for name, family in FAMILIES.items()
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    show_table(
+        "spaces",
+        ["name", "networks", "decisions", "resolutions", "kernels", "expansions", "depths"],
+        [
+            [
+                str(row["name"]),
+                f"{row['networks']:.2e}",
+                str(row["decisions"]),
+                *(
+                    str(list(getattr(FAMILIES[str(row["name"])], key)))
+                    for key in ("resolutions", "kernels", "expansions", "depths")
+                ),
+            ]
+            for row in rows
+        ],
+        note="channels and classes come from the data; hwnas spaces --json shows every field",
+    )
+
+
+def methods(as_json: AsJson = False) -> None:
+    """List the strategies and the fields a recipe's [strategy] may set."""
+    fields = {name: {f.name: f.default for f in dataclasses.fields(strategy)} for name, strategy in STRATEGIES.items()}
+    summaries = {name: (strategy.__doc__ or "").strip().splitlines()[0] for name, strategy in STRATEGIES.items()}
+    if as_json:
+        show_json([{"name": name, "summary": summaries[name], "fields": fields[name]} for name in STRATEGIES])
+        return
+    show_table(
+        "methods",
+        ["name", "fields"],
+        [[name, ", ".join(f"{k}={v}" for k, v in fields[name].items()) or "-"] for name in STRATEGIES],
+        note="\n".join(f"{name}: {summary}" for name, summary in summaries.items()),
+    )
+
+
+def devices(as_json: AsJson = False) -> None:
+    """List the devices in devices/."""
+    found = [Device.load(path) for path in sorted(Path("devices").glob("*.toml"))]
+    if as_json:
+        show_json([device.model_dump(mode="json") for device in found])
+        return
+    show_table(
+        "devices",
+        ["name", "reach", "runtime", "threads", "precision", "batch"],
+        [[d.name, d.reach, d.runtime, str(d.threads), d.precision, str(d.batch)] for d in found],
+    )

@@ -1,0 +1,71 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.core import Limit, RecipeError
+
+QUICKSTART = Path("search/quickstart.toml")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe.")]
+Run = Annotated[str, typer.Argument(help="Name of a run under runs/, or its folder.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+By = Annotated[
+    str,
+    typer.Option(
+        help='"knee", "fastest", "most-accurate", weights such as "accuracy=3,latency_ms=1", or the first letters of a '
+        "member's digest."
+    ),
+]
+AtMost = Annotated[list[str], typer.Option(help='A limit, inclusive: "latency_ms=0.2". May be repeated.')]
+AtLeast = Annotated[list[str], typer.Option(help='A limit, inclusive: "accuracy=0.9". May be repeated.')]
+
+
+def run_folder(run: str) -> Path:
+    """The folder of a run, given by its name or by its path.
+
+    Example:
+        >>> run_folder("quickstart").as_posix()
+        'runs/quickstart'
+    """
+    path = Path(run)
+    return path if path.is_dir() else Path("runs") / run
+
+
+def numbers(option: str, texts: list[str]) -> dict[str, float]:
+    """Pairs "name=number" as a map.
+
+    Raises:
+        RecipeError: If a text is no such pair.
+
+    Example:
+        >>> numbers("--at-most", ["latency_ms=0.2"])
+        {'latency_ms': 0.2}
+    """
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise RecipeError(
+                f'{option} is "{text}"; expected a metric and a number in its unit', hint=f"{option} latency_ms=0.2"
+            ) from error
+        if not sign or not name:
+            raise RecipeError(f'{option} is "{text}"; expected NAME=NUMBER')
+    return found
+
+
+def limits(at_most: list[str], at_least: list[str]) -> list[Limit]:
+    """The limits that the options name.
+
+    Raises:
+        RecipeError: If a text is no pair of metric and number, or two bounds exclude each other.
+    """
+    most, least = numbers("--at-most", at_most), numbers("--at-least", at_least)
+    return [Limit(name, at_most=most.get(name), at_least=least.get(name)) for name in sorted({*most, *least})]

@@ -1,0 +1,66 @@
+"""`hwnas profile`: measure this device for the space of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
+from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.job import assemble, run_profile
+from hwnas.profiling import ProfileReport
+
+
+def profile(
+    recipe: RecipeFile = QUICKSTART,
+    missing: Annotated[bool, typer.Option("--missing", help="Measure only what the table lacks.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
+    with Terminal() as terminal:
+        report = run_profile(assemble(recipe), terminal, missing=missing)
+    if as_json:
+        show_json(summary(report))
+        return
+    for line in in_words(report):
+        show(line)
+
+
+def summary(report: ProfileReport) -> dict[str, Any]:
+    """What was measured and how well it predicts, as JSON."""
+    header = report.table.header
+    calibration = header.calibration
+    return {
+        "table": str(report.path),
+        "blocks": len(report.table.rows),
+        "measured_now": report.measured,
+        "seconds": round(report.seconds, 1),
+        "noise": header.noise.model_dump() if header.noise else None,
+        "calibration": calibration.model_dump(mode="json") if calibration else None,
+        "warnings": report.warnings,
+    }
+
+
+def in_words(report: ProfileReport) -> list[str]:
+    """The same for people."""
+    header = report.table.header
+    lines = [f"{report.path}: {len(report.table.rows)} blocks, {report.seconds:.0f} s"]
+    if header.noise:
+        lines.append(
+            f"  repeatability: halves of the session differ by {header.noise.median:.2%} at the median, tau "
+            f"{header.noise.tau:.3f}"
+        )
+    calibration = header.calibration
+    if calibration:
+        lines.append(
+            f"  calibrated on {calibration.n} whole networks with {' + '.join(calibration.terms)}: leave-one-out error "
+            f"{calibration.loo_mape:.2%}, 90 % band +-{calibration.band:.1%}"
+        )
+        held = calibration.holdout
+        if held:
+            lines.append(
+                f"  held out, {held.n} networks never fitted: mean error {held.mape:.2%}, bias {held.bias:+.2%}, "
+                f"{held.within_5:.0%} within 5 %, {held.within_10:.0%} within 10 %, Kendall tau {held.tau:.3f}"
+            )
+    return lines

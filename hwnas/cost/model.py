@@ -1,0 +1,230 @@
+"""Cost models: one number of any network of a space, of many at once, of a distribution, and its bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import Architecture, CostError, Metric, Objective, Origin, TableError, digest_of
+from hwnas.cost.calibration import TERMS, Features
+from hwnas.cost.table import Calibration, LatencyTable
+from hwnas.cost.unit_sum import Tensor, UnitSum
+from hwnas.space import Block, Codes, Space
+
+_US_PER_MS = 1000.0
+
+
+class CostModel(Protocol):
+    """A number that is known for any network of a space without training or measuring it."""
+
+    @property
+    def name(self) -> str:
+        """The metric, as objectives and limits name it."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """The unit of the metric."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """How the number is obtained."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Equal digests mean equal numbers."""
+        ...
+
+    def __call__(self, architecture: Architecture) -> Metric:
+        """The number of one network, with its band where it is predicted."""
+        ...
+
+    def batch(self, codes: Codes) -> NDArray[np.float64]:
+        """The numbers of n networks from their codes [n, decisions]."""
+        ...
+
+    def smallest(self) -> tuple[float, Architecture]:
+        """The smallest number in the space, and a network that has it."""
+        ...
+
+    def largest(self) -> tuple[float, Architecture]:
+        """The largest number in the space, and a network that has it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSumCost:
+    """A cost that is a sum over the units of a space: multiply-adds, parameters, calibrated latency.
+
+    Attributes:
+        total: The sum.
+        name: Of the metric.
+        unit: Of the metric.
+        origin: How the number is obtained.
+        calibration: What turned block times into network times; None for counts.
+        features: The features of the calibration; None for counts.
+
+    Example:
+        >>> from hwnas.space import Decision, Unit
+        >>> a, b = (Block("conv", (("kernel", k),), (8, 4, 4), (8, 4, 4), k * k * 128, k * k * 8) for k in (3, 5))
+        >>> space = Space("tiny", (Decision("kernel", (3, 5)),), (Unit("u", ("kernel",), (a, b)),))
+        >>> macs = UnitSumCost.count(space, "macs")
+        >>> macs(Architecture({"kernel": 5}))
+        Metric(value=3200.0, unit='multiply-adds', origin='computed', low=None, high=None)
+        >>> macs.batch(np.array([[0], [1]])).tolist(), macs.smallest()
+        ([1152.0, 3200.0], (1152.0, Architecture({'kernel': 3})))
+    """
+
+    total: UnitSum
+    name: str
+    unit: str
+    origin: Origin
+    calibration: Calibration | None = None
+    features: Features | None = None
+    digest: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        parts = [self.name, self.unit, self.origin, self.total.space.digest, self.total.digest, self._band]
+        object.__setattr__(self, "digest", digest_of(parts))
+
+    @classmethod
+    def count(cls, space: Space, quantity: Literal["macs", "parameters"]) -> UnitSumCost:
+        """Multiply-adds of one image, or parameters: exact, from the blocks alone.
+
+        Raises:
+            CostError: If the space has no units.
+        """
+        total = UnitSum.of(space, lambda block: block.feature(quantity))
+        return cls(total, quantity, Objective.named(quantity).unit, "computed")
+
+    @classmethod
+    def from_table(cls, space: Space, table: LatencyTable, *, device_suffix: str = "") -> UnitSumCost:
+        """Latency in milliseconds on the device of a table; the calibration is folded into the tensors.
+
+        Args:
+            space: The one that the table was made for.
+            table: Complete and calibrated.
+            device_suffix: Where several devices are used: "pi4" names the metric `latency_ms@pi4`.
+
+        Raises:
+            TableError: If the table is of another space, misses a block, or is not calibrated.
+            CostError: If the calibration predicts a network that takes no time.
+        """
+        table.check_space(space)
+        table.check_coverage(space)
+        calibration = table.header.calibration
+        if calibration is None:
+            raise TableError(
+                f"{table.source}: the table is not calibrated on whole networks, and block times alone do not add up "
+                "to the time of a network",
+                hint="measure the device again: hwnas profile",
+            )
+        coefficients = {term: calibration.coefficient(term) / _US_PER_MS for term in TERMS}
+
+        def ms(block: Block) -> float:
+            counts = sum(coefficients[term] * block.feature(term) for term in TERMS if term not in {"sum", "constant"})
+            return coefficients["sum"] * table.rows[block.key].p25_us + counts
+
+        cost = cls(
+            UnitSum.of(space, ms, constant=coefficients["constant"]),
+            "latency_ms" + (f"@{device_suffix}" if device_suffix else ""),
+            "ms",
+            "predicted",
+            calibration,
+            Features.of(space, table.rows),
+        )
+        value, architecture = cost.smallest()
+        if value <= 0:
+            raise CostError(
+                f"{table.source}: the calibration predicts {value:.4g} ms for {architecture}; expected above 0",
+                hint="measure more networks for it, smaller ones among them: hwnas profile",
+            )
+        return cost
+
+    @property
+    def space(self) -> Space:
+        """The space whose networks it knows."""
+        return self.total.space
+
+    @property
+    def constant(self) -> float:
+        """What every network costs, apart from the tensors."""
+        return self.total.constant
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Labels and costs per combination of their options; with `constant` all there is to the cost."""
+        return self.total.tensors
+
+    @property
+    def _band(self) -> float | None:
+        return self.calibration.band if self.calibration else None
+
+    def __call__(self, architecture: Architecture) -> Metric:
+        """The cost of one network; with the 90 % band if it is predicted.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        value = float(self.batch(self.space.encode([architecture]))[0])
+        if self._band is None:
+            return Metric(value, self.unit, self.origin)
+        factor = math.exp(self._band)
+        return Metric(value, self.unit, self.origin, low=value / factor, high=value * factor)
+
+    def batch(self, codes: Codes) -> NDArray[np.float64]:
+        """The costs of n networks [n] from their codes or genotypes [n, decisions].
+
+        Raises:
+            CostError: If the codes do not fit the space.
+        """
+        return self.total(codes)
+
+    def expectation(self, probabilities: Mapping[str, NDArray[np.float64]]) -> float:
+        """The exact mean cost when every decision is drawn on its own; see `UnitSum.expectation`.
+
+        Raises:
+            CostError: If a label is missing, or its probabilities are not some.
+        """
+        return self.total.expectation(probabilities)
+
+    def smallest(self) -> tuple[float, Architecture]:
+        """The smallest cost in the space, exactly, and a network that has it.
+
+        Raises:
+            CostError: If the decisions hang together too closely to be searched exactly.
+        """
+        return self._named(self.total.smallest())
+
+    def largest(self) -> tuple[float, Architecture]:
+        """The largest cost in the space, exactly, and a network that has it.
+
+        Raises:
+            CostError: If the decisions hang together too closely to be searched exactly.
+        """
+        return self._named(self.total.largest())
+
+    def _named(self, codes: Codes) -> tuple[float, Architecture]:
+        return float(self.batch(codes)[0]), self.space.decode(codes)[0]
+
+    def extrapolated(self, architecture: Architecture) -> bool:
+        """Whether a feature lies outside what the calibration has seen; the band is then the least to expect.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        if self.calibration is None or self.features is None:
+            return False
+        found = dict(zip(TERMS, self.features(self.space.encode([architecture]))[0].tolist(), strict=True))
+        slack = 1e-9  # sums of the same times in another unit or order
+        return any(
+            not low * (1 - slack) <= found[term] <= high * (1 + slack)
+            for term, (low, high) in self.calibration.box.items()
+        )

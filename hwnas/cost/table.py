@@ -1,0 +1,558 @@
+"""Latency tables: how long each block of a space takes on one device, and everything that the times depend on.
+
+A table is a file of JSON lines: a header (`TableHeader`, with the sha256 of all that follows), then one line per block,
+sorted by key. Every time in the file is in the header's `unit`; in memory every time is in microseconds. Nothing else
+than JSON is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hwnas.core import Option, TableError, write_atomically
+from hwnas.cost.unit_sum import blocks_of
+from hwnas.space import Space
+
+Term = Literal["sum", "constant", "blocks", "boundary", "se", "residual"]
+"""A term of the calibration: the sum of the block times, a constant, and counts of `hwnas.space.FEATURES`."""
+
+_US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
+_AGAIN = "measure the device again: hwnas profile"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one model took, over many short bursts in random order among all others.
+
+    Attributes:
+        p25_us: Lower quartile: the estimate that is used (the mean follows whatever else the machine does).
+        min_us: Fastest run.
+        median_us: Median.
+        p90_us: Slow end.
+        iqr_rel: (p75 - p25) / median; 0 for a clock that is too coarse to see it.
+        runs: Timed runs behind the numbers.
+        visits: Bursts that they came in.
+
+    Raises:
+        TableError: If a number is not finite, or not above 0 (`iqr_rel`: below 0).
+
+    Example:
+        >>> Timing(p25_us=10.0, min_us=9.5, median_us=10.2, p90_us=12.0, iqr_rel=0.03, runs=120, visits=12).p25_us
+        10.0
+    """
+
+    p25_us: float
+    min_us: float
+    median_us: float
+    p90_us: float
+    iqr_rel: float
+    runs: int
+    visits: int
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value = getattr(self, part.name)
+            lowest_allowed = part.name == "iqr_rel" and value == 0
+            if not (math.isfinite(value) and (value > 0 or lowest_allowed)):
+                raise TableError(f"{part.name} is {value}; expected a finite number above 0")
+
+
+class _Record(BaseModel):
+    """Part of a header: values that do not change, and no field that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class DeviceRecord(_Record):
+    """What was measured on. None is unknown.
+
+    Attributes:
+        name: As in devices/*.toml.
+        cpu_model: As the processor names itself.
+        family: Of the processor; with `model` and `stepping` it tells apart what shares a name.
+        model: Of the processor.
+        stepping: Of the processor.
+        flags: Instruction sets that the runtime may use.
+        cores: Visible ones.
+        affinity: Cores that the process may use.
+        quota: Cores' worth of time that the container may use.
+        hypervisor: Whether, and under which, this is a guest.
+        memory_bytes: Installed.
+    """
+
+    name: str
+    cpu_model: str | None = None
+    family: int | None = None
+    model: int | None = None
+    stepping: int | None = None
+    flags: tuple[str, ...] | None = None
+    cores: int | None = None
+    affinity: tuple[int, ...] | None = None
+    quota: float | None = None
+    hypervisor: str | None = None
+    memory_bytes: int | None = None
+
+
+class RuntimeRecord(_Record):
+    """What ran the models.
+
+    Attributes:
+        onnxruntime: Its version.
+        provider: Execution provider.
+        optimization_level: Of the graph; one level lower is 5-8 times slower.
+        intra_op_threads: Threads within an operator.
+        inter_op_threads: Operators at a time.
+        spinning: Whether idle threads spin.
+        denormals_as_zero: Whether denormal numbers are flushed.
+    """
+
+    onnxruntime: str
+    provider: str = "CPUExecutionProvider"
+    optimization_level: str = "all"
+    intra_op_threads: int = Field(default=1, ge=1)
+    inter_op_threads: int = Field(default=1, ge=1)
+    spinning: bool = False
+    denormals_as_zero: bool | None = None
+
+
+class ExportRecord(_Record):
+    """What made the ONNX files. None is unknown.
+
+    Attributes:
+        torch: Version.
+        onnx: Version.
+        exporter: "dynamo" or "torchscript".
+        opset: Of the default domain.
+    """
+
+    torch: str | None = None
+    onnx: str | None = None
+    exporter: str | None = None
+    opset: int | None = None
+
+
+class ProtocolRecord(_Record):
+    """How it was measured.
+
+    Attributes:
+        rounds: Passes over all models, each in a new random order.
+        runs: Timed runs of one model in one pass.
+        estimator: What of the distribution counts as the time.
+        order_seed: Of the random orders.
+        dropped_visits: Bursts thrown away because the process was disturbed.
+        load_before: Load average.
+        load_after: Load average.
+        steal_share: Share of the time that the hypervisor gave to others.
+    """
+
+    rounds: int = Field(ge=1)
+    runs: int = Field(ge=1)
+    estimator: Literal["p25"] = "p25"
+    order_seed: int = 0
+    dropped_visits: int = 0
+    load_before: float | None = None
+    load_after: float | None = None
+    steal_share: float | None = None
+
+
+class ReferenceRecord(_Record):
+    """A whole network that is measured again whenever the table is used, to see how far the machine has drifted.
+
+    Attributes:
+        architecture: Label to option.
+        p25_us: Its time when the table was made.
+    """
+
+    architecture: dict[str, Option]
+    p25_us: float = Field(gt=0, validation_alias="p25", serialization_alias="p25")
+
+
+class NoiseRecord(_Record):
+    """How well two halves of the measurement agree.
+
+    Attributes:
+        median: Relative difference of a model's two times, median over models.
+        p95: The same, 95th percentile.
+        tau: Kendall's rank correlation of the two halves.
+        passed: Whether that is good enough to use the table.
+    """
+
+    median: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    tau: float = Field(ge=-1, le=1)
+    passed: bool
+
+
+class Holdout(_Record):
+    """How predictions compare with measurements of networks that the fit has never seen. Shares, not per cent.
+
+    Attributes:
+        mape: Mean of |predicted - measured| / measured.
+        bias: Mean of (predicted - measured) / measured.
+        within_5: Share of networks off by at most 5 %.
+        within_10: Share of networks off by at most 10 %.
+        tau: Kendall's rank correlation; None where there is no order, as with one network.
+        n: Networks.
+    """
+
+    mape: float = Field(ge=0)
+    bias: float
+    within_5: float = Field(ge=0, le=1)
+    within_10: float = Field(ge=0, le=1)
+    tau: float | None
+    n: int = Field(ge=1)
+
+
+class Calibration(_Record):
+    """From the blocks of a network to its time: `time = sum over terms of coefficient * feature`, in microseconds.
+
+    Attributes:
+        terms: Those that were kept, in the order in which they were tried.
+        coefficients: One per term; that of "sum" is a plain factor, the others are microseconds per unit.
+        n: Whole networks behind the fit.
+        loo_mape: Mean relative error of each network when it is left out.
+        band: Half-width of the 90 % band of log(measured / predicted).
+        box: Smallest and largest value of each feature among those networks; beyond them one extrapolates.
+        holdout: Error on networks that were never fitted; None if there were none.
+    """
+
+    terms: tuple[Term, ...] = Field(min_length=1)
+    coefficients: tuple[float, ...]
+    n: int = Field(ge=1)
+    loo_mape: float = Field(ge=0)
+    band: float = Field(ge=0)
+    box: dict[Term, tuple[float, float]]
+    holdout: Holdout | None = None
+
+    @model_validator(mode="after")
+    def _one_coefficient_per_term(self) -> Self:
+        if len(self.coefficients) != len(self.terms) or len(set(self.terms)) != len(self.terms):
+            raise ValueError(f"{len(self.coefficients)} coefficients for terms {list(self.terms)}; one each is needed")
+        return self
+
+    def coefficient(self, term: Term) -> float:
+        """The coefficient of a term, 0 if the term was not kept."""
+        return self.coefficients[self.terms.index(term)] if term in self.terms else 0.0
+
+
+class TableHeader(_Record):
+    """Where the times of a table come from, and for what they hold.
+
+    Attributes:
+        schema_version: Of this file format.
+        unit: Of every time in the file: "us", "ms" or "s". In memory always "us".
+        space: Name of the space.
+        space_digest: Of its decisions.
+        entries_digest: Of its units and their blocks.
+        created_utc: When.
+        tool_version: Of hwnas.
+        device: What was measured on.
+        runtime: What ran the models.
+        export: What made the ONNX files.
+        precision: Of weights and activations.
+        batch: Images per run.
+        threads: That the device is allowed to use for a network.
+        resolutions: Image sizes that the space can choose.
+        weights: Trained ones can be slower, where denormal numbers are not flushed.
+        protocol: How it was measured.
+        empty_run_us: Time of a model that does nothing: the cost of the call.
+        reference: Whole networks to be measured again, see `ReferenceRecord`.
+        noise: How well two halves of the measurement agree; None if it was not looked at.
+        calibration: From blocks to networks; None if it was not done, and then nothing can be predicted.
+        failures: Blocks that could not be measured, with the reason.
+    """
+
+    schema_version: Literal[1] = 1
+    unit: Literal["us", "ms", "s"]
+    space: str
+    space_digest: str
+    entries_digest: str
+    created_utc: AwareDatetime
+    tool_version: str
+    device: DeviceRecord
+    runtime: RuntimeRecord
+    export: ExportRecord = ExportRecord()
+    precision: str = "float32"
+    batch: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    resolutions: tuple[int, ...] = ()
+    weights: Literal["random", "trained"] = "random"
+    protocol: ProtocolRecord
+    empty_run_us: float | None = Field(
+        default=None, gt=0, validation_alias="empty_run", serialization_alias="empty_run"
+    )
+    reference: tuple[ReferenceRecord, ...] = ()
+    noise: NoiseRecord | None = None
+    calibration: Calibration | None = None
+    failures: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """The time of each block of a space on one device.
+
+    Attributes:
+        header: Where the times come from.
+        rows: Time by `Block.key`, sorted.
+        source: What errors call it: its file.
+
+    Raises:
+        TableError: If the header's unit is not "us": in memory every time is in microseconds.
+    """
+
+    header: TableHeader
+    rows: Mapping[str, Timing]
+    source: str = field(default="latency table", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.header.unit != "us":
+            raise TableError(f'{self.source}: unit is "{self.header.unit}"; in memory every time is in "us"')
+        object.__setattr__(self, "rows", {key: self.rows[key] for key in sorted(self.rows)})
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        write_atomically(path, self._text())
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that stand for the whole file."""
+        return hashlib.sha256(self._text().encode()).hexdigest()[:16]
+
+    def _text(self) -> str:
+        body = "".join(
+            _line({"key": key} | {name: getattr(timing, attribute) for name, attribute in _COLUMNS.items()})
+            for key, timing in self.rows.items()
+        )
+        header = self.header.model_dump(mode="json", by_alias=True)
+        return _line(header | {"sha256": hashlib.sha256(body.encode()).hexdigest()}) + body
+
+    @classmethod
+    def load(cls, path: Path) -> LatencyTable:
+        """Read a file, checking every field.
+
+        Raises:
+            TableError: If the file is missing, cut off, edited, or has a field that is unknown, missing or wrong.
+        """
+        try:
+            text = path.read_bytes().decode()
+        except FileNotFoundError as error:
+            raise TableError(f"{path}: there is no such latency table", hint=_AGAIN) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise TableError(f"{path}: cannot be read: {error}; expected JSON lines", hint=_AGAIN) from error
+        if not text.endswith("\n"):
+            line = text.count("\n") + 1
+            what = f"line {line} is cut off" if text else "the file is empty"
+            raise TableError(f"{path}: {what}; expected a header and whole lines, one per block", hint=_AGAIN)
+        head, body = text.split("\n", 1)
+        header, sha256 = _read_header(f"{path}: line 1", head)
+        factor = _US_PER_UNIT[header.unit]
+        rows: dict[str, Timing] = {}
+        for number, row in enumerate(body.split("\n")[:-1], start=2):
+            where = f"{path}: line {number}"
+            key, timing = _read_row(where, row, factor)
+            if key in rows:
+                _refuse(where, "key", f"{key!r} stands in the table twice", "each block once")
+            rows[key] = timing
+        if hashlib.sha256(body.encode()).hexdigest() != sha256:
+            _refuse(
+                f"{path}: line 1",
+                "sha256",
+                f"does not fit the {len(rows)} lines that follow",
+                "an unedited, whole file",
+            )
+        return cls(_in_us(header, factor), rows, source=str(path))
+
+    # ------------------------------------------------------------------------------------------------ checks
+
+    def missing(self, space: Space) -> list[str]:
+        """Keys of the blocks that some network of the space needs and the table does not have, sorted.
+
+        Raises:
+            CostError: If the space has no units.
+        """
+        return [key for key in blocks_of(space) if key not in self.rows]
+
+    def check_coverage(self, space: Space) -> None:
+        """That every block of the space has a time.
+
+        Raises:
+            TableError: If not, naming the keys, and why where measuring them failed.
+        """
+        missing = self.missing(space)
+        if not missing:
+            return
+        shown = [
+            f"{key!r}"
+            + (f" (could not be measured: {self.header.failures[key]})" if key in self.header.failures else "")
+            for key in missing[:_SHOWN]
+        ]
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise TableError(
+            f"{self.source}: {len(missing)} of the {len(blocks_of(space))} blocks of space {space.name} are missing: "
+            f"{', '.join(shown)}{more}",
+            hint="measure just these: hwnas profile --missing",
+        )
+
+    def check_space(self, space: Space) -> None:
+        """That the table was made, and calibrated, for this space.
+
+        Raises:
+            TableError: If its decisions or its blocks are others.
+        """
+        self.check_conditions({"space_digest": space.digest, "entries_digest": space.entries_digest})
+
+    def check_noise(self) -> None:
+        """That two halves of the measurement agreed well enough.
+
+        Raises:
+            TableError: If they did not.
+        """
+        noise = self.header.noise
+        if noise is not None and not noise.passed:
+            raise TableError(
+                f"{self.source}: the device was too noisy while it was measured: two halves differ by "
+                f"{noise.median:.1%} (median) and {noise.p95:.1%} (95th percentile), rank correlation {noise.tau:.3f}",
+                hint="measure it again while nothing else runs: hwnas profile",
+            )
+
+    def check_conditions(self, run: Mapping[str, object]) -> None:
+        """That the table was made under the conditions of a run.
+
+        Args:
+            run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
+                "device.cpu_model". Of "runtime.onnxruntime" the patch version may differ.
+
+        Raises:
+            TableError: If any differs, naming each field, the table's value and the run's.
+            KeyError: If a field is not one of the header.
+        """
+        header = self.header.model_dump()
+        differing = []
+        for name, wanted in run.items():
+            found: Any = header
+            for part in name.split("."):
+                found = found[part]
+            same = _minor(found) == _minor(wanted) if name == "runtime.onnxruntime" else found == wanted
+            if not same:
+                differing.append(f"{name} is {found!r} in the table, {wanted!r} in this run")
+        if differing:
+            raise TableError(
+                f"{self.source}: made under other conditions: {'; '.join(differing)}; "
+                f"the table is of space {self.header.space} on {self.header.device.name}",
+                hint=_AGAIN,
+            )
+
+
+_COLUMNS = {part.name.removesuffix("_us"): part.name for part in fields(Timing)}
+"""Field of a line to attribute of `Timing`; times lose their suffix, as the header's unit rules in a file."""
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _refuse(where: str, name: str, found: str, expected: str) -> NoReturn:
+    raise TableError(f"{where}: {name} {found}; expected {expected}", hint=_AGAIN)
+
+
+def _read_object(where: str, line: str) -> dict[str, Any]:
+    def no_constant(name: str) -> NoReturn:
+        _refuse(where, "a number", f"is {name}", "finite numbers")
+
+    try:
+        value = json.loads(line, parse_constant=no_constant)
+    except TableError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{where}: is not JSON ({error}); expected one object per line", hint=_AGAIN) from error
+    if not isinstance(value, dict):
+        _refuse(where, "the line", f"is {line[:40]!r}", "a JSON object")
+    return value
+
+
+def _read_header(where: str, line: str) -> tuple[TableHeader, str]:
+    value = _read_object(where, line)
+    if "unit" not in value:
+        _refuse(where, "unit", "is missing, so no time has a meaning", 'one of "us", "ms", "s"')
+    sha256 = value.pop("sha256", None)
+    if not isinstance(sha256, str):
+        _refuse(where, "sha256", f"is {sha256!r}", "the sha256 of the lines that follow")
+    try:
+        return TableHeader.model_validate(value), sha256
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "the header"
+        match first["type"]:
+            case "missing":
+                _refuse(where, name, "is missing", "every field of the header")
+            case "extra_forbidden":
+                _refuse(where, name, "is an unknown field", "only those that hwnas writes")
+        _refuse(where, name, f"is {first['input']!r}", first["msg"][0].lower() + first["msg"][1:])
+
+
+def _read_row(where: str, line: str, factor: float) -> tuple[str, Timing]:
+    value = _read_object(where, line)
+    for name in ("key", *_COLUMNS):
+        if name not in value:
+            _refuse(where, name, "is missing", "every field of a block")
+    for name in value:
+        if name != "key" and name not in _COLUMNS:
+            _refuse(where, name, "is an unknown field", f"only key, {', '.join(_COLUMNS)}")
+    key = value.pop("key")
+    if not isinstance(key, str):
+        _refuse(where, "key", f"is {key!r}", "the text that names a block")
+    numbers: dict[str, Any] = {}
+    for name, attribute in _COLUMNS.items():
+        number = value[name]
+        count = attribute in {"runs", "visits"}
+        if isinstance(number, bool) or not isinstance(number, int if count else int | float):
+            _refuse(where, name, f"is {number!r}", "a whole number" if count else "a number")
+        numbers[attribute] = number
+    try:
+        numbers |= {name: float(numbers[name]) * factor for name in numbers if name.endswith("_us")}
+        return key, Timing(**numbers)
+    except TableError as error:
+        raise TableError(f"{where}: {error.message}", hint=_AGAIN) from error
+    except OverflowError:
+        _refuse(where, "a number", "is too large", "finite numbers")
+
+
+def _in_us(header: TableHeader, factor: float) -> TableHeader:
+    """The header with every time turned into microseconds."""
+    calibration = header.calibration
+    if calibration:
+        coefficients = [
+            value if term == "sum" else value * factor
+            for term, value in zip(calibration.terms, calibration.coefficients, strict=True)
+        ]
+        box = dict(calibration.box)
+        if "sum" in box:
+            box["sum"] = (box["sum"][0] * factor, box["sum"][1] * factor)
+        calibration = calibration.model_copy(update={"coefficients": tuple(coefficients), "box": box})
+    return header.model_copy(
+        update={
+            "unit": "us",
+            "empty_run_us": header.empty_run_us * factor if header.empty_run_us else None,
+            "reference": tuple(r.model_copy(update={"p25_us": r.p25_us * factor}) for r in header.reference),
+            "calibration": calibration,
+        }
+    )
+
+
+def _minor(version: object) -> list[str]:
+    return str(version).split(".")[:2]

@@ -1,0 +1,136 @@
+"""One target of a search, as `devices/<name>.toml` describes it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hwnas.core import DeviceError
+from hwnas.core.errors import did_you_mean
+from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+
+
+class Device(BaseModel):
+    """A device: how to reach it, and under which conditions networks run there.
+
+    Attributes:
+        name: The file's name without `.toml`; part of a table's name.
+        reach: "local": this machine.
+        runtime: What times the networks, and should be what runs them later.
+        threads: Of the runtime, inside one operator.
+        precision: Of weights and activations.
+        batch: Images at once.
+        core: The first core to pin to; None: the last ones that the process may use.
+
+    Example:
+        >>> Device(name="this-cpu").threads
+        1
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(min_length=1)
+    reach: Literal["local"] = "local"
+    runtime: Literal["onnxruntime-cpu"] = "onnxruntime-cpu"
+    threads: int = Field(default=1, ge=1)
+    precision: Literal["float32"] = "float32"
+    batch: int = Field(default=1, ge=1)
+    core: int | None = Field(default=None, ge=0)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, folder: Path = Path("devices")) -> Device:
+        """The device of that name in the folder, or of that file.
+
+        Args:
+            name_or_path: "this-cpu", or a path that ends in ".toml".
+            folder: Where named devices lie.
+
+        Raises:
+            DeviceError: If there is no such file, it is not TOML, or a key or value is wrong; names the nearest key.
+
+        Example:
+            >>> import tempfile
+            >>> folder = Path(tempfile.mkdtemp())
+            >>> _ = (folder / "pi4.toml").write_text("threads = 4")
+            >>> Device.load("pi4", folder).threads
+            4
+        """
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
+            path = folder / f"{name_or_path}.toml"
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DeviceError(
+                f"{path}: there is no such device file; {_others(path)}", hint="hwnas devices lists them"
+            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DeviceError(f"{path}: cannot be read: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise DeviceError(f"{path}: not TOML: {error}") from error
+        keys = [key for key in cls.model_fields if key != "name"]
+        for key, value in values.items():
+            if key == "name":
+                raise DeviceError(
+                    f"{path}: name is \"{value}\"; the file's own name is the device's name: drop the key"
+                )
+            if key not in keys:
+                raise DeviceError(f"{path}: unknown key {key} = {value!r}; {did_you_mean(key, keys)}")
+        try:
+            return cls(name=path.stem, **values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            expected = first["msg"].removeprefix("Input should be ")
+            where = ".".join(map(str, first["loc"]))
+            raise DeviceError(f"{path}: {where} is {first['input']!r}; it must be {expected}") from error
+
+    def check_cores(
+        self, cores: tuple[int, ...] | None = None, *, quota: QuotaReader = cgroup_quota
+    ) -> tuple[int, ...] | None:
+        """The cores to pin to, having checked that there are enough.
+
+        Args:
+            cores: Those the process may use; asked of the system if not given.
+            quota: Says how many cores' worth of time the process may spend.
+
+        Returns:
+            As many cores as the device has threads; None on systems without affinity.
+
+        Raises:
+            DeviceError: If there are fewer cores than threads, or the core to pin to is not allowed.
+
+        Example:
+            >>> Device(name="a").check_cores((0, 1), quota=lambda: None)
+            (1,)
+        """
+        cores = allowed_cores() if cores is None else cores
+        limit = quota()
+        usable = usable_cores(cores, limit)
+        if usable is not None and self.threads > usable:
+            found = f"{usable} core{'s' if usable > 1 else ''} may be used here"
+            found += f" (affinity {_ranges(cores)}, quota {'none' if limit is None else f'{limit:g}'})"
+            raise DeviceError(
+                f"device {self.name}: threads is {self.threads}; {found}",
+                hint=f"set threads to at most {usable}, or allow more cores",
+            )
+        if cores is None:
+            return None
+        if self.core is None:
+            # The last ones: interrupts and other programs tend to sit on the first.
+            return cores[-self.threads :]
+        if self.core not in cores:
+            raise DeviceError(f"device {self.name}: core is {self.core}; this process may use {_ranges(cores)}")
+        others = [core for core in cores if core != self.core]
+        return tuple(sorted([self.core, *others[: self.threads - 1]]))
+
+
+def _ranges(cores: tuple[int, ...] | None) -> str:
+    return "unknown" if cores is None else ",".join(map(str, cores))
+
+
+def _others(path: Path) -> str:
+    known = [other.stem for other in path.parent.glob("*.toml")]
+    return did_you_mean(path.stem, known) if known else f"{path.parent} holds none"

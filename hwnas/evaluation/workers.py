@@ -1,0 +1,317 @@
+"""Evaluating several architectures at once, in processes that can die without taking the search along."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from hwnas.core import Architecture, Metric, RecipeError
+from hwnas.evaluation.global_seeds import seed_globals
+from hwnas.evaluation.protocol import Evaluator
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question to an evaluator."""
+
+    architecture: Architecture
+    fidelity: str
+    weights: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a job.
+
+    Attributes:
+        metrics: Finite numbers by name; empty if it failed.
+        failure: Why it failed; empty if it did not.
+        seconds: What it took.
+    """
+
+    metrics: Mapping[str, float | Metric] = field(default_factory=dict)
+    failure: str = ""
+    seconds: float = 0.0
+
+
+def answer(evaluate: Evaluator, job: Job, *, clock: Callable[[], float] = time.perf_counter) -> Answer:
+    """Ask an evaluator, here and now; whatever it raises or gets wrong becomes the answer's failure.
+
+    Example:
+        >>> from hwnas.evaluation.protocol import FromFunction
+        >>> job = Job(Architecture({"k": 3}), "full", None, 0)
+        >>> answer(FromFunction(lambda a: {"accuracy": float("nan")}), job).failure
+        'accuracy is nan; it must be a finite number'
+    """
+    seed_globals(job.seed)
+    started = clock()
+    try:
+        returned = evaluate(job.architecture, fidelity=job.fidelity, weights=job.weights, seed=job.seed)
+        metrics, failure = _finite(returned)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - users' code: one bad network must not end a search
+        text = " ".join(str(error).split())
+        metrics, failure = {}, f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Answer(metrics, failure, max(0.0, clock() - started))
+
+
+def _finite(returned: object) -> tuple[dict[str, float | Metric], str]:
+    if not isinstance(returned, Mapping) or not returned:
+        return {}, f"the evaluator returned {returned!r:.80}; it must return metrics by name"
+    metrics: dict[str, float | Metric] = {}
+    for name, value in returned.items():
+        if isinstance(value, Metric):
+            metrics[str(name)] = replace(value, value=float(value.value))  # a numpy number is not JSON
+        elif math.isfinite(float(value)):
+            metrics[str(name)] = float(value)
+        else:
+            return {}, f"{name} is {value}; it must be a finite number"
+    return metrics, ""
+
+
+class Workers:
+    """A fixed number of processes that answer jobs; with one worker, this process does.
+
+    Every evaluation runs on `threads` torch threads, here as in a worker, so that the number of workers changes no bit
+    of a result. Workers are started with the first jobs (spawn: nothing is inherited from this process), and end with
+    it, even if it is killed. A worker that dies is replaced, and its job fails with the reason; the others are kept.
+
+    Args:
+        evaluate: Pickled if there is more than one worker.
+        workers: How many jobs run at once.
+        threads: Threads of each evaluation.
+        clock: Measures jobs that run in this process; workers use `time.perf_counter`.
+
+    Raises:
+        RecipeError: If `workers` or `threads` is below 1, or the evaluator cannot be pickled though it must.
+
+    Example:
+        >>> from hwnas.evaluation.protocol import FromFunction
+        >>> with Workers(FromFunction(lambda a: {"accuracy": 0.5}), workers=1) as pool:
+        ...     [a.metrics for a in pool.answers([Job(Architecture({"k": 3}), "full", None, 0)])]
+        [{'accuracy': 0.5}]
+    """
+
+    def __init__(
+        self,
+        evaluate: Evaluator,
+        *,
+        workers: int = 1,
+        threads: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if workers < 1 or threads < 1:
+            raise RecipeError(f"workers is {workers}, threads is {threads}; both must be at least 1")
+        self.workers = workers
+        self._evaluate = evaluate
+        self._threads = threads
+        self._clock = clock
+        self._pickled = _pickled(evaluate) if workers > 1 else b""
+        self._slots: list[_Slot] = []
+        self._finalizer = weakref.finalize(self, _end_all, self._slots)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers. They start again with the next jobs."""
+        _end_all(self._slots)
+
+    def answers(self, jobs: Sequence[Job]) -> Generator[Answer, None, None]:
+        """The answers in the order of the jobs, each as soon as those before it are there.
+
+        A caller that stops early loses what was under way.
+
+        Raises:
+            RecipeError: If a worker cannot start.
+        """
+        if self.workers == 1:
+            for job in jobs:
+                with _torch_threads(self._threads):
+                    result = answer(self._evaluate, job, clock=self._clock)
+                yield result
+        elif jobs:
+            yield from self._from_processes(jobs)
+
+    def _from_processes(self, jobs: Sequence[Job]) -> Generator[Answer, None, None]:
+        while len(self._slots) < min(self.workers, len(jobs)):
+            self._slots.append(_Slot(self._pickled, self._threads))
+        waiting = list(reversed(range(len(jobs))))
+        done: dict[int, Answer] = {}
+        under_way: dict[int, _Slot] = {}
+        try:
+            for n in range(len(jobs)):
+                while n not in done:
+                    idle = [slot for slot in self._slots if slot not in under_way.values()]
+                    for slot in idle[: len(waiting)]:
+                        index = waiting.pop()
+                        slot.send(jobs[index])
+                        under_way[index] = slot
+                    wait([source for slot in under_way.values() for source in slot.sources])
+                    for index, slot in list(under_way.items()):
+                        result = slot.poll()
+                        if result is not None:
+                            done[index] = result
+                            del under_way[index]
+                            if not slot.alive:
+                                self._slots[self._slots.index(slot)] = _Slot(self._pickled, self._threads)
+                yield done.pop(n)
+        finally:
+            for slot in under_way.values():  # stopped early: their answers belong to nobody
+                slot.end()
+                self._slots.remove(slot)
+
+
+class _Slot:
+    """One worker process and the pipe to it."""
+
+    def __init__(self, pickled: bytes, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_work, args=(theirs, pickled, threads), daemon=True, name="hwnas-worker"
+        )
+        with _environment({name: str(threads) for name in _THREAD_VARIABLES}):
+            self._process.start()
+        theirs.close()
+        self._started = time.perf_counter()
+        self._ready = False
+        self.alive = True
+
+    @property
+    def sources(self) -> tuple[Connection | int, ...]:
+        """What to wait for: an answer or a death."""
+        return self._connection, self._process.sentinel
+
+    def send(self, job: Job) -> None:
+        self._started = time.perf_counter()
+        # A worker that died while idle shows in the next poll, as one that dies at work does.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(job)
+
+    def poll(self) -> Answer | None:
+        # The answer if it is there, a failure if the worker is gone, None while it works.
+        alive = self._process.is_alive()  # asked before the pipe, or a last answer could slip between
+        try:
+            message = self._connection.recv() if self._connection.poll() else None
+        except (EOFError, ConnectionResetError):
+            alive, message = False, None
+        if isinstance(message, Answer):
+            return message
+        if message:
+            self.end()
+            raise RecipeError(
+                f"a worker could not load the evaluator: {message}",
+                hint="define it in a module that a new process can import, or use workers = 1",
+            )
+        if message is not None:
+            self._ready = True
+        return None if alive or message is not None else self._post_mortem()
+
+    def _post_mortem(self) -> Answer:
+        self._process.join(timeout=5.0)  # the pipe ends a moment before the process does
+        self.end()
+        code = self._process.exitcode
+        if not self._ready:
+            raise RecipeError(
+                f"a worker ended while starting (exit code {code})",
+                hint='start your program under `if __name__ == "__main__":`, or use workers = 1',
+            )
+        how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+        return Answer(failure=f"its worker ended {how}", seconds=time.perf_counter() - self._started)
+
+    def end(self) -> None:
+        """Harmless when repeated."""
+        self.alive = False
+        self._connection.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+
+
+def _end_all(slots: list[_Slot]) -> None:
+    for slot in slots:
+        slot.end()
+    slots.clear()
+
+
+def _work(connection: Connection, pickled: bytes, threads: int) -> None:
+    """The life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends us
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        evaluate = pickle.loads(pickled)  # noqa: S301 - from our own parent's memory, never from disk
+    except Exception as error:  # noqa: BLE001 - told to the driver, which raises it
+        connection.send(f"{type(error).__name__}: {error}")
+        return
+    connection.send("")
+    with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
+        while True:
+            job = connection.recv()
+            with _torch_threads(threads):
+                connection.send(answer(evaluate, job))
+
+
+def _die_with_parent() -> None:
+    """End this process when the driver is gone, even in the middle of a job: each orphan would slow the next run."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker is always a child"
+    # The sentinel alone may stay silent: a child that the driver forked can hold the other end open.
+    while os.getppid() == parent.pid and not wait([parent.sentinel], timeout=1.0):
+        pass
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:  # a worker's environment says the same to a torch imported later
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _pickled(evaluate: Evaluator) -> bytes:
+    try:
+        return pickle.dumps(evaluate)
+    except Exception as error:  # pickling runs users' code, which may raise anything
+        raise RecipeError(
+            f"the evaluator {type(evaluate).__name__} cannot be sent to worker processes: {error}",
+            hint="define it at the top level of a module, or use workers = 1",
+        ) from error

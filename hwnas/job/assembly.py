@@ -1,0 +1,198 @@
+"""A recipe made into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torch import nn
+
+from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
+from hwnas.cost import CostModel, LatencyTable, UnitSumCost
+from hwnas.data import Images, Preprocessing, Splits
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.job.recipe import Recipe, limit_of
+from hwnas.job.teller import Teller
+from hwnas.nn import build_block, build_network
+from hwnas.profiling import ProfileReport, check_references, profile, table_matches, table_path
+from hwnas.zoo import MobileNetV3
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What a job works with.
+
+    Attributes:
+        recipe: As read.
+        path: Of the recipe, for messages and for the commands they name.
+        root: The workspace: the folder that holds devices/, latency_tables/ and runs/.
+        device: The target.
+        splits: The images.
+        family: The space and its builder, for these images.
+        quota: Says how many cores' worth of time this process may spend.
+    """
+
+    recipe: Recipe
+    path: Path
+    root: Path
+    device: Device
+    splits: Splits
+    family: MobileNetV3
+    quota: QuotaReader = cgroup_quota
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Fitted to the training images."""
+        return Preprocessing.fit(self.splits.train)
+
+    @cached_property
+    def images(self) -> dict[str, Images]:
+        """Train, validation and test as tensors."""
+        return {name: Images(part, self.preprocessing) for name, part in self.splits.parts().items()}
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """In the recipe's order."""
+        return [Objective.named(name) for name in self.recipe.objectives]
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's store, checkpoints and results lie."""
+        return self.root / "runs" / self.recipe.name
+
+    @property
+    def table_path(self) -> Path:
+        """Where the latency table lies: the recipe's own, or the one that profiling writes."""
+        if self.recipe.table is not None:
+            return self.root / self.recipe.table
+        return table_path(self.root / "latency_tables", self.device, self.family.space)
+
+    def load_table(self, teller: Teller, *, recheck: bool = True) -> LatencyTable:
+        """The latency table, checked against this machine, device and space.
+
+        Args:
+            teller: Told what differs a little.
+            recheck: Whether its five reference networks are timed again.
+
+        Raises:
+            TableError: If it is missing, damaged, incomplete, of other conditions, or no longer describes the machine;
+                the hint names the command that measures it.
+        """
+        with self._way_out():
+            table = LatencyTable.load(self.table_path)
+            for warning in table_matches(table, self.device, self.family.space, quota=self.quota):
+                teller.say(warning)
+            if recheck:
+                found = check_references(
+                    table,
+                    device=self.device,
+                    space=self.family.space,
+                    build_network=self.build_network,
+                    quota=self.quota,
+                )
+                for warning in found.warnings:
+                    teller.say(warning)
+        return table
+
+    @contextmanager
+    def _way_out(self) -> Iterator[None]:
+        """Name the command for this recipe where a lower room can only name the kind.
+
+        Raises:
+            TableError: With that hint.
+        """
+        try:
+            yield
+        except TableError as error:
+            missing = " --missing" if "--missing" in error.hint else ""
+            raise TableError(error.message, hint=f"measure it: hwnas profile {self.path}{missing}") from error
+
+    @property
+    def build_network(self) -> Callable[[Architecture], nn.Module]:
+        """The plain network of an architecture, with random weights."""
+        space = self.family.space
+        return lambda architecture: build_network(space, architecture)
+
+    def costs(self, table: LatencyTable) -> list[CostModel]:
+        """Predicted latency, multiply-adds, parameters."""
+        space = self.family.space
+        counts = [UnitSumCost.count(space, "macs"), UnitSumCost.count(space, "parameters")]
+        with self._way_out():
+            return [UnitSumCost.from_table(space, table), *counts]
+
+    def limits(self, costs: list[CostModel]) -> list[Limit]:
+        """The recipe's limits in the metrics' units.
+
+        Raises:
+            RecipeError: If a bound is a share of a metric whose largest value nobody knows before the search.
+        """
+        by_name = {cost.name: cost for cost in costs}
+        found = []
+        for metric, bounds in self.recipe.limits.items():
+
+            def largest(metric: str = metric) -> float:
+                if metric not in by_name:
+                    raise RecipeError(
+                        f"{self.path}: [limits.{metric}] at_most is a share of the largest value, which is known for "
+                        f"{', '.join(by_name)} only; give a number"
+                    )
+                return by_name[metric].largest()[0]
+
+            found.append(limit_of(metric, bounds, largest=largest))
+        return found
+
+
+def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quota) -> Assembly:
+    """Read a recipe and all it names except the latency table.
+
+    Args:
+        path: Of the recipe.
+        root: The workspace.
+        quota: Says how many cores' worth of time this process may spend.
+
+    Raises:
+        RecipeError: If the recipe is wrong.
+        DeviceError: If the device is unknown.
+        DataError: If an image is damaged, or the images cannot be found or split.
+    """
+    recipe = Recipe.load(path)
+    device = Device.load(recipe.device, root / "devices")
+    splits = recipe.source().load(recipe.seed)
+    family = recipe.family(channels=splits.channels, classes=len(splits.classes))
+    return Assembly(recipe, path, root, device, splits, family, quota)
+
+
+def run_profile(assembly: Assembly, teller: Teller, *, missing: bool = False) -> ProfileReport:
+    """Measure the latency table of a recipe's space on its device.
+
+    Args:
+        assembly: The recipe.
+        teller: Told of progress and of what a reader of the table should know.
+        missing: Measure only the blocks that the present table lacks.
+
+    Raises:
+        MeasureError: If measuring failed or the machine was too noisy.
+        TableError: If `missing` and the present table is damaged or of other conditions.
+        DeviceError: If the device has more threads than this process has cores.
+    """
+    teller.stage(f"profile {assembly.family.name} on {assembly.device.name}")
+    existing = LatencyTable.load(assembly.table_path) if missing else None
+    report = profile(
+        assembly.family.space,
+        build_block,
+        assembly.build_network,
+        device=assembly.device,
+        folder=assembly.root / "latency_tables",
+        seed=assembly.recipe.seed,
+        existing=existing,
+        quota=assembly.quota,
+        progress=lambda p: teller.progress(p.done, p.total, p.stage),
+    )
+    for warning in report.warnings:
+        teller.say(warning)
+    if report.path != assembly.table_path:
+        teller.say(f"{assembly.path}: table is {assembly.table_path}; this table went to {report.path}")
+    return report

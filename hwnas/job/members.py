@@ -1,0 +1,386 @@
+"""The last part of a run: members of the front are trained further, exported, checked and measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective
+from hwnas.cost import LatencyTable
+from hwnas.data import Batch, batches
+from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
+from hwnas.export import Exported, add_metadata, export_onnx
+from hwnas.job.assembly import Assembly
+from hwnas.job.front import Front, Member
+from hwnas.job.teller import Teller
+from hwnas.nn import Supernet, build_network, save_network
+from hwnas.pareto import costs_of, crowding, non_dominated, violations_of
+from hwnas.profiling import Remeasurement, remeasure
+from hwnas.study import Outcome, Study
+from hwnas.training import Plain, Trainer, accuracies
+
+
+def thinned(front: Sequence[Evaluation], objectives: Sequence[Objective], count: int) -> list[Evaluation]:
+    """At most `count` of a front, spread along it: while there are more, the most crowded one goes. Ends stay.
+
+    Example:
+        >>> accuracy = Objective.named("accuracy")
+        >>> points = [
+        ...     Evaluation(Architecture({"k": k}), {"accuracy": Metric(k / 10, "share", "measured")})
+        ...     for k in (1, 2, 9)
+        ... ]
+        >>> [e["accuracy"] for e in thinned(points, [accuracy], 2)]
+        [0.1, 0.9]
+    """
+    kept = list(front)
+    while len(kept) > count:
+        distances = crowding(costs_of([_values(evaluation) for evaluation in kept], objectives))
+        kept.pop(int(np.argmin(distances)))
+    return kept
+
+
+def _values(evaluation: Evaluation) -> dict[str, float]:
+    return {name: metric.value for name, metric in evaluation.metrics.items()}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A network after its final training.
+
+    Attributes:
+        evaluation: What the search knew of it.
+        network: In evaluation mode.
+        accuracies: `accuracy` and `balanced_accuracy` on validation, `test_accuracy` and `test_balanced_accuracy`.
+        seconds: Of its final training.
+        role: As in `Member`.
+    """
+
+    evaluation: Evaluation
+    network: nn.Module
+    accuracies: Mapping[str, float]
+    seconds: float
+    role: str
+
+
+class Finisher:
+    """Trains, exports and measures the members of a run.
+
+    Args:
+        assembly: The recipe's objects.
+        study: After its search.
+        weights: Version of the supernet that members inherit from.
+        table: The latency table.
+        teller: Told of progress.
+    """
+
+    def __init__(self, assembly: Assembly, study: Study, *, weights: str, table: LatencyTable, teller: Teller) -> None:
+        self.assembly = assembly
+        self.study = study
+        self.table = table
+        self.teller = teller
+        self._supernet: Supernet = assembly.family.supernet()
+        study.load(weights, {"module": self._supernet})
+        self._teacher: nn.Module | None = None
+
+    # ---------------------------------------------------------------------------------------------- training
+
+    def train(self, evaluation: Evaluation, *, role: str = "member") -> Finished:
+        """The final training of one network, a durable phase; without epochs it keeps what it inherits.
+
+        A member starts from the supernet's weights; the default network starts from scratch, and trains alone: without
+        the supernet's help in any form.
+        """
+        recipe, family = self.assembly.recipe, self.assembly.family
+        architecture = evaluation.architecture
+        side = int(architecture["resolution"])
+        name = f"{role}-{architecture.digest}"
+        alone = role == "default"
+        if alone:
+            torch.manual_seed(recipe.seed)
+            network: nn.Module = build_network(family.space, architecture)
+        else:
+            network = self._supernet.extract(architecture)
+        schedule = recipe.member_schedule()
+        seconds = 0.0
+        if schedule is not None:
+            if alone:
+                schedule = replace(schedule, learning_rate=recipe.training.learning_rate)
+            teacher, teacher_side = (None, 0) if alone or not recipe.members.teacher_weight else self._teach()
+            trainer = Trainer(
+                network,
+                Plain(
+                    network,
+                    side,
+                    label_smoothing=recipe.members.label_smoothing,
+                    teacher=teacher,
+                    teacher_resolution=teacher_side,
+                    teacher_weight=recipe.members.teacher_weight,
+                ),
+                batches=self._batches(recipe.members.batch_size),
+                steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
+                schedule=schedule,
+                progress=lambda done, total, loss: self.teller.progress(done, total, f"loss {loss:.3f}"),
+            )
+            self.study.train(name, trainer.state, trainer.epoch, schedule.epochs)
+            seconds = self.study.seconds_of(name)
+            self.study.restore()
+        network.eval()
+        images = self.assembly.images
+        calibrate_batch_norm(
+            network,
+            side,
+            images["train"],
+            images=recipe.evaluation.batch_norm_images,
+            seed=recipe.seed,
+        )
+
+        def measure(_: np.random.Generator) -> dict[str, float]:
+            found: dict[str, float] = {}
+            for part, prefix in (("validation", ""), ("test", "test_")):
+                plain, balanced = accuracies(network, served(images[part], side))
+                found |= {f"{prefix}accuracy": plain, f"{prefix}balanced_accuracy": balanced}
+            return found
+
+        found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
+        return Finished(evaluation, network, found, seconds, role)
+
+    def _teach(self) -> tuple[nn.Module, int]:
+        """The supernet's largest network, as a fixed teacher."""
+        macs = next(cost for cost in self.study.costs if cost.name == "macs")
+        largest = macs.largest()[1]
+        side = int(largest["resolution"])
+        if self._teacher is None:
+            teacher = self._supernet.extract(largest).eval()
+            calibrate_batch_norm(
+                teacher,
+                side,
+                self.assembly.images["train"],
+                images=self.assembly.recipe.evaluation.batch_norm_images,
+                seed=self.assembly.recipe.seed,
+            )
+            self._teacher = teacher
+        return self._teacher, side
+
+    def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
+        images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
+        return lambda rng: batches(images, batch_size=size, generator=rng, augment=augment, drop_last=True)
+
+    # --------------------------------------------------------------------------------------- exporting, measuring
+
+    def export(self, finished: Finished) -> Exported:
+        """One checked ONNX file with its metadata, and the weights beside it."""
+        assembly, architecture = self.assembly, finished.evaluation.architecture
+        side = int(architecture["resolution"])
+        folder = assembly.run_folder / "members"
+        stem = f"{finished.role}-{architecture.digest}" if finished.role != "member" else architecture.digest
+        save_network(
+            folder / f"{stem}.safetensors",
+            finished.network,
+            blocks=assembly.family.space.blocks_of(architecture),
+            architecture=architecture,
+        )
+        return export_onnx(
+            finished.network,
+            folder / f"{stem}.onnx",
+            input_shape=(assembly.splits.channels, side, side),
+            metadata={
+                "version": tool_version(),
+                "classes": list(assembly.splits.classes),
+                "preprocessing": assembly.preprocessing.to_json(side),
+                "architecture": dict(architecture),
+                "space": assembly.family.name,
+                "seed": assembly.recipe.seed,
+                "accuracy": dict(finished.accuracies),
+                "latency_predicted": finished.evaluation.metrics["latency_ms"].to_json(),
+                "table": {"file": assembly.table_path.name, "digest": self.table.digest},
+            },
+        )
+
+    def finish(self, outcome: Outcome, limits: Sequence[Limit], *, started: float) -> Front:
+        """Everything from the searched front to `front.json`.
+
+        Args:
+            outcome: Of the search.
+            limits: Of the search, in the metrics' units.
+            started: `time.perf_counter()` when this process began with the run.
+
+        Raises:
+            NoFeasibleError: If no member could be measured within the limits.
+            ExportError: If a file does not agree with torch.
+            MeasureError: If the measuring program failed.
+        """
+        assembly = self.assembly
+        chosen = thinned(outcome.front, assembly.objectives, assembly.recipe.members.count)
+        finished = []
+        for n, evaluation in enumerate(chosen, start=1):
+            self.teller.stage(f"train member {n} of {len(chosen)}")
+            finished.append(self.train(evaluation))
+        if assembly.recipe.members.default_network:
+            self.teller.stage("train the default network alone, for comparison")
+            default = assembly.family.default()
+            known = {cost.name: cost(default) for cost in self.study.costs}
+            finished.append(self.train(Evaluation(default, known), role="default"))
+        self.teller.stage("export and check against torch")
+        exported = []
+        for n, one in enumerate(finished, start=1):
+            exported.append(self.export(one))
+            self.teller.progress(n, len(finished), exported[-1].path.name)
+        self.teller.stage(f"measure on {assembly.device.name}")
+        measured = remeasure(
+            {file.path.stem: file.path for file in exported},
+            table=self.table,
+            device=assembly.device,
+            space=assembly.family.space,
+            build_network=assembly.build_network,
+            quota=assembly.quota,
+            progress=lambda p: self.teller.progress(p.done, p.total, p.stage),
+        )
+        for warning in measured.warnings:
+            self.teller.say(warning)
+        members = [
+            self._member(one, file, measured)
+            for one, file in zip(finished, exported, strict=True)
+            if file.path.stem in measured.latency_ms
+        ]
+        members = _ranked(members, assembly.objectives, limits)
+        if not any(member.on_front for member in members):
+            raise NoFeasibleError(
+                f"{assembly.run_folder}: of {len(members)} members measured, none keeps "
+                f"{' and '.join(map(str, limits))}",
+                hint="set the limit a little above what you need, or search with more members",
+            )
+        front = Front(
+            assembly.run_folder,
+            tuple(assembly.objectives),
+            tuple(limits),
+            tuple(members),
+            self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+        )
+        front.save()
+        return front
+
+    def _member(self, finished: Finished, file: Exported, measured: Remeasurement) -> Member:
+        evaluation, name = finished.evaluation, file.path.stem
+        latency = Metric(measured.latency_ms[name], "ms", "measured")
+        conditions = {
+            "device": self.assembly.device.name,
+            "cpu": self.table.header.device.cpu_model,
+            "runtime": f"onnxruntime {self.table.header.runtime.onnxruntime}",
+            "threads": self.assembly.device.threads,
+            "batch": self.assembly.device.batch,
+            "estimator": "p25 of pooled runs",
+            "session_factor": measured.factor,
+            "raw_ms": measured.raw_ms[name],
+        }
+        add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
+        shares = finished.accuracies
+        metrics = {
+            **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed"},
+            "latency_ms": latency,
+            "accuracy": Metric(shares["accuracy"], "share", "measured"),
+            "balanced_accuracy": Metric(shares["balanced_accuracy"], "share", "measured"),
+            "error": Metric(1 - shares["accuracy"], "share", "measured"),
+        }
+        folder = self.assembly.run_folder
+        return Member(
+            architecture=evaluation.architecture,
+            metrics=metrics,
+            predicted={k: m for k, m in evaluation.metrics.items() if m.origin != "computed"},
+            test={k.removeprefix("test_"): v for k, v in shares.items() if k.startswith("test_")},
+            onnx=str(file.path.relative_to(folder)),
+            weights=str(file.path.with_suffix(".safetensors").relative_to(folder)),
+            parity=file.parity.to_json(),
+            raw_latency_ms=measured.raw_ms[name],
+            training_seconds=finished.seconds,
+            on_front=False,
+            role=finished.role,
+        )
+
+    def _facts(
+        self, outcome: Outcome, measured: Remeasurement, members: Sequence[Member], *, seconds: float
+    ) -> dict[str, Any]:
+        assembly = self.assembly
+        return {
+            "run": assembly.recipe.name,
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hwnas": tool_version(),
+            "recipe": assembly.recipe.model_dump(mode="json"),
+            "device": assembly.device.model_dump(mode="json"),
+            "table": {"file": assembly.table_path.name, "digest": self.table.digest},
+            "space": {"name": assembly.family.name, "networks": str(assembly.family.space.size)},
+            "data": assembly.splits.to_json(),
+            "search": {
+                "reason": outcome.reason,
+                "evaluations": sum(e.status != "infeasible" for e in outcome.evaluations),
+                "failed": sum(e.status == "failed" for e in outcome.evaluations),
+                "front_before_training": len(outcome.front),
+                "seconds": outcome.seconds,
+                "notes": list(outcome.notes),
+            },
+            "seconds_of_this_process": round(seconds, 1),
+            "measurement": {
+                "verdict": measured.measurement.verdict,
+                "noise": str(measured.measurement.noise),
+                "session_factor": measured.factor,
+                "warnings": list(measured.warnings),
+            },
+            "prediction_error": prediction_error([member for member in members if member.role == "member"]),
+        }
+
+
+def prediction_error(members: Sequence[Member]) -> dict[str, float]:
+    """How far predicted latency is from measured, as shares of the measured: mean, worst, bias.
+
+    Example:
+        >>> prediction_error([])
+        {'mape': 0.0, 'worst': 0.0, 'bias': 0.0}
+    """
+    errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
+    if not errors:
+        return {"mape": 0.0, "worst": 0.0, "bias": 0.0}
+    return {
+        "mape": math.fsum(map(abs, errors)) / len(errors),
+        "worst": max(map(abs, errors)),
+        "bias": math.fsum(errors) / len(errors),
+    }
+
+
+def _ranked(members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit]) -> list[Member]:
+    """Members with the front as measured marked, best in the first objective first, the default network last."""
+    values = [member.values for member in members]
+    costs = costs_of(values, objectives)
+    allowed = [
+        n
+        for n, violation in enumerate(violations_of(values, limits).tolist())
+        if violation == 0 and members[n].role == "member"
+    ]
+    best = {allowed[n] for n in non_dominated(costs[allowed]).tolist()} if allowed else set()
+    order = sorted(range(len(members)), key=lambda n: (members[n].role == "default", *costs[n].tolist()))
+    return [replace(members[n], on_front=n in best) for n in order]
+
+
+def _steps(images: int, batch_size: int) -> int:
+    """Batches in an epoch that drops the rest."""
+    return max(1, images // batch_size)
+
+
+def tool_version() -> str:
+    """The installed version of hwnas.
+
+    Example:
+        >>> tool_version().count(".") >= 1
+        True
+    """
+    try:
+        return metadata.version("hwnas")
+    except metadata.PackageNotFoundError:
+        return "0.0.source"

@@ -1,0 +1,326 @@
+"""A recipe: what to search, on what, for which device, with what effort. One file in search/, read once at the edge."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError
+from hwnas.core.errors import did_you_mean
+from hwnas.data import Augment, DataSource
+from hwnas.strategies import STRATEGIES, build
+from hwnas.study import Strategy
+from hwnas.training import Schedule
+from hwnas.zoo import FAMILIES, MobileNetV3, family
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataTable(_Table):
+    """`[data]`: the images. See `hwnas.data.DataSource`."""
+
+    source: str
+    path: Path | None = None
+    validation: Share = 0.15
+    test: Share = 0.15
+    channels: Literal[1, 3] | None = None
+    damaged: Literal["refuse", "skip"] = "refuse"
+    limit: Count | None = None
+
+
+class LimitTable(_Table):
+    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space."""
+
+    at_most: float | str | None = None
+    at_least: float | None = None
+
+
+class BudgetTable(_Table):
+    """`[budget]`: what ends the search."""
+
+    evaluations: Count | None = None
+    minutes: Positive | None = None
+
+
+class AugmentTable(_Table):
+    """`[augment]`: random changes of training images. See `hwnas.data.Augment`."""
+
+    shift: Share = 0.0
+    flip: bool = False
+    cutout: Share = 0.0
+    fill: Literal["black", "edge"] = "black"
+
+
+class TrainingTable(_Table):
+    """`[training]`: the supernet."""
+
+    epochs: Count = 10
+    batch_size: Count = 128
+    learning_rate: Positive = 0.2
+    warmup: Share = 0.05
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 3e-5
+    clip: Positive = 5.0
+    label_smoothing: Share = 0.0
+    random_networks: Annotated[int, Field(ge=0)] = 2
+    threads: Count | None = None
+
+
+class MembersTable(_Table):
+    """`[members]`: the networks of the front that are trained further, exported and measured."""
+
+    count: Count = 6
+    epochs: Annotated[int, Field(ge=0)] = 5
+    batch_size: Count = 128
+    learning_rate: Positive = 0.05
+    warmup: Share = 0.05
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip: Positive = 5.0
+    label_smoothing: Share = 0.0
+    teacher_weight: Share = 0.5
+    default_network: bool = False
+
+
+class EvaluationTable(_Table):
+    """`[evaluation]`: validation of candidates with shared weights."""
+
+    workers: Count = 1
+    threads: Count = 1
+    batch_norm_images: Count = 2048
+    in_flight: Count = 4
+
+
+class Recipe(_Table):
+    """Everything that decides a run. Equal recipes on an equal machine give equal networks.
+
+    Attributes:
+        name: Of the run's folder under runs/; the file's name unless given.
+        seed: Of everything random.
+        device: A file in devices/.
+        table: The latency table, if not the one that `hwnas profile` writes for this device and space.
+        objectives: Two or more metrics.
+        limits: By metric.
+        space: `name` of a family and any of its fields.
+        strategy: `name` of a strategy and any of its fields.
+
+    Example:
+        >>> recipe = Recipe.from_toml('''
+        ... space = {name = "toy"}
+        ... data = {source = "digits"}
+        ... strategy = {name = "random"}
+        ... budget = {evaluations = 20}
+        ... ''', Path("search/first.toml"))
+        >>> recipe.name, recipe.objectives
+        ('first', ('accuracy', 'latency_ms'))
+    """
+
+    name: str
+    seed: int = 0
+    device: str = "this-cpu"
+    table: Path | None = None
+    objectives: tuple[str, ...] = ("accuracy", "latency_ms")
+    space: Mapping[str, Any]
+    data: DataTable
+    limits: Mapping[str, LimitTable] = Field(default_factory=dict)
+    strategy: Mapping[str, Any]
+    budget: BudgetTable
+    augment: AugmentTable = AugmentTable()
+    training: TrainingTable = TrainingTable()
+    members: MembersTable = MembersTable()
+    evaluation: EvaluationTable = EvaluationTable()
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read and check a recipe.
+
+        Raises:
+            RecipeError: If the file is missing, is no TOML, or says something impossible; names key and value.
+        """
+        if not path.is_file():
+            known = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+            raise RecipeError(f"{path}: no such recipe", hint=f"recipes here: {', '.join(known) or 'none'}")
+        return cls.from_toml(path.read_text(encoding="utf-8"), path)
+
+    @classmethod
+    def from_toml(cls, text: str, path: Path) -> Recipe:
+        """The recipe in a text; `path` is for its name and for messages.
+
+        Raises:
+            RecipeError: As for `load`.
+        """
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{path}: not TOML: {error}") from error
+        try:
+            recipe = cls.model_validate({"name": path.stem} | content)
+        except ValidationError as error:
+            raise RecipeError(f"{path}: {explain(error)}") from error
+        with _in_file(path):
+            recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Try everything that needs neither data nor device, so that a slip costs seconds, not a training.
+
+        Raises:
+            RecipeError: Names the table, the key and the value.
+        """
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise RecipeError(f'name is "{self.name}"; expected letters, digits, dots and dashes: it names a folder')
+        if len(set(self.objectives)) < len(self.objectives) or not self.objectives:
+            raise RecipeError(f"objectives is {list(self.objectives)}; expected at least one, each once")
+        for objective in self.objectives:
+            Objective.named(objective)
+        for metric, limit in self.limits.items():
+            with _in_table(f"limits.{metric}"):
+                Objective.named(metric)
+                limit_of(metric, limit, largest=lambda: 1.0)
+        with _in_table("space"):
+            self.family(channels=1, classes=2)
+        with _in_table("data"):
+            self.source()
+        with _in_table("strategy"):
+            self.build_strategy()
+        with _in_table("budget"):
+            self.spending()
+        with _in_table("augment"):
+            self.augmentation()
+        with _in_table("training"):
+            self.supernet_schedule()
+        with _in_table("members"):
+            self.member_schedule()
+
+    def family(self, *, channels: int, classes: int) -> MobileNetV3:
+        """The space's family for some data.
+
+        Raises:
+            RecipeError: If the family's name is missing.
+        """
+        if "name" not in self.space:
+            raise RecipeError(f"name is missing; known: {', '.join(sorted(FAMILIES))}")
+        overrides = {key: value for key, value in self.space.items() if key != "name"}
+        return family(str(self.space["name"]), overrides, channels=channels, classes=classes)
+
+    def source(self) -> DataSource:
+        """Where the images come from."""
+        return DataSource(**self.data.model_dump())
+
+    def build_strategy(self) -> Strategy:
+        """The strategy with its parameters.
+
+        Raises:
+            RecipeError: If its name is missing.
+        """
+        if "name" not in self.strategy:
+            raise RecipeError(f"name is missing; known: {', '.join(sorted(STRATEGIES))}")
+        return build(str(self.strategy["name"]), {key: value for key, value in self.strategy.items() if key != "name"})
+
+    def spending(self) -> Budget:
+        """What ends the search."""
+        return Budget(**self.budget.model_dump())
+
+    def augmentation(self) -> Augment:
+        """Random changes of training images."""
+        return Augment(**self.augment.model_dump())
+
+    def supernet_schedule(self) -> Schedule:
+        """How the supernet's weights are moved."""
+        t = self.training
+        return Schedule(t.epochs, t.learning_rate, t.warmup, t.momentum, t.weight_decay, t.clip)
+
+    def member_schedule(self) -> Schedule | None:
+        """How a member's weights are moved; None if they stay as inherited."""
+        m = self.members
+        if not m.epochs:
+            return None
+        return Schedule(m.epochs, m.learning_rate, m.warmup, m.momentum, m.weight_decay, m.clip)
+
+
+def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
+    """The limit that a recipe means.
+
+    Args:
+        metric: Its name.
+        table: What the recipe says.
+        largest: Called for the largest value in the space where the bound is a share of it.
+
+    Raises:
+        RecipeError: If the bound is neither a number nor a percentage.
+
+    Example:
+        >>> limit_of("latency_ms", LimitTable(at_most="60 %"), largest=lambda: 0.5)
+        Limit(name='latency_ms', at_most=0.3, at_least=None)
+    """
+    at_most = table.at_most
+    if isinstance(at_most, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", at_most)
+        if not match or not 0 < float(match[1]) <= 100:
+            raise RecipeError(
+                f'at_most is "{at_most}"; expected a number in the metric\'s unit, or "60 %" of the largest network\'s'
+            )
+        at_most = float(match[1]) / 100 * largest()
+    return Limit(metric, at_most=at_most, at_least=table.at_least)
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault of a recipe in one line: table, key, value, what was expected.
+
+    Example:
+        >>> try:
+        ...     Recipe.model_validate({"name": "a", "budget": {"evalutions": 5}})
+        ... except ValidationError as error:
+        ...     explain(error)
+        '[budget] unknown key "evalutions" = 5; did you mean "evaluations"?'
+    """
+    faults = error.errors(include_url=False)
+    # A misspelt key is also reported as a missing one: say the misspelling first.
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    *tables, key = [part for part in fault["loc"] if part not in ("str", "float", "int")] or [""]
+    where = f"[{'.'.join(map(str, tables))}] " if tables else ""
+    if fault["type"] == "extra_forbidden":
+        model: type[BaseModel] = Recipe
+        for table in tables:
+            inner = model.model_fields[str(table)].annotation if str(table) in model.model_fields else LimitTable
+            model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else LimitTable
+        hint = did_you_mean(str(key), [*model.model_fields])
+        return f'{where}unknown key "{key}" = {_value(fault["input"])}; {hint}'
+    if fault["type"] == "missing":
+        return f"{where}{key} is missing"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}{key} is {_value(fault['input'])}; {message}"
+
+
+def _value(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextmanager
+def _in_file(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except HwnasError as error:
+        raise RecipeError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+@contextmanager
+def _in_table(name: str) -> Iterator[None]:
+    try:
+        yield
+    except HwnasError as error:
+        message = error.message.removeprefix(f"{name}: ")
+        raise RecipeError(f"[{name}] {message}", hint=error.hint) from error

@@ -1,0 +1,205 @@
+"""The main job: supernet, search, final training, measured front."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hwnas.core import StoreError, write_atomically
+from hwnas.cost import CostModel
+from hwnas.data import Batch, batches
+from hwnas.device import QuotaReader, cgroup_quota, usable_cores
+from hwnas.device.cores import allowed_cores
+from hwnas.evaluation.shared_weights import SharedWeights
+from hwnas.job.assembly import Assembly, assemble
+from hwnas.job.front import Front
+from hwnas.job.members import Finisher
+from hwnas.job.recipe import Recipe
+from hwnas.job.teller import Silent, Teller
+from hwnas.study import Concluding, Event, Strategy, Study
+from hwnas.training import Sandwich, Trainer
+from hwnas.training.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class WithSupernet:
+    """A strategy on shared weights: the supernet is trained first, and every evaluation uses it.
+
+    Attributes:
+        strategy: Searches.
+        train: Trains the supernet as a durable phase and returns the weights' version.
+    """
+
+    strategy: Strategy
+    train: Callable[[Study], str]
+
+    def search(self, study: Study) -> None:
+        """Train, then search."""
+        study.use_weights(self.train(study))
+        self.strategy.search(study)
+
+
+@dataclass(frozen=True)
+class WithSupernetConcluding(WithSupernet):
+    """The same for a strategy that derives its final architectures after the search."""
+
+    def conclude(self, study: Study) -> None:
+        """As the strategy does."""
+        if isinstance(self.strategy, Concluding):
+            self.strategy.conclude(study)
+
+
+def search(
+    recipe: Path,
+    *,
+    root: Path = Path(),
+    fresh: bool = False,
+    teller: Teller | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    quota: QuotaReader = cgroup_quota,
+) -> Front:
+    """Run a recipe from its latency table to its measured front, or go on where it was cut off.
+
+    Args:
+        recipe: A file in search/.
+        root: The workspace: the folder that holds devices/, latency_tables/ and runs/.
+        fresh: Throw away what the run's folder holds.
+        teller: Told of progress.
+        clock: Seconds, for what evaluations and training take.
+        quota: Says how many cores' worth of time this process may spend.
+
+    Returns:
+        The front, as `front.json` in the run's folder holds it.
+
+    Raises:
+        HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
+        StoreError: If the run's folder lacks what it should hold.
+
+    Example:
+        `hwnas.search(Path("search/quickstart.toml")).pick("knee")`, after `hwnas profile search/quickstart.toml`.
+    """
+    teller = teller or Silent()
+    started = time.perf_counter()
+    assembly = assemble(recipe, root=root, quota=quota)
+    for line in assembly.splits.to_json()["skipped"]:
+        teller.say(f"left out: {line}")
+    table = assembly.load_table(teller)
+    costs = assembly.costs(table)
+    limits = assembly.limits(costs)
+    folder = assembly.run_folder
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    r = assembly.recipe
+    _use_cores(assembly)
+    with _study(assembly, costs, teller, clock=clock) as study:
+        write_atomically(folder / "recipe.toml", recipe.read_text(encoding="utf-8"))
+        inner = r.build_strategy()
+        wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
+        teller.stage("train the supernet")
+        outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)))
+        for note in outcome.notes:
+            teller.say(note)
+        if outcome.finished_before and (folder / "front.json").is_file():
+            front = Front.load(folder)
+            teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
+            return front
+        weights = study.version("supernet")
+        if weights is None:
+            raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
+        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller)
+        return finisher.finish(outcome, limits, started=started)
+
+
+def _study(assembly: Assembly, costs: list[CostModel], teller: Teller, *, clock: Callable[[], float]) -> Study:
+    r = assembly.recipe
+    budget = r.spending()
+    folder = assembly.run_folder
+
+    def listen(event: Event) -> None:
+        match event.kind:
+            case "evaluation":
+                teller.progress(event.done, budget.evaluations or 0, event.text)
+            case "resume" | "environment":
+                teller.say(event.text)
+
+    return Study(
+        assembly.family.space,
+        evaluate=SharedWeights(
+            assembly.family,
+            r.source(),
+            seed=r.seed,
+            checkpoints=folder / "checkpoints",
+            batch_norm_images=r.evaluation.batch_norm_images,
+            splits=assembly.splits,
+        ),
+        objectives=assembly.objectives,
+        limits=assembly.limits(costs),
+        costs=costs,
+        budget=budget,
+        seed=r.seed,
+        folder=folder,
+        workers=r.evaluation.workers,
+        in_flight=r.evaluation.in_flight,
+        threads=r.evaluation.threads,
+        clock=clock,
+        header={**_flat("recipe", _what_decides(r)), "data": assembly.splits.to_json()["digest"]},
+        progress=listen,
+    )
+
+
+def _what_decides(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without what may differ between two sittings of one run: its name, and how many processes help."""
+    row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table"})
+    row["evaluation"].pop("workers")
+    return row
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested maps as one map with dotted names, so that a difference names the very key."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    rows = [_flat(f"{prefix}.{key}", part) for key, part in value.items()]
+    return {key: part for row in rows for key, part in row.items()}
+
+
+def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
+    r = assembly.recipe
+    torch.manual_seed(r.seed)
+    supernet = assembly.family.supernet()
+    macs = next(cost for cost in study.costs if cost.name == "macs")
+    images, augment, size = assembly.images["train"], assembly.recipe.augmentation(), r.training.batch_size
+
+    def serve(rng: np.random.Generator) -> Iterator[Batch]:
+        return batches(images, batch_size=size, generator=rng, augment=augment, drop_last=True)
+
+    trainer = Trainer(
+        supernet,
+        Sandwich(
+            supernet,
+            largest=macs.largest()[1],
+            smallest=macs.smallest()[1],
+            random=r.training.random_networks,
+            label_smoothing=r.training.label_smoothing,
+        ),
+        batches=serve,
+        steps=max(1, len(images) // size),
+        schedule=r.supernet_schedule(),
+        progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
+    )
+    version = study.train("supernet", trainer.state, trainer.epoch, r.training.epochs).version
+    teller.stage(f"search with {r.strategy['name']}")
+    return version
+
+
+def _use_cores(assembly: Assembly) -> None:
+    """Train with as many threads as the recipe says, or as this process may use."""
+    keep_freed_memory()
+    threads = assembly.recipe.training.threads
+    torch.set_num_threads(threads or usable_cores(allowed_cores(), assembly.quota()) or 1)

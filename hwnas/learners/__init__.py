@@ -1,0 +1,20 @@
+"""Learners: models that stand in for an evaluation while a search looks for candidates."""
+
+from hwnas.learners.gp import GaussianProcess
+from hwnas.learners.mlp import Mlp
+from hwnas.learners.rbf import Rbf
+from hwnas.learners.surrogate import Model, Surrogate
+from hwnas.learners.switching import SURROGATES, Switching, SwitchingModel
+from hwnas.learners.trees import Trees
+
+__all__ = [
+    "SURROGATES",
+    "GaussianProcess",
+    "Mlp",
+    "Model",
+    "Rbf",
+    "Surrogate",
+    "Switching",
+    "SwitchingModel",
+    "Trees",
+]

@@ -1,0 +1,55 @@
+"""Fronts: non-dominated sorting, hypervolume, picks, and the evolution of codes towards a front."""
+
+from hwnas.pareto.choice import RULES, Rule, pick
+from hwnas.pareto.evolution import (
+    Points,
+    Population,
+    Ranged,
+    Variation,
+    breed,
+    ends,
+    genotypes_of,
+    offspring,
+    survive,
+    unseen,
+)
+from hwnas.pareto.front import (
+    Point,
+    Standings,
+    costs_of,
+    crowding,
+    front_of,
+    fronts,
+    hypervolume,
+    non_dominated,
+    reference_of,
+    standings,
+    violations_of,
+)
+
+__all__ = [
+    "RULES",
+    "Point",
+    "Points",
+    "Population",
+    "Ranged",
+    "Rule",
+    "Standings",
+    "Variation",
+    "breed",
+    "costs_of",
+    "crowding",
+    "ends",
+    "front_of",
+    "fronts",
+    "genotypes_of",
+    "hypervolume",
+    "non_dominated",
+    "offspring",
+    "pick",
+    "reference_of",
+    "standings",
+    "survive",
+    "unseen",
+    "violations_of",
+]

@@ -1,0 +1,26 @@
+"""Blocks and networks to ONNX, timed in the deployment runtime; from the times a latency table."""
+
+from hwnas.profiling.matching import table_matches
+from hwnas.profiling.networks import Networks, build_seeded, choose_networks
+from hwnas.profiling.profiler import ProfileReport, profile, table_path
+from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasure
+from hwnas.profiling.session import Measurement, ModelFile, Noise, Progress, ProgressCall, measure_models
+
+__all__ = [
+    "Measurement",
+    "ModelFile",
+    "Networks",
+    "Noise",
+    "ProfileReport",
+    "Progress",
+    "ProgressCall",
+    "Remeasurement",
+    "build_seeded",
+    "check_references",
+    "choose_networks",
+    "measure_models",
+    "profile",
+    "remeasure",
+    "table_matches",
+    "table_path",
+]

@@ -1,0 +1,181 @@
+"""Which whole networks are measured beside the blocks, and with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hwnas.core import Architecture, CostError, MeasureError, generator, seed_of
+from hwnas.cost import UnitSum
+from hwnas.space import Codes, Space
+
+SPREAD = 12
+"""Calibration networks at the quantiles; with 4 extremes and 4 of the expected optimum 20 in all."""
+HELD_OUT = 24
+REFERENCES = 5
+FEWEST = 5
+"""Networks that a calibration needs."""
+_POOL = 4096
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Whole networks of a space, chosen before anything is measured.
+
+    Attributes:
+        calibration: From blocks to networks is fitted on these.
+        held_out: The printed error is of these; none is in `calibration`.
+        reference: Measured again whenever the table is used. In a space too small for 49 networks they may be among
+            the others.
+    """
+
+    calibration: tuple[Architecture, ...]
+    held_out: tuple[Architecture, ...]
+    reference: tuple[Architecture, ...]
+
+
+def choose_networks(space: Space, *, seed: int) -> Networks:
+    """20 networks to calibrate on, 24 to check with, 5 to refer to; fewer in a small space.
+
+    They are spread by their multiply-adds, which rank networks well enough for that (tau 0.8) and are known before the
+    first measurement. Spreading by predicted latency would need the blocks timed first, in a session of their own: the
+    files loaded twice, and times that one session's drift separates from the other's.
+
+    The 20 are 12 at the quantiles, 4 at the extremes (the smallest and the largest of the space and of a random
+    sample), and 4 where a search tends to end up, which random networks do not cover: without squeeze-and-excitation,
+    deep and thin, wide, shallow. Of the held-out 24 half are uniform random, half at quantiles.
+
+    Args:
+        space: With units.
+        seed: Equal seeds choose equal networks.
+
+    Raises:
+        MeasureError: If the space has fewer than five networks.
+        CostError: If the space has no units.
+    """
+    size = space.size
+    if size < FEWEST:
+        raise MeasureError(
+            f"space {space.name} has {size} networks; a calibration needs at least {FEWEST}",
+            hint="so few are quickly trained and measured one by one; or give the space more options",
+        )
+    picker = _Picker(space, generator(seed, "profiled networks"))
+    n = min(size, len(picker.pool))
+    held_out = min(HELD_OUT, n // 3, n - FEWEST)
+    calibration = min(SPREAD + 8, n - held_out)
+    small = n < SPREAD + 8 + HELD_OUT + REFERENCES
+    references = [] if small else list(picker.at_quantiles(REFERENCES))
+    chosen = list(islice(picker.telling(), calibration))
+    chosen += picker.at_quantiles(calibration - len(chosen))
+    checks = list(picker.at_random(held_out // 2))
+    checks += picker.at_quantiles(held_out - len(checks))
+    if small:
+        spread = np.linspace(0, len(chosen) - 1, min(REFERENCES, len(chosen))).round().astype(int)
+        by_size = sorted(chosen, key=lambda i: (picker.macs[i], i))
+        references = [by_size[i] for i in spread]
+    decoded = [tuple(space.decode(picker.pool[rows])) for rows in (chosen, checks, references)]
+    return Networks(*decoded)
+
+
+class _Picker:
+    """Takes networks out of a pool, none twice: all of a small space, else a random sample with the two extremes."""
+
+    def __init__(self, space: Space, rng: np.random.Generator) -> None:
+        macs = UnitSum.of(space, lambda block: block.macs)
+        if space.size <= _POOL:
+            everything = space.encode(space.enumerate())
+            self.pool: Codes = everything[rng.permutation(len(everything))]
+        else:
+            sample = space.sample_codes(_POOL, rng)
+            _, first = np.unique(sample, axis=0, return_index=True)
+            sample = sample[np.sort(first)]  # in the order they were drawn, so that the first ones are random ones
+            ends = [code for code in _ends(macs) if not (sample == code).all(axis=1).any()]
+            self.pool = np.concatenate([sample, *ends])
+        self.macs = macs(self.pool)
+        self.blocks = UnitSum.of(space, lambda block: block.feature("blocks"))(self.pool)
+        self.se = UnitSum.of(space, lambda block: block.se)(self.pool)
+        self.parameters = UnitSum.of(space, lambda block: block.parameters)(self.pool)
+        self.taken: set[int] = set()
+
+    def _take(self, order: Iterable[int]) -> Iterator[int]:
+        """The first of an order that is left, if any."""
+        for i in order:
+            if i not in self.taken:
+                self.taken.add(i)
+                yield i
+                return
+
+    def _best(self, *criteria: NDArray[np.float64]) -> Iterator[int]:
+        """The one left that is smallest by the first criterion, then by the next."""
+        return self._take(np.lexsort([np.arange(len(self.macs)), *reversed(criteria)]).tolist())
+
+    def telling(self) -> Iterator[int]:
+        """Two small ones, two large ones; then one with the least SE, one deep and thin, one wide, one shallow."""
+        from_median = np.abs(self.macs - np.median(self.macs))
+        for size in (self.macs, -self.macs, self.macs, -self.macs):
+            yield from self._best(size)
+        yield from self._best(self.se, from_median)
+        yield from self._best(-self.blocks, self.macs)
+        yield from self._best(-self.parameters / self.blocks, from_median)
+        yield from self._best(self.blocks, -self.macs)
+
+    def at_quantiles(self, n: int) -> Iterator[int]:
+        """Spread evenly over the networks in the order of their size."""
+        order = np.argsort(self.macs, kind="stable")
+        for share in (np.arange(n) + 0.5) / max(n, 1):
+            nearest = np.argsort(np.abs(np.arange(len(order)) - share * (len(order) - 1)), kind="stable")
+            yield from self._take(order[nearest].tolist())
+
+    def at_random(self, n: int) -> Iterator[int]:
+        """The first ones left; the pool is in random order."""
+        for _ in range(n):
+            yield from self._take(range(len(self.pool)))
+
+
+def _ends(macs: UnitSum) -> list[Codes]:
+    try:
+        return [macs.smallest(), macs.largest()]
+    except CostError:  # decisions that hang together too closely: the sample's own ends must do
+        return []
+
+
+def build_seeded(build: Callable[[], nn.Module], *, seed: int, name: str) -> nn.Module:
+    """A module whose weights depend on a seed and a name alone, so that it can be built again later.
+
+    Kernels are normal with variance 2 / fan-in, norms neutral, biases 0: activations keep their scale through any
+    depth, so no denormal number slows a run. Torch's global generator is left as it was.
+
+    Args:
+        build: Makes the module.
+        seed: Of the table.
+        name: Of the module: a block's key or an architecture's digest.
+
+    Example:
+        >>> a, b = (build_seeded(lambda: nn.Linear(2, 2), seed=1, name="x") for _ in range(2))
+        >>> bool((a.weight == b.weight).all())
+        True
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "weights", name))
+        module = build()
+        # What the module was built from (a supernet, say) may have been drawn earlier: draw everything afresh.
+        torch.manual_seed(seed_of(seed, "weights", name))
+        with torch.no_grad():
+            for label, parameter in sorted(module.named_parameters()):
+                if parameter.ndim > 1:
+                    parameter.normal_(std=(2 * parameter.shape[0] / parameter.numel()) ** 0.5)
+                elif label.endswith("bias"):
+                    parameter.zero_()
+                elif label.endswith("weight"):
+                    parameter.fill_(1.0)
+            for part in module.modules():
+                if isinstance(part, _BatchNorm):
+                    part.reset_running_stats()
+    return module.eval()

@@ -1,0 +1,189 @@
+"""Whole networks measured later, brought to the session in which their table was made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from hwnas.core import Architecture, MeasureError, TableError
+from hwnas.cost import LatencyTable, Timing, score
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.profiling.exporting import export_all, network_source
+from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED
+from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
+from hwnas.space import Space
+
+
+@dataclass(frozen=True)
+class Remeasurement:
+    """Networks timed together with the reference networks of a table.
+
+    Attributes:
+        latency_ms: By name, brought to the table's session: comparable with what the table predicts.
+        raw_ms: By name, as measured now.
+        timings: By name, as measured now, the whole distribution.
+        factor: How much longer the reference networks take now than when the table was made, at the median.
+        spread: How far a single reference network is off that factor at most, relative.
+        tau: Kendall's rank correlation of the reference networks, now and then; None where there is no order.
+        failures: By name, why a network could not be run.
+        measurement: The session: its noise, verdict and conditions.
+    """
+
+    latency_ms: Mapping[str, float]
+    raw_ms: Mapping[str, float]
+    timings: Mapping[str, Timing]
+    factor: float
+    spread: float
+    tau: float | None
+    failures: Mapping[str, str]
+    measurement: Measurement
+
+    @property
+    def holds(self) -> bool:
+        """Whether the table still describes the machine: a factor within 0.85 to 1.15, the references in order."""
+        low, high = FACTOR_REFUSED
+        return low <= self.factor <= high and (self.tau is None or self.tau >= TAU_REFUSED)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers should know, one line each."""
+        lines = []
+        low, high = FACTOR_SILENT
+        if not self.holds:
+            lines.append(f"the table no longer describes this machine: {self._drift()}")
+        elif not low <= self.factor <= high:
+            lines.append(f"the machine has drifted since the table was made, and times were corrected: {self._drift()}")
+        if self.measurement.verdict == "noisy":
+            lines.append(f"the machine was noisy: {self.measurement.noise}")
+        lines += [f"{name} could not be measured: {reason}" for name, reason in sorted(self.failures.items())]
+        return lines
+
+    def _drift(self) -> str:
+        tau = "" if self.tau is None else f", in the order of tau {self.tau:.2f}"
+        return f"its reference networks take {self.factor:.2f} times as long{tau}"
+
+
+def remeasure(
+    networks: Mapping[str, Path],
+    *,
+    table: LatencyTable,
+    device: Device,
+    space: Space,
+    build_network: Callable[[Architecture], nn.Module],
+    rounds: int = ROUNDS,
+    on_noise: OnNoise = "mark",
+    quota: QuotaReader = cgroup_quota,
+    progress: ProgressCall | None = None,
+) -> Remeasurement:
+    """Time networks interleaved with the table's reference networks, which are built again from its header.
+
+    Sessions minutes apart differ by 1 to 3 % as a whole; dividing by the factor of the reference networks leaves 0.25
+    to 0.5 %.
+
+    Args:
+        networks: ONNX files by name; may be empty, if only the references matter.
+        table: With reference networks in its header.
+        device: As it was for the table.
+        space: Of the table.
+        build_network: As it was for the table: the same shapes; weights are drawn anew from the table's seed.
+        rounds: Visits of each model.
+        on_noise: See `measure_models`; by default nothing is refused: a search should not lose its front at the end.
+        quota: Says how many cores' worth of time this process may spend.
+        progress: Called as the work goes on.
+
+    Raises:
+        TableError: If the table has no reference networks.
+        MeasureError: If the measuring program failed, or no reference network could be run.
+        DeviceError: If the device has more threads than this process has cores.
+        SpaceError: If a reference network is not one of the space.
+    """
+    if not table.header.reference:
+        raise TableError(
+            f"{table.source}: it has no reference networks, so times of today cannot be compared with it",
+            hint="measure the device again: hwnas profile RECIPE",
+        )
+    stored = {f"reference {n}": record for n, record in enumerate(table.header.reference)}
+    sources = {
+        key: network_source(space, Architecture(record.architecture), build_network) for key, record in stored.items()
+    }
+    with tempfile.TemporaryDirectory(prefix="hwnas-remeasure-") as folder:
+        files, failures = export_all(sources, Path(folder), seed=table.header.protocol.order_seed, progress=progress)
+        models = {key: ModelFile(path, "reference") for key, path in files.items()}
+        models |= {f"network {name}": ModelFile(path) for name, path in networks.items()}
+        if not models:
+            raise MeasureError(
+                f"{table.source}: no reference network could be exported: {sorted(failures.values())[0]}"
+            )
+        measurement = measure_models(
+            models,
+            device=device,
+            rounds=rounds,
+            seed=table.header.protocol.order_seed,
+            on_noise=on_noise,
+            quota=quota,
+            progress=progress,
+        )
+    failures |= measurement.failures
+    again = [key for key in stored if key in measurement.timings]
+    if not again:
+        raise MeasureError(f"{table.source}: no reference network could be run: {sorted(failures.values())[0]}")
+    then = np.array([stored[key].p25_us for key in again])
+    now = np.array([measurement.timings[key].p25_us for key in again])
+    factor = float(np.median(now / then))
+    timings = {name: measurement.timings[f"network {name}"] for name in networks if f"network {name}" not in failures}
+    raw_ms = {name: timing.p25_us / 1000 for name, timing in timings.items()}
+    return Remeasurement(
+        latency_ms={name: ms / factor for name, ms in raw_ms.items()},
+        raw_ms=raw_ms,
+        timings=timings,
+        factor=factor,
+        spread=float(np.abs(now / then / factor - 1).max()),
+        tau=score(now, then).tau,
+        failures={key.removeprefix("network "): reason for key, reason in failures.items()},
+        measurement=measurement,
+    )
+
+
+def check_references(
+    table: LatencyTable,
+    *,
+    device: Device,
+    space: Space,
+    build_network: Callable[[Architecture], nn.Module],
+    rounds: int = ROUNDS,
+    quota: QuotaReader = cgroup_quota,
+    progress: ProgressCall | None = None,
+) -> Remeasurement:
+    """Measure only the reference networks, and refuse a table that no longer describes the machine. Takes seconds.
+
+    Raises:
+        TableError: If the references take less than 0.85 or more than 1.15 times as long as they did, are in another
+            order (tau below 0.9), or there are none.
+        MeasureError: As `remeasure`.
+        DeviceError: As `remeasure`.
+        SpaceError: As `remeasure`.
+    """
+    result = remeasure(
+        {},
+        table=table,
+        device=device,
+        space=space,
+        build_network=build_network,
+        rounds=rounds,
+        quota=quota,
+        progress=progress,
+    )
+    if not result.holds:
+        low, high = FACTOR_REFUSED
+        tau = "" if result.tau is None else f" and their order agrees to tau {result.tau:.2f}"
+        raise TableError(
+            f"{table.source}: its reference networks take {result.factor:.2f} times as long now{tau}; "
+            f"expected {low} to {high} and at least {TAU_REFUSED}",
+            hint=f"stop other work, or measure {device.name} again for space {space.name}: hwnas profile RECIPE",
+        )
+    return result

@@ -1,0 +1,131 @@
+"""The front as a picture: what was measured, beside what was predicted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hwnas.core import write_atomically
+
+INK, MUTED, ACCENT, OTHER = "#1b1f24", "#8a939e", "#0b6e4f", "#c8553d"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One measured network.
+
+    Attributes:
+        latency_ms: Measured.
+        accuracy: In 0..1, on the part that the title names.
+        predicted_ms: What the search believed, None if nothing was predicted.
+        on_front: Whether nothing beats it.
+        label: Written beside it; empty for none.
+    """
+
+    latency_ms: float
+    accuracy: float
+    predicted_ms: float | None = None
+    on_front: bool = True
+    label: str = ""
+
+
+def front_picture(
+    path: Path,
+    *,
+    dots: Sequence[Dot],
+    rivals: Sequence[Dot] = (),
+    title: str,
+    caption: str,
+    accuracy_label: str,
+    limit_ms: float | None = None,
+) -> None:
+    """Draw accuracy against latency and write a PNG in one step.
+
+    Args:
+        path: Of the picture.
+        dots: Members; those on the front are joined by a line that steps as the front does.
+        rivals: Networks that were not found by the search, drawn as squares.
+        title: What and where.
+        caption: Conditions, small, below.
+        accuracy_label: Of the upright axis.
+        limit_ms: A hard limit, drawn where it lies within the picture.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    front = sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.latency_ms)
+    off = [dot for dot in dots if not dot.on_front]
+    if front:
+        axes.step(
+            [dot.latency_ms for dot in front],
+            [100 * dot.accuracy for dot in front],
+            where="post",
+            color=ACCENT,
+            linewidth=1.2,
+            alpha=0.5,
+        )
+    for dot in dots:
+        if dot.predicted_ms is not None:
+            axes.plot(
+                [dot.predicted_ms, dot.latency_ms],
+                [100 * dot.accuracy] * 2,
+                color=MUTED,
+                linewidth=1,
+                marker="|",
+                markevery=[0],
+                markersize=8,
+                zorder=2,
+            )
+    if any(dot.predicted_ms is not None for dot in dots):
+        axes.plot([], [], color=MUTED, linewidth=0, marker="|", markersize=8, label="latency as predicted")
+    style = {"linestyle": "none", "zorder": 3, "markeredgecolor": "white"}
+    _scatter(axes, front, marker="o", markersize=8, color=ACCENT, label="measured, on the front", **style)
+    _scatter(axes, off, marker="o", markersize=6, color=MUTED, label="measured, beaten by another", **style)
+    _scatter(axes, rivals, marker="s", markersize=7, color=OTHER, label="not from the search", **style)
+    for dot in [*dots, *rivals]:
+        if dot.label:
+            axes.annotate(
+                dot.label,
+                (dot.latency_ms, 100 * dot.accuracy),
+                xytext=(7, -11),
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
+            )
+    if limit_ms is not None and axes.get_xlim()[0] < limit_ms < 1.5 * axes.get_xlim()[1]:
+        axes.axvline(limit_ms, color=OTHER, linewidth=1, linestyle=":")
+        axes.annotate(
+            f"limit {limit_ms:.3g} ms",
+            (limit_ms, axes.get_ylim()[0]),
+            xytext=(-4, 6),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            fontsize=8,
+            color=OTHER,
+        )
+    axes.set_xlabel("latency, ms per image", color=INK)
+    axes.set_ylabel(f"{accuracy_label}, %", color=INK)
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.grid(visible=True, color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.supxlabel(caption, fontsize=7, color=MUTED)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def _scatter(axes: object, dots: Sequence[Dot], **style: object) -> None:
+    if dots:
+        axes.plot([dot.latency_ms for dot in dots], [100 * dot.accuracy for dot in dots], **style)  # type: ignore[attr-defined]

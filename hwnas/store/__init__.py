@@ -1,0 +1,7 @@
+"""A run's folder: what was asked, what came back, and the newest weights; safe against kill -9 and a full disk."""
+
+from hwnas.store.checkpoints import Checkpoints
+from hwnas.store.lock import FolderLock
+from hwnas.store.store import SCHEMA_VERSION, EpochRow, StepRow, Store, discard
+
+__all__ = ["SCHEMA_VERSION", "Checkpoints", "EpochRow", "FolderLock", "StepRow", "Store", "discard"]

@@ -1,0 +1,380 @@
+"""The memory of one run: an SQLite file that a resumed program is answered from.
+
+Tables: `header` (what the run is, and whether it has ended), `steps` (one row per durable step of the program, in
+order), `evaluations` (one row per architecture, fidelity and weight version, in the order first asked for), `epochs`
+(one row per epoch of a training phase), `events` (what happened to the run: resumed, moved to other software, ended).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sqlite3
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwnas.core import Evaluation, StoreError
+from hwnas.store.checkpoints import Checkpoints
+from hwnas.store.lock import FolderLock
+
+SCHEMA_VERSION = 1
+FILE_NAME = "store.sqlite"
+_APPLICATION_ID = 0x68776E61  # "hwna": tells our files from other programs' SQLite files
+_COMMIT_EVERY_S = 0.05  # a kill loses at most this much of quick evaluations; slow ones are committed one by one
+_START_OVER = "restore the file, start over with --fresh, or take another name"
+
+_SCHEMA = """
+CREATE TABLE header (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE steps (
+    part TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, request TEXT NOT NULL,
+    result TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (part, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE evaluations (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, evaluation TEXT NOT NULL, charged INTEGER NOT NULL
+) STRICT;
+CREATE TABLE epochs (
+    name TEXT NOT NULL, epoch INTEGER NOT NULL, part TEXT NOT NULL, step INTEGER NOT NULL, result TEXT NOT NULL,
+    seconds REAL NOT NULL, checkpoint TEXT, PRIMARY KEY (name, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY, part TEXT NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One durable step of a program.
+
+    Attributes:
+        part: "search", "conclude" or "after": which program it belongs to.
+        number: From 1, within the part.
+        kind: "evaluate", "train" or "once".
+        name: The fidelity, the phase or the name of the computation.
+        request: Digest of everything that was asked.
+        result: JSON value that the program was given (for "evaluate": the keys, for "train": the version).
+        seconds: What it took; 0 where its parts carry their own.
+    """
+
+    part: str
+    number: int
+    kind: str
+    name: str
+    request: str
+    result: Any
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of a training phase.
+
+    Attributes:
+        name: The phase.
+        epoch: From 1, over all calls with this name.
+        part: The part of the program that trained it.
+        step: Number of the step that trained it.
+        result: What the epoch returned, a JSON value.
+        seconds: What it took.
+        checkpoint: The version saved after it, None if none was.
+    """
+
+    name: str
+    epoch: int
+    part: str
+    step: int
+    result: Any
+    seconds: float
+    checkpoint: str | None
+
+
+class Store:
+    """An open run folder. Only one process can have it open; `close` it, or use it in a `with`.
+
+    SQLite runs with a write-ahead log and synchronous=NORMAL: a killed process loses nothing that was committed and a
+    power cut never damages the file, but may take the last commits back, which are then computed again. Only a commit
+    that lets an old checkpoint be deleted must hold even then, so it is made with synchronous=FULL.
+
+    Args:
+        folder: Created if it is missing. None keeps everything in memory, checkpoints in a temporary folder.
+
+    Raises:
+        StoreError: If another process works on the folder, or its file is damaged, foreign or of a newer hwnas.
+
+    Example:
+        >>> with Store(None) as store:
+        ...     store.add_step(StepRow("search", 1, "once", "proposals", "d1", [1, 2]))
+        ...     store.step("search", 1).result
+        [1, 2]
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        lock = FolderLock(folder) if folder is not None else None
+        home = folder if folder is not None else Path(tempfile.mkdtemp(prefix="hwnas-"))
+        self.checkpoints = Checkpoints(home / "checkpoints")
+        self._file = home / FILE_NAME if folder is not None else None
+        try:
+            self._connection = _open(self._file)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        self._last_commit = time.monotonic()
+        # Not __del__: a store that is dropped without `close` must give its folder back even at interpreter exit.
+        self._finalizer = weakref.finalize(self, _finish, self._connection, lock, home if folder is None else None)
+        self.checkpoints.keep_only(self.newest_versions().values())  # what a kill left half-way
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit, close the file and give the folder back. Harmless when repeated."""
+        if self._finalizer.alive:
+            self.commit()
+            self._finalizer()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._finalizer.alive
+
+    @contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        if self.closed:
+            raise StoreError(f"{self._file or 'store'}: it is closed", hint="make a new Study on the folder")
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._file or 'store'}: {error}", hint="what was committed is kept") from error
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._guarded() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _write(self, statement: str, values: Sequence[object]) -> None:
+        with self._guarded() as connection:
+            connection.execute(statement, values)
+
+    def commit(self) -> None:
+        """Make everything written so far last."""
+        with self._guarded() as connection:
+            connection.commit()
+        self._last_commit = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------- header
+
+    def header(self) -> dict[str, Any]:
+        """Every field of the header; empty in a new store."""
+        return {name: json.loads(value) for name, value in self._rows("SELECT name, value FROM header")}
+
+    def set_header(self, name: str, value: Any) -> None:
+        """Write one field of the header and commit."""
+        self._write("INSERT OR REPLACE INTO header VALUES (?, ?)", (name, _dumps(value)))
+        self.commit()
+
+    # ---------------------------------------------------------------------------------------------------- steps
+
+    def step(self, part: str, number: int) -> StepRow | None:
+        """A stored step, None if the run has not come that far."""
+        rows = self._rows(
+            "SELECT kind, name, request, result, seconds FROM steps WHERE part = ? AND number = ?", (part, number)
+        )
+        if not rows:
+            return None
+        kind, name, request, result, seconds = rows[0]
+        return StepRow(part, number, kind, name, request, json.loads(result), seconds)
+
+    def steps(self, part: str) -> int:
+        """How many steps of a part are stored."""
+        return int(self._rows("SELECT COUNT(*) FROM steps WHERE part = ?", (part,))[0][0])
+
+    def add_step(self, step: StepRow) -> None:
+        """Store a step and commit it with everything written before it."""
+        self._write(
+            "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                step.part,
+                step.number,
+                step.kind,
+                step.name,
+                step.request,
+                _dumps(step.result),
+                step.seconds,
+            ),
+        )
+        self.commit()
+
+    # ---------------------------------------------------------------------------------------------- evaluations
+
+    def evaluation(self, key: str) -> tuple[Evaluation, bool] | None:
+        """A stored evaluation, and whether it was charged to the budget (a refusal by a limit is not)."""
+        rows = self._rows("SELECT evaluation, charged FROM evaluations WHERE key = ?", (key,))
+        return (Evaluation.from_json(json.loads(rows[0][0])), bool(rows[0][1])) if rows else None
+
+    def evaluations(self) -> list[Evaluation]:
+        """Every stored evaluation, in the order first asked for."""
+        rows = self._rows("SELECT evaluation FROM evaluations ORDER BY number")
+        return [Evaluation.from_json(json.loads(text)) for (text,) in rows]
+
+    def add_evaluation(self, key: str, evaluation: Evaluation, *, charged: bool) -> Evaluation:
+        """Write an evaluation; the step's commit makes it last, or an earlier one if the last was 50 ms ago.
+
+        Returns:
+            The evaluation as it will be read back, so that a program sees the same now and on a replay.
+        """
+        text = _dumps(evaluation.to_json())
+        self._write("INSERT INTO evaluations (key, evaluation, charged) VALUES (?, ?, ?)", (key, text, int(charged)))
+        if time.monotonic() - self._last_commit >= _COMMIT_EVERY_S:
+            self.commit()
+        return Evaluation.from_json(json.loads(text))
+
+    # ----------------------------------------------------------------------------------------------- phases
+
+    def epoch(self, name: str, epoch: int) -> EpochRow | None:
+        """A stored epoch of a phase."""
+        rows = self._rows(
+            "SELECT part, step, result, seconds, checkpoint FROM epochs WHERE name = ? AND epoch = ?", (name, epoch)
+        )
+        if not rows:
+            return None
+        part, step, result, seconds, checkpoint = rows[0]
+        return EpochRow(name, epoch, part, step, json.loads(result), seconds, checkpoint)
+
+    def newest_versions(self) -> dict[str, str]:
+        """The newest saved version of every phase."""
+        rows = self._rows("SELECT name, checkpoint FROM epochs WHERE checkpoint IS NOT NULL ORDER BY name, epoch")
+        return dict(rows)
+
+    def epochs_of(self, name: str, parts: Sequence[str]) -> int:
+        """How many epochs of a phase are stored that some parts of the program trained."""
+        rows = self._rows("SELECT part, COUNT(*) FROM epochs WHERE name = ? GROUP BY part", (name,))
+        return sum(count for part, count in rows if part in parts)
+
+    def seconds_of(self, name: str) -> float:
+        """What the stored epochs of a phase took together."""
+        rows = self._rows("SELECT seconds FROM epochs WHERE name = ? ORDER BY epoch", (name,))
+        return math.fsum(seconds for (seconds,) in rows)
+
+    def add_epochs(self, rows: Sequence[EpochRow], save: Callable[[Path], object]) -> None:
+        """Store epochs and the weights after the last of them: the file first, then the rows, then older files go.
+
+        Args:
+            rows: In order; the last one names the checkpoint.
+            save: Writes the weights to the path it is given.
+
+        Raises:
+            StoreError: If the disk refuses; the older checkpoint and its row are then still there.
+        """
+        version = rows[-1].checkpoint
+        assert version is not None, "the caller names the checkpoint"
+        self.checkpoints.write(version, save)
+        self.commit()
+        with self._guarded() as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executemany(
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(r.name, r.epoch, r.part, r.step, _dumps(r.result), r.seconds, r.checkpoint) for r in rows],
+            )
+        self.commit()
+        with self._guarded() as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        self.checkpoints.keep_only(self.newest_versions().values())
+
+    # --------------------------------------------------------------------------------------------------- events
+
+    def add_event(self, part: str, step: int, kind: str, text: str) -> None:
+        """Note what happened to the run, and commit."""
+        self._write("INSERT INTO events (part, step, kind, text) VALUES (?, ?, ?, ?)", (part, step, kind, text))
+        self.commit()
+
+    def events(self) -> list[tuple[str, int, str, str]]:
+        """Part, step, kind and text of everything noted, oldest first."""
+        rows = self._rows("SELECT part, step, kind, text FROM events ORDER BY number")
+        return [(part, step, kind, text) for part, step, kind, text in rows]
+
+
+def discard(folder: Path) -> None:
+    """Delete what a run stored in its folder, so that the next one starts over. Other files there stay.
+
+    Raises:
+        StoreError: If a process works on the folder.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Store(folder).close()
+        >>> discard(folder)
+        >>> (folder / "store.sqlite").exists()
+        False
+    """
+    if not folder.exists():
+        return
+    lock = FolderLock(folder)
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            (folder / (FILE_NAME + suffix)).unlink(missing_ok=True)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _open(file: Path | None) -> sqlite3.Connection:
+    # The connection may be closed by a finalizer, which runs in whatever thread drops the store.
+    connection = sqlite3.connect(file or ":memory:", check_same_thread=False, timeout=10.0)
+    try:
+        _check_and_prepare(connection, file)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_and_prepare(connection: sqlite3.Connection, file: Path | None) -> None:
+    application, version = (
+        int(connection.execute(f"PRAGMA {field}").fetchone()[0]) for field in ("application_id", "user_version")
+    )
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if application != _APPLICATION_ID and (application or version or tables):
+        found = ", ".join(sorted(tables)) or "none"
+        raise StoreError(f"{file}: this SQLite file is not hwnas's; its tables: {found}", hint=_START_OVER)
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{file}: it has schema version {version}; this hwnas reads up to {SCHEMA_VERSION}",
+            hint="use the newer hwnas that wrote it",
+        )
+    problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise sqlite3.DatabaseError(problem.replace("\n", " "))
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if application != _APPLICATION_ID:
+        # One transaction: a kill in here leaves an empty file, which is taken as new.
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+
+
+def _finish(connection: sqlite3.Connection, lock: FolderLock | None, temporary: Path | None) -> None:
+    connection.close()
+    if lock is not None:
+        lock.release()
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,63 @@
+"""Search strategies: one file per method, one line each in `STRATEGIES`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from hwnas.core import RecipeError
+from hwnas.core.errors import did_you_mean
+from hwnas.strategies.nat import Nat
+from hwnas.strategies.nsga2 import Nsga2
+from hwnas.strategies.random_search import RandomSearch
+from hwnas.study import Strategy
+
+STRATEGIES: dict[str, type[Nat] | type[Nsga2] | type[RandomSearch]] = {
+    "random": RandomSearch,
+    "nsga2": Nsga2,
+    "nat": Nat,
+}
+"""Each strategy by the name that recipes use."""
+
+
+def build(name: str, parameters: Mapping[str, object]) -> Strategy:
+    """The strategy of a recipe: its fields are the parameters, checked by name and type.
+
+    Args:
+        name: A key of `STRATEGIES`.
+        parameters: By field; what is left out keeps its default.
+
+    Raises:
+        RecipeError: If the name or a parameter is unknown, or a value has the wrong type or range.
+
+    Example:
+        >>> build("nsga2", {"population": 20})
+        Nsga2(population=20, crossover_probability=0.9, mutations=2.0, mutation_eta=1.0)
+        >>> build("nsga2", {"populaton": 20})
+        Traceback (most recent call last):
+        hwnas.core.errors.RecipeError: strategy nsga2 has no parameter "populaton"; did you mean "population"?
+    """
+    if name not in STRATEGIES:
+        raise RecipeError(f'strategy "{name}" is unknown; {did_you_mean(name, STRATEGIES)}')
+    kind = STRATEGIES[name]
+    types = get_type_hints(kind)
+    fields = [field.name for field in dataclasses.fields(kind)]
+    values = {}
+    for key, value in parameters.items():
+        if key not in fields:
+            known = did_you_mean(key, fields) if fields else "it has none"
+            raise RecipeError(f'strategy {name} has no parameter "{key}"; {known}')
+        plain = tuple(value) if isinstance(value, list) else value  # TOML has no tuples
+        try:
+            # Strict: "20" or true where a number belongs is a mistake, not a number.
+            values[key] = TypeAdapter(types[key]).validate_python(plain, strict=True)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
+            raise RecipeError(f"strategy {name}: {key} is {value!r}; {expected}") from error
+    return kind(**values)
+
+
+__all__ = ["STRATEGIES", "Nat", "Nsga2", "RandomSearch", "build"]

@@ -1,0 +1,240 @@
+"""NAT: a surrogate of what is costly, searched by NSGA-II, refined by true evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import Architecture, Evaluation, RecipeError
+from hwnas.learners import Switching, SwitchingModel
+from hwnas.pareto import (
+    Points,
+    Variation,
+    breed,
+    ends,
+    genotypes_of,
+    non_dominated,
+    standings,
+    survive,
+    unseen,
+    violations_of,
+)
+from hwnas.space import Codes
+from hwnas.study import JSON, Study
+
+_SWAP_ROUNDS = 5
+_FAR = 1e9  # stands for a violation without measure: survival sorts finite numbers only
+
+
+@dataclass(frozen=True)
+class Nat:
+    """An archive of evaluated networks grows by the few that a surrogate thinks best.
+
+    Each iteration (1) fits a surrogate to every metric that no cost model predicts, on one-hot codes of the archive,
+    switching to whichever kind ranks best; (2) evolves a population on surrogate and predicted costs, starting from the
+    archive's front; (3) picks those unseen members of its front that fill the gaps of the archive's front most evenly;
+    (4) evaluates them. The first archive is random, with the ends of the space in it.
+
+    Differences from the paper: the supernet is not adapted between iterations (its weights are what the evaluator
+    uses); NSGA-II is used for any number of objectives; the subset of (3) is found by greedy choice and swaps instead
+    of by a second evolution. With a budget below twice `initial`, the first archive takes half of the budget.
+
+    Source: Lu et al. 2021 (TPAMI 43(9), Neural Architecture Transfer), and MSuNAS (Lu et al. 2020, ECCV).
+
+    Attributes:
+        initial: Networks of the first archive.
+        per_iteration: Networks evaluated per iteration.
+        population: Of the evolution on the surrogate.
+        generations: Of the evolution on the surrogate.
+        surrogates: Candidates for switching, in order of preference; see `hwnas.learners.SURROGATES`.
+        folds: Of the cross validation that switches.
+        crossover_probability: Share of matings that exchange codes.
+        mutations: Codes of a child moved on average (about half of the moves round back).
+        mutation_eta: How near a moved code stays; small is far.
+
+    Raises:
+        RecipeError: If a parameter is out of its range.
+
+    Example:
+        >>> Nat(initial=50).per_iteration
+        8
+    """
+
+    initial: int = 100
+    per_iteration: int = 8
+    population: int = 100
+    generations: int = 20
+    surrogates: tuple[str, ...] = ("rbf", "gp", "trees")
+    folds: int = 10
+    crossover_probability: float = 0.9
+    mutations: float = 2.0
+    mutation_eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("initial", 2), ("per_iteration", 1), ("population", 2), ("generations", 1)):
+            if getattr(self, name) < least:
+                raise RecipeError(f"nat: {name} is {getattr(self, name)}; expected at least {least}")
+        try:
+            self._variation()
+        except ValueError as error:
+            raise RecipeError(f"nat: {error}") from error
+        self._switching(0)
+
+    def search(self, study: Study) -> None:
+        """Evaluate, fit, evolve and choose until the budget is spent."""
+        archive = study.evaluate(self._first(study))
+        while True:
+            # Adapting shared weights to the archive, and evaluating it anew with them, belongs here: the archive is
+            # then what the study returns for the same networks under the new weights.
+            proposal = study.once("proposal", partial(self._propose, study, tuple(archive)))
+            archive += study.evaluate([Architecture(options) for options in proposal["architectures"]])
+
+    def _first(self, study: Study) -> list[Architecture]:
+        n = self.initial
+        if study.budget.evaluations is not None:
+            n = min(n, max(2, study.budget.evaluations // 2))
+        first = [*ends(study.space, study.costs), *study.sample(n)]
+        feasible = study.feasible(study.space.encode(first))
+        return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[:n]
+
+    def _propose(self, study: Study, archive: Sequence[Evaluation], rng: np.random.Generator) -> JSON:
+        """Which networks to evaluate next, and which surrogates said so. One durable step: a resume fits nothing."""
+        space = study.space
+        codes = space.encode(evaluation.architecture for evaluation in archive)
+        known = standings(archive, study.objectives, study.limits)
+        seen = {row.tobytes() for row in codes}
+        chosen, report = codes[:0], {}
+        if len(known.index) >= 2:
+            points = Points(genotypes_of(space, codes[known.index], rng), known.costs, known.violation)
+            learned = _fit(study, [archive[n] for n in known.index], self._switching(int(rng.integers(2**32))))
+            report = {name: {"winner": m.winner, "scores": dict(m.scores)} for name, m in learned.items()}
+            evolved = self._evolve(study, learned, points, rng)
+            chosen = space.canonical_codes(self._select(study, points, evolved, seen))
+        missing = self.per_iteration - len(chosen)
+        if missing:
+            drawn = space.encode(study.sample(2 * self.per_iteration, rng))
+            new = unseen(drawn, seen | {row.tobytes() for row in chosen})[:missing]
+            chosen = np.concatenate([chosen, drawn[new]])
+            if not len(
+                chosen
+            ):  # the space is used up: the study counts requests for what is known, and ends the search
+                chosen = drawn
+        return {"architectures": [dict(network) for network in space.decode(chosen)], "surrogates": report}
+
+    def _evolve(
+        self, study: Study, learned: Mapping[str, SwitchingModel], archive: Points, rng: np.random.Generator
+    ) -> Points:
+        """NSGA-II on what is learned and predicted, from the best of the archive and random networks."""
+        space, seen = study.space, set[bytes]()
+        parents = survive(archive, self.population, rng).points.genotypes
+        drawn = space.sample_codes(max(0, self.population - len(parents)), rng)
+        first = np.concatenate([parents, genotypes_of(space, drawn, rng)])
+        points = _judge(study, learned, first[unseen(space.canonical_codes(first), seen)])
+        for _ in range(self.generations):
+            survivors = survive(points, self.population, rng)
+            children = breed(space, survivors, seen, self.population, rng, self._variation())
+            points = survivors.points.join(_judge(study, learned, children))
+        return survive(points, self.population, rng).points
+
+    def _select(self, study: Study, archive: Points, evolved: Points, seen: set[bytes]) -> Codes:
+        """Of the evolved front's new networks those that fill the gaps of the archive's front; then the next best."""
+        feasible = evolved.take(evolved.violation == 0)
+        new = feasible.take(unseen(study.space.canonical_codes(feasible.genotypes), set(seen)))
+        if len(new) <= self.per_iteration:
+            return new.genotypes
+        candidates = new.take(non_dominated(new.costs))
+        if len(candidates) <= self.per_iteration:
+            rest = np.setdiff1d(np.arange(len(new)), non_dominated(new.costs))  # in order of survival: best first
+            return np.concatenate([candidates.genotypes, new.genotypes[rest]])[: self.per_iteration]
+        predicted = {cost.name for cost in study.costs}
+        cheap = [n for n, objective in enumerate(study.objectives) if objective.name in predicted]
+        columns = cheap or list(range(len(study.objectives)))
+        front = archive.costs[archive.violation == 0]
+        front = front[non_dominated(front)]
+        chosen = evenest(front[:, columns], candidates.costs[:, columns], self.per_iteration)
+        return candidates.genotypes[chosen]
+
+    def _switching(self, seed: int) -> Switching:
+        return Switching(self.surrogates, folds=self.folds, seed=seed)
+
+    def _variation(self) -> Variation:
+        return Variation(self.crossover_probability, self.mutations, self.mutation_eta)
+
+
+def evenest(front: NDArray[np.float64], candidates: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """The n candidates that, together with a front, lie most evenly in every column.
+
+    Uneven is the largest, over the columns, of the standard deviation of the gaps between neighbours, with each column
+    scaled to its range. Candidates are added one by one, each time the one that leaves it most even; then single
+    candidates are swapped while that helps.
+
+    Args:
+        front: [points, columns].
+        candidates: [candidates, columns], at least n.
+        n: How many.
+
+    Returns:
+        [n], ascending.
+
+    Example:
+        >>> evenest(np.array([[0.0], [10.0]]), np.array([[1.0], [5.0], [9.0]]), 1).tolist()
+        [1]
+    """
+    every = np.concatenate([front, candidates])
+    span = np.ptp(every, axis=0)
+    span[span == 0] = 1.0
+
+    def unevenness(chosen: Sequence[int]) -> float:
+        rows = np.sort(np.concatenate([front, candidates[list(chosen)]]) / span, axis=0)
+        return float(np.diff(rows, axis=0).std(axis=0).max()) if len(rows) > 1 else 0.0
+
+    chosen: list[int] = []
+    left = list(range(len(candidates)))
+    for _ in range(n):
+        best = min(left, key=lambda c: unevenness([*chosen, c]))
+        chosen.append(best)
+        left.remove(best)
+    current = unevenness(chosen)
+    for _ in range(_SWAP_ROUNDS):
+        before = current
+        for place in range(n):
+            rest = chosen[:place] + chosen[place + 1 :]
+            best = min(left, key=lambda c: unevenness([*rest, c]), default=chosen[place])
+            found = unevenness([*rest, best])
+            if found < current:
+                left[left.index(best)] = chosen[place]
+                chosen[place], current = best, found
+        if current == before:
+            break
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _fit(study: Study, known: Sequence[Evaluation], switching: Switching) -> dict[str, SwitchingModel]:
+    """A surrogate for each objective and limit that no cost model predicts."""
+    predicted = {cost.name for cost in study.costs}
+    wanted = dict.fromkeys([*(o.name for o in study.objectives), *(limit.name for limit in study.limits)])
+    x = study.space.one_hot(study.space.encode(evaluation.architecture for evaluation in known))
+    learned = {}
+    for name in wanted:
+        rows = [n for n, evaluation in enumerate(known) if name in evaluation.metrics]
+        if name not in predicted and len(rows) >= 2:
+            learned[name] = switching.fit(x[rows], np.array([known[n][name] for n in rows]))
+    return learned
+
+
+def _judge(study: Study, learned: Mapping[str, SwitchingModel], genotypes: Codes) -> Points:
+    """What surrogates and cost models say about networks."""
+    codes = study.space.canonical_codes(genotypes)
+    if not len(codes):
+        return Points(genotypes, np.empty((0, len(study.objectives))), np.empty(0))
+    x = study.space.one_hot(codes)
+    values = study.predict(codes) | {name: model.predict(x) for name, model in learned.items()}
+    costs = np.stack([objective.as_cost(values[objective.name]) for objective in study.objectives], axis=1)
+    guessed = [limit for limit in study.limits if limit.name in learned]
+    rows = [{limit.name: float(values[limit.name][n]) for limit in guessed} for n in range(len(codes))]
+    violation = study.violation(codes) + violations_of(rows, guessed)
+    return Points(genotypes, costs, np.minimum(violation, _FAR))

@@ -1,0 +1,19 @@
+"""The study: evaluations, training and proposals that are computed once, within a budget, and replayed after a kill."""
+
+from hwnas.study.outcome import Event, Outcome
+from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy
+from hwnas.study.study import FULL, Study
+
+__all__ = [
+    "FULL",
+    "JSON",
+    "Concluding",
+    "Epoch",
+    "Event",
+    "Outcome",
+    "Phase",
+    "State",
+    "Stateful",
+    "Strategy",
+    "Study",
+]

@@ -1,0 +1,116 @@
+"""What must be equal for a resumed run to be equal to the bit: software, machine, threads."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hwnas.core import digest_of
+
+_PACKAGES = ("hwnas", "numpy", "scipy", "scikit-learn", "pymoo", "moocore", "torch")
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, by name. Nothing is imported for it.
+
+    Example:
+        >>> sorted(environment())[:3]
+        ['cpu', 'hwnas', 'machine']
+    """
+    versions = {package: _version(package) for package in _PACKAGES}
+    return versions | {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+    }
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each field that differs, sorted by name.
+
+    Example:
+        >>> differences({"seed": 1, "numpy": "2.0"}, {"seed": 2, "numpy": "2.0"})
+        ['seed: 1 stored, 2 now']
+    """
+    return [
+        f"{name}: {stored.get(name, 'nothing')} stored, {now.get(name, 'nothing')} now"
+        for name in sorted({*stored, *now})
+        if stored.get(name) != now.get(name)
+    ]
+
+
+def strategy_identity(strategy: object) -> dict[str, Any]:
+    """Name, parameters and a digest of the code of a strategy, as JSON.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Sweep:
+        ...     step: int = 2
+        >>> strategy_identity(Sweep())["parameters"]
+        {'step': 2}
+    """
+    kind = type(strategy)
+    try:
+        code = digest_of(inspect.getsource(kind))
+    except (OSError, TypeError):  # defined at a prompt: there is no source to compare
+        code = ""
+    return {
+        "name": f"{kind.__module__}:{kind.__qualname__}",
+        "parameters": _fields(strategy),
+        "code": code,
+    }
+
+
+def torch_threads() -> int | None:
+    """How many threads torch computes with, None while nobody has imported it."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
+
+
+def set_torch_threads(threads: int) -> None:
+    """Set them, if torch is imported."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {name: _plain(part) for name, part in sorted(getattr(value, "__dict__", {}).items())}
+
+
+def _plain(value: object) -> Any:
+    """JSON that stays the same from process to process: functions and objects go by name, never by address."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping():
+            return {str(key): _plain(part) for key, part in sorted(value.items(), key=lambda item: str(item[0]))}
+        case Sequence():
+            return [_plain(part) for part in value]
+    kind = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return name if kind is value else {"type": name, **_fields(value)}

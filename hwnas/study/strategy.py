@@ -1,0 +1,75 @@
+"""What a search method looks like to the study, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hwnas.study.study import Study
+
+JSON = Any
+"""What `json` can write: maps, lists, strings, finite numbers, truth values, None. Tuples come back as lists."""
+
+Epoch = Callable[[int, np.random.Generator], JSON]
+"""Trains one epoch. Given its index (from 0, over all calls of the phase) and a generator of its own."""
+
+
+class Stateful(Protocol):
+    """An object whose whole state can be taken out and put back: a module, an optimizer, a baseline."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The state: tensors, or JSON values in a search without torch."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Put a state back."""
+        ...
+
+
+State = Mapping[str, Stateful]
+"""All that an epoch changes, by name."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a program learns from training.
+
+    Attributes:
+        version: Names the weights: the phase and its epochs so far ("supernet@12"). Part of an evaluation's key.
+        result: What each epoch of this call returned, in order.
+    """
+
+    version: str
+    result: list[JSON]
+
+
+class Strategy(Protocol):
+    """A search method: an ordinary program against a study, and a frozen dataclass whose fields are its parameters.
+
+    A resumed run calls the program again from the top and answers from the store what was asked before, so a strategy
+    saves no state. Four rules make that work:
+
+    1. Randomness only from `study.rng(name)`, or the generator that `train` and `once` hand over.
+    2. Use only what the study returns; never read a module's weights between two steps (`study.restore` first).
+    3. No clock.
+    4. No iteration over sets.
+
+    `hwnas.testing.check_replay` finds out whether a strategy keeps them.
+    """
+
+    def search(self, study: Study) -> None:
+        """Ask the study for evaluations until it raises `BudgetSpent`, or return earlier."""
+        ...
+
+
+@runtime_checkable
+class Concluding(Protocol):
+    """A strategy that derives its final architectures after the search, from the budget's reserve."""
+
+    def conclude(self, study: Study) -> None:
+        """Run after `search` has ended for whatever reason."""
+        ...

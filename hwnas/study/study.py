@@ -1,0 +1,934 @@
+"""The study: everything between a strategy and the world, durable by replay.
+
+A strategy is a program that asks for evaluations, training and proposals. Each such durable step is committed to the
+store before the program sees its result. A resumed run calls the program again from the top: what the store knows
+comes back at once, the rest is computed. Nothing here may therefore depend on whether a step was computed or replayed:
+budgets count what the *program* has asked for so far, generators are seeded by the step's number, and weights are
+loaded only when something is about to be computed with them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from re import fullmatch
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import (
+    Architecture,
+    Budget,
+    BudgetSpent,
+    Evaluation,
+    Limit,
+    Metric,
+    NoFeasibleError,
+    Objective,
+    RecipeError,
+    ReplayError,
+    SpaceError,
+    StoreError,
+    digest_of,
+    generator,
+    seed_of,
+)
+from hwnas.core.objective import METRICS
+from hwnas.evaluation import Answer, Evaluator, Job, Workers, seed_globals
+from hwnas.pareto import front_of
+from hwnas.space import Codes, Space
+from hwnas.store import EpochRow, StepRow, Store
+from hwnas.study import sampling
+from hwnas.study.constraints import Constraints, broken
+from hwnas.study.environment import (
+    differences,
+    environment,
+    set_torch_threads,
+    strategy_identity,
+    torch_threads,
+)
+from hwnas.study.ledger import Ledger
+from hwnas.study.outcome import Event, EventKind, Outcome
+from hwnas.study.state_file import load_state, save_state
+from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy
+
+if TYPE_CHECKING:
+    from hwnas.cost import CostModel
+
+Part = Literal["search", "conclude", "after"]
+
+FULL = "full"
+_HOPELESS = 20  # evaluations that all fail are a broken evaluator, not bad networks
+_PARTS: tuple[Part, ...] = ("search", "conclude", "after")
+
+
+class Study:
+    """One search: a space, where its numbers come from, what is wanted, and what may be spent.
+
+    Args:
+        space: What is searched.
+        evaluate: Answers for one architecture; see `hwnas.evaluation.Evaluator`.
+        objectives: What is to be as small or as large as possible, the most important first.
+        limits: Hard bounds. Those on a predicted cost are checked before an evaluation, which then costs nothing.
+        costs: Predict metrics without evaluating; they are stored with each evaluation.
+        budget: What ends the search.
+        seed: Decides everything random.
+        folder: Where the run is stored and resumed from; None keeps it in memory.
+        workers: Processes that evaluate; 1 means this one. Changes no result.
+        in_flight: How many networks a strategy should ask for at once. Never taken from `workers`: it changes results.
+        threads: Torch threads of each evaluation, here and in workers.
+        clock: Seconds, for what evaluations and training take.
+        stall: The search ends after asking for this many networks in a row without anything new to evaluate.
+        header: What else must be equal when the run is resumed, for example the recipe and the data's digest.
+        progress: Told of everything that happens; what it raises ends the run.
+
+    Raises:
+        LimitError: If no network of the space can meet one of the limits; before anything is computed.
+        RecipeError: If an argument does not make sense.
+        StoreError: If the folder cannot be used.
+        ReplayError: If the folder holds another study.
+
+    Example:
+        >>> from hwnas.evaluation import FromFunction
+        >>> from hwnas.space import Decision
+        >>> space = Space("tiny", (Decision("kernel", (3, 5, 7)),))
+        >>> study = Study(
+        ...     space,
+        ...     evaluate=FromFunction(lambda a: {"accuracy": 0.1 * a["kernel"]}),
+        ...     objectives=[Objective.named("accuracy")],
+        ...     budget=Budget(evaluations=3),
+        ... )
+        >>> [evaluation["accuracy"] for evaluation in study.evaluate([Architecture({"kernel": 5})])]
+        [0.5]
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        evaluate: Evaluator,
+        objectives: Sequence[Objective],
+        budget: Budget,
+        limits: Sequence[Limit] = (),
+        costs: Sequence[CostModel] = (),
+        seed: int = 0,
+        folder: Path | None = None,
+        workers: int = 1,
+        in_flight: int = 4,
+        threads: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+        stall: int = 500,
+        header: Mapping[str, JSON] | None = None,
+        progress: Callable[[Event], None] | None = None,
+    ) -> None:
+        _check_arguments(objectives, costs, in_flight=in_flight, stall=stall)
+        self.space = space
+        self.objectives = tuple(objectives)
+        self.limits = tuple(limits)
+        self.costs = tuple(costs)
+        self.budget = budget
+        self.in_flight = in_flight
+        self.seed = seed
+        self.folder = folder
+        self._constraints = Constraints(space, self.costs, self.limits)
+        self._constraints.check_reachable()
+        self._clock = clock
+        self._stall = stall
+        self._progress = progress
+        self._units = {name: unit for name, (_, unit) in METRICS.items()}
+        self._units |= {objective.name: objective.unit for objective in objectives}
+        self._workers = Workers(evaluate, workers=workers, threads=threads, clock=clock)
+        self._store = Store(folder)
+        try:
+            self._notes: list[str] = []
+            self._ledger = Ledger(budget)
+            self._tally = _Tally()
+            self._archive: dict[str, Evaluation] = {}
+            self._phases: dict[str, _Phase] = {}
+            self._replayed = 0
+            self._weights: str | None = None
+            self._told_resume = self._threads_fixed = False
+            self._start("search")
+            self._check_header("identity", self._identity(threads, header or {}))
+            self._note_environment()
+            self._fix_threads()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and give the folder back. Harmless when repeated; dropping the study does it too."""
+        self._workers.close()
+        self._store.close()
+
+    # ------------------------------------------------------------------------------ what a strategy may ask freely
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The generator of this name: the same stream in every run with the study's seed.
+
+        Raises:
+            ReplayError: If called inside a durable step, which has a generator of its own.
+        """
+        self._refuse_inside(f"rng({name!r})")
+        if name not in self._rngs:
+            self._rngs[name] = generator(self.seed, self._part, name)
+        return self._rngs[name]
+
+    def sample(self, n: int, rng: np.random.Generator | None = None) -> list[Architecture]:
+        """Different networks that meet the limits on predicted costs, uniform over options where that can be.
+
+        Args:
+            n: How many; fewer come back only when the space seems to hold no more.
+            rng: To draw from inside a durable step; by default the study's own.
+
+        Raises:
+            NoFeasibleError: If not one was found, naming the nearest.
+        """
+        return sampling.sample(self._constraints, n, rng if rng is not None else self.rng("study.sample"))
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator | None = None) -> Architecture:
+        """A network near this one that meets the limits on predicted costs; the same again if none was found.
+
+        Args:
+            architecture: The parent.
+            rng: To draw from inside a durable step; by default the study's own.
+        """
+        return sampling.mutate(self._constraints, architecture, rng if rng is not None else self.rng("study.mutate"))
+
+    def predict(self, codes: Codes) -> dict[str, NDArray[np.float64]]:
+        """Every predicted cost of codes [n, decisions], by name, each [n]."""
+        return self._constraints.predict(codes)
+
+    def violation(self, codes: Codes) -> NDArray[np.float64]:
+        """How far codes [n, decisions] lie outside the limits on predicted costs: shares of bounds, added up; [n]."""
+        return self._constraints.violation(codes)
+
+    def feasible(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which codes [n, decisions] meet every limit on a predicted cost; [n]."""
+        return self._constraints.feasible(codes)
+
+    # ---------------------------------------------------------------------------------------------- durable steps
+
+    def evaluate(
+        self, architectures: Sequence[Architecture], fidelity: str = FULL, weights: str | None = None
+    ) -> list[Evaluation]:
+        """Evaluate architectures; what was evaluated before, at this fidelity with these weights, costs nothing.
+
+        A failure is an evaluation with its reason, never an exception. A network outside a limit on a predicted cost
+        comes back as infeasible, at no cost. If the budget ends within the request, the part that fits is evaluated
+        and kept, and the program is ended: it does not see that part.
+
+        Args:
+            architectures: Of the space, canonical or not.
+            fidelity: What the evaluator understands; only "full" counts against `budget.evaluations` and is on fronts.
+            weights: A phase's version; by default the one that `use_weights` named.
+
+        Returns:
+            One evaluation per architecture, in the order asked for.
+
+        Raises:
+            BudgetSpent: If the budget is spent, nothing new is being asked for, or everything fails.
+            SpaceError: If an architecture is not of the space.
+            ReplayError: If the stored run asked for something else here.
+            StoreError: If the weights are not the newest of their phase.
+        """
+        weights = self._weights if weights is None else weights
+        wanted = self._canonical(architectures)
+        keys = [digest_of([a.to_json(), fidelity, weights]) for a in wanted]
+        asked = _Asked("evaluate", fidelity, digest_of(keys), keys, wanted)
+        stored = self._begin(asked)
+        plan, refusal = self._plan(wanted, keys, fidelity, weights)
+        if stored is None and any(question.job for question in plan):
+            self._begin_computing()
+            self._prepare_weights(weights)
+        charged, refused_time = self._settle(plan)
+        refusal = refused_time or self._tally.hopeless() or refusal
+        if refusal:
+            self._end(refusal)
+        self._check_stall(len(wanted), charged)
+        self._commit(asked, stored, keys)
+        return [self._archive[key] for key in keys]
+
+    def train(self, name: str, state: State, epoch: Epoch, epochs: int = 1, *, every: int = 1) -> Phase:
+        """Train, with a checkpoint after each epoch.
+
+        A phase is everything trained under one name; calling again goes on with it. `state` must hold all that an
+        epoch changes: every module, optimizer, schedule, baseline, average. Objects that are new under a known name
+        are given the saved state. The global generators and the epoch's own are seeded by phase and epoch, so data
+        order and augmentation are no state.
+
+        Args:
+            name: Of the phase: letters, digits, dots, dashes and underscores.
+            state: What is saved and put back.
+            epoch: Trains one epoch and returns a small JSON value, all that the program may use of it.
+            epochs: How many.
+            every: Epochs from one checkpoint to the next; a kill loses those since the last.
+
+        Raises:
+            BudgetSpent: If the time is spent; finished epochs are kept.
+            RecipeError: If the name or a number does not make sense.
+            ReplayError: If the stored run asked for something else here.
+            StoreError: If the result or the state cannot be stored, or a checkpoint is gone.
+        """
+        if not fullmatch(r"[A-Za-z0-9._-]+", name) or epochs < 1 or every < 1:
+            raise RecipeError(
+                f"train: name {name!r}, epochs {epochs}, every {every}; a name is letters, digits and ._-, "
+                "the numbers are at least 1"
+            )
+        phase = self._phases.setdefault(name, self._known_phase(name))
+        first = phase.epochs
+        asked = _Asked("train", name, digest_of([name, first, epochs, sorted(state)]), [first, epochs])
+        stored = self._begin(asked)
+        phase.give(state)
+        results, pending = [], list[EpochRow]()
+        for number in range(first + 1, first + epochs + 1):
+            refusal = self._ledger.refuse_time()
+            if refusal:
+                self._save(phase, pending)
+                self._end(refusal)
+            row = self._stored_epoch(name, number)
+            if row is None:
+                self._begin_computing()
+                self.restore()
+                row = self._train_epoch(name, number, epoch)
+                pending.append(row)
+                phase.current = True
+                if number == first + epochs or len(pending) == every:
+                    self._save(phase, pending)
+                    pending = []
+            phase.epochs = number
+            phase.moment = self._next_moment()
+            self._ledger.seconds += row.seconds
+            results.append(row.result)
+        version = f"{name}@{phase.epochs}"
+        self._commit(asked, stored, version)
+        return Phase(version, results)
+
+    def once(self, name: str, compute: Callable[[np.random.Generator], JSON]) -> JSON:
+        """Compute something that is costly or sensitive to the last bit of a float, and never again.
+
+        Args:
+            name: For messages.
+            compute: Given a generator of its own; returns a JSON value.
+
+        Returns:
+            The value as JSON gives it back (tuples as lists), computed or not.
+
+        Raises:
+            BudgetSpent: If the time is spent.
+            ReplayError: If the stored run asked for something else here.
+            StoreError: If the value is not JSON.
+        """
+        asked = _Asked("once", name, digest_of([name]))
+        stored = self._begin(asked)
+        refusal = self._ledger.refuse_time()
+        if refusal:
+            self._end(refusal)
+        seconds = stored.seconds if stored else 0.0
+        if stored:
+            result = stored.result
+        else:
+            self._begin_computing()
+            started = self._clock()
+            with self._inside(f"once({name!r})"):
+                value = compute(generator(self.seed, self._part, self._number, "once", name))
+            seconds = max(0.0, self._clock() - started)
+            result = _as_json(value, f"once({name!r})")
+        self._ledger.seconds += seconds
+        self._commit(asked, stored, result, seconds)
+        return result
+
+    # ---------------------------------------------------------------------------------------------------- weights
+
+    def restore(self) -> None:
+        """Make every object given to `train` hold what it was trained to. Needed before reading weights oneself.
+
+        After a replay the objects are as the program built them: weights are loaded when something is computed with
+        them, not before, so that a resume does not load every phase's files.
+
+        Raises:
+            StoreError: If a checkpoint is gone or damaged.
+        """
+        # In the order last trained: objects shared by two phases must end as the later one left them.
+        for phase in sorted(self._phases.values(), key=lambda phase: phase.moment):
+            if not phase.current and phase.epochs and phase.state:
+                load_state(phase.state, self.checkpoint(phase.version))
+            elif phase.fresh and phase.epochs:
+                load_state(phase.fresh, self.checkpoint(phase.version))
+            phase.current, phase.fresh = True, {}
+
+    def checkpoint(self, version: str) -> Path:
+        """The file of a version: of each phase the newest is kept.
+
+        Raises:
+            StoreError: If it is not there.
+        """
+        return self._store.checkpoints.existing(version)
+
+    def load(self, version: str, state: Mapping[str, Stateful]) -> None:
+        """Put a version's weights into objects; the checkpoint may hold more than these.
+
+        Raises:
+            StoreError: If the checkpoint is gone, damaged or lacks one of the objects.
+        """
+        load_state(state, self.checkpoint(version))
+
+    def use_weights(self, version: str) -> None:
+        """Evaluate with these shared weights from here on, where `evaluate` is not told otherwise."""
+        self._weights = version
+
+    def seconds_of(self, name: str) -> float:
+        """What the stored epochs of a phase took together; not for a program to branch on."""
+        return self._store.seconds_of(name)
+
+    def version(self, name: str) -> str | None:
+        """The newest version of a phase that is stored, None before its first checkpoint."""
+        return self._store.newest_versions().get(name)
+
+    # ----------------------------------------------------------------------------------------------------- the run
+
+    def run(self, strategy: Strategy) -> Outcome:
+        """Run a strategy to its end, or go on with a run that was cut off.
+
+        A run that has ended before returns what it found at once. Afterwards the study can still be asked for durable
+        steps (a final training of the front, say), without a budget.
+
+        Raises:
+            NoFeasibleError: If no evaluated network succeeded within the limits.
+            ReplayError: If the strategy is not the stored run's, or does not ask what that asked.
+            StoreError: If the store cannot be read or written.
+        """
+        if self._part != "search" or self._number:
+            raise StoreError("study: it was used already", hint="make a new Study to run a strategy")
+        try:
+            self._check_header("strategy", strategy_identity(strategy))
+            finished = self._store.header().get("outcome")
+            if finished is None:
+                outcome = self._search(strategy)
+            else:
+                outcome = self._outcome(
+                    self._store.evaluations()[: finished["evaluations"]],
+                    finished["reason"],
+                    finished["seconds"],
+                    finished_before=True,
+                )
+                self._tell("finished", f"this run is finished: {outcome.reason}", done=len(outcome.evaluations))
+        except BaseException:
+            self.close()
+            raise
+        self._workers.close()
+        self._start("after")
+        return outcome
+
+    def _search(self, strategy: Strategy) -> Outcome:
+        concluding = strategy if isinstance(strategy, Concluding) else None
+        self._ledger.open(keep_reserve=concluding is not None)
+        reason = self._drive(strategy.search)
+        if concluding is not None and not self._tally.hopeless():
+            self._start("conclude")
+            self._ledger.open(keep_reserve=False)
+            self._drive(concluding.conclude)
+        evaluations = list(self._archive.values())
+        outcome = self._outcome(evaluations, reason, self._ledger.seconds)
+        self._store.set_header(
+            "outcome", {"reason": reason, "evaluations": len(evaluations), "seconds": outcome.seconds}
+        )
+        return outcome
+
+    def _drive(self, program: Callable[[Study], None]) -> str:
+        # Runs one part of a strategy to its end, and says why it ended.
+        try:
+            program(self)
+        except BudgetSpent as spent:
+            reason = self._ended or spent.reason
+        else:
+            reason = self._ended or "the strategy ended by itself"
+        stored = self._store.steps(self._part)
+        if stored > self._number:
+            raise ReplayError(
+                f"{self._where()}: the program ended after {self._number} steps of {self._part}; "
+                f"the stored run has {stored}",
+                hint=_OTHER_PROGRAM,
+            )
+        if not any(part == self._part and kind == "end" for part, _, kind, _ in self._store.events()):
+            self._store.add_event(self._part, self._number, "end", reason)
+        self._tell("end", f"{self._part} ended: {reason}")
+        return reason
+
+    def _outcome(
+        self, evaluations: list[Evaluation], reason: str, seconds: float, *, finished_before: bool = False
+    ) -> Outcome:
+        full = [evaluation for evaluation in evaluations if evaluation.fidelity == FULL]
+        # Limits are not passed on: whether they are met was decided, with its slack, when the status was set.
+        front = front_of(full, self.objectives, ())
+        if not front:
+            raise NoFeasibleError(
+                f"{self._where()}: no network was found that meets the limits ({reason}); {_census(full)}",
+                hint="what was evaluated stays so; change the limits or the evaluator and start over with --fresh",
+            )
+        failed = [evaluation for evaluation in evaluations if evaluation.status == "failed"]
+        notes = list(self._notes)
+        if failed:
+            notes.append(f"{len(failed)} of {len(evaluations)} evaluations failed; first: {failed[0].reason}")
+        return Outcome(front, evaluations, reason, tuple(notes), seconds, finished_before)
+
+    # ---------------------------------------------------------------------------------------- beginning and ending
+
+    def _start(self, part: Part) -> None:
+        self._part: Part = part
+        self._number = 0
+        self._ended = ""
+        self._unanswered = 0
+        self._rngs: dict[str, np.random.Generator] = {}
+        self._busy = ""
+        if part == "after":
+            self._ledger.open_without_end()
+        seed_globals(seed_of(self.seed, part, "start"))
+
+    def _end(self, reason: str) -> None:
+        self._store.commit()
+        self._ended = reason
+        raise BudgetSpent(reason)
+
+    def _begin(self, asked: _Asked) -> StepRow | None:
+        # Starts a durable step; its stored row if the run has been here before.
+        if self._ended:
+            raise BudgetSpent(self._ended)
+        self._refuse_inside(f"{asked.kind}({asked.name!r})")
+        self._number += 1
+        stored = self._store.step(self._part, self._number)
+        if stored is not None and (stored.kind, stored.name, stored.request) != (
+            asked.kind,
+            asked.name,
+            asked.request,
+        ):
+            raise ReplayError(
+                f"{self._where()}: step {self._number} of {self._part} asked for {asked.text()}; "
+                f"the stored run asked for {self._stored_text(stored, asked)}",
+                hint=_OTHER_PROGRAM,
+            )
+        self._replayed += stored is not None
+        self._fix_threads()
+        self._reseed("before")
+        return stored
+
+    def _commit(self, asked: _Asked, stored: StepRow | None, result: JSON, seconds: float = 0.0) -> None:
+        """End a durable step: from here on it is never computed again."""
+        if stored is None:
+            self._store.add_step(
+                StepRow(self._part, self._number, asked.kind, asked.name, asked.request, result, seconds)
+            )
+        self._reseed("after")
+        if stored is None:
+            self._tell("step", asked.text(), done=self._number, total=None)
+
+    def _reseed(self, moment: str) -> None:
+        # Both computed and replayed steps end with the same global generators, whatever was drawn in them.
+        seed_globals(seed_of(self.seed, self._part, self._number, moment))
+
+    def _refuse_inside(self, what: str) -> None:
+        if self._busy:
+            raise ReplayError(
+                f"{what} was called inside {self._busy}: a replay skips what is inside, and would not see it",
+                hint="ask for it before, and use the generator that is handed over",
+            )
+
+    @contextmanager
+    def _inside(self, what: str) -> Iterator[None]:
+        # Guards a computation that a replay skips: it must leave no trace in the program.
+        before = self._drawn()
+        self._busy = what
+        try:
+            yield
+        finally:
+            self._busy = ""
+        if self._drawn() != before:
+            raise ReplayError(
+                f"{what} drew from a generator of study.rng: a replay skips it, and later draws would differ",
+                hint="use the generator that is handed over",
+            )
+
+    def _drawn(self) -> dict[str, Any]:
+        return {name: rng.bit_generator.state for name, rng in self._rngs.items()}
+
+    def _begin_computing(self) -> None:
+        """Tell once that the store has answered all it knows."""
+        if self._replayed and not self._told_resume:
+            self._told_resume = True
+            self._note("resume", f"resumed: {self._replayed} steps came from the store")
+
+    # ------------------------------------------------------------------------------------------------- evaluating
+
+    def _canonical(self, architectures: Sequence[Architecture]) -> list[Architecture]:
+        try:  # all at once, ten times as quick; also turns an option 3.0 into the space's 3
+            return self.space.decode(self.space.encode(architectures))
+        except SpaceError:  # one of them says something about a decision that does not count
+            return [self.space.canonical(architecture) for architecture in architectures]
+
+    def _plan(
+        self, wanted: Sequence[Architecture], keys: Sequence[str], fidelity: str, weights: str | None
+    ) -> tuple[list[_Question], str]:
+        """What is new in a request, as far as the evaluations last, and why no further."""
+        plan: dict[str, _Question] = {}
+        left = self._ledger.evaluations_left if fidelity == FULL else float("inf")
+        for architecture, key in zip(wanted, keys, strict=True):
+            if key in self._archive or key in plan:
+                continue
+            question = self._question(architecture, key, fidelity, weights)
+            if question.charged:
+                if left < 1:
+                    return list(plan.values()), self._ledger.evaluations_text()
+                left -= 1
+            plan[key] = question
+        return list(plan.values()), ""
+
+    def _question(self, architecture: Architecture, key: str, fidelity: str, weights: str | None) -> _Question:
+        found = self._store.evaluation(key)
+        if found is not None:
+            return _Question(key, found[0], charged=found[1], stored=True)
+        predicted = self._constraints.metrics(architecture)
+        evaluation = Evaluation(architecture, predicted, fidelity=fidelity, weights=weights)
+        reason = broken(predicted, self.limits)
+        if reason:
+            return _Question(key, replace(evaluation, status="infeasible", reason=reason), charged=False)
+        job = Job(architecture, fidelity, weights, seed_of(self.seed, "evaluation", key))
+        return _Question(key, evaluation, charged=True, job=job)
+
+    def _settle(self, plan: Sequence[_Question]) -> tuple[int, str]:
+        """Answer the questions in order; how many were charged, and why the time ended within them, if it did."""
+        charged = 0
+        jobs = [question.job for question in plan if question.job]
+        with self._computing(jobs), closing(self._workers.answers(jobs)) as answers:
+            for question in plan:
+                evaluation = question.evaluation
+                if question.charged:
+                    refusal = self._ledger.refuse_time()
+                    if refusal:
+                        return charged, refusal
+                if question.job:
+                    evaluation = self._judged(evaluation, next(answers))
+                if not question.stored:
+                    evaluation = self._store.add_evaluation(question.key, evaluation, charged=question.charged)
+                self._archive[question.key] = evaluation
+                if question.charged:
+                    charged += 1
+                    self._ledger.evaluations += evaluation.fidelity == FULL
+                    self._ledger.seconds += evaluation.seconds
+                    self._tally.add(evaluation)
+                if not question.stored:
+                    self._tell("evaluation", _in_words(evaluation), evaluation=evaluation)
+                if self._tally.hopeless():
+                    break
+        return charged, ""
+
+    @contextmanager
+    def _computing(self, jobs: Sequence[Job]) -> Iterator[None]:
+        self._busy = "an evaluation" if jobs else ""
+        try:
+            yield
+        finally:  # an interrupt keeps every evaluation that is complete
+            self._busy = ""
+            self._store.commit()
+
+    def _judged(self, evaluation: Evaluation, answer: Answer) -> Evaluation:
+        """An evaluation with what the evaluator said."""
+        metrics = dict(evaluation.metrics)
+        for name, value in answer.metrics.items():
+            metrics[name] = value if isinstance(value, Metric) else Metric(value, self._units.get(name, ""), "measured")
+        needed = [objective.name for objective in self.objectives] + [limit.name for limit in self.limits]
+        missing = sorted({name for name in needed if name not in metrics})
+        failure = answer.failure
+        if not failure and missing and evaluation.fidelity == FULL:
+            failure = f"there is no {missing[0]} among its metrics: {', '.join(sorted(metrics))}"
+        if failure:
+            return replace(evaluation, status="failed", reason=failure, seconds=answer.seconds)
+        reason = broken(metrics, self.limits)
+        return replace(
+            evaluation,
+            metrics=metrics,
+            status="infeasible" if reason else "ok",
+            reason=reason,
+            seconds=answer.seconds,
+        )
+
+    def _check_stall(self, asked: int, charged: int) -> None:
+        """End a search that asks in circles: known networks cost no budget, so it would never end."""
+        if charged:
+            self._unanswered = 0
+        elif self._part != "after":
+            # One request alone never stalls: a program may ask for a large archive again.
+            if self._unanswered >= self._stall:
+                self._end(f"nothing new in {self._unanswered + asked:,} requests: all known, or outside the limits")
+            self._unanswered += max(1, asked)
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def _known_phase(self, name: str) -> _Phase:
+        # After a finished run the search is not replayed; a phase it trained goes on from where it was left.
+        during = [part for part in _PARTS if part != "after"] if self._part == "after" else []
+        return _Phase(name, epochs=self._store.epochs_of(name, during))
+
+    def _stored_epoch(self, name: str, number: int) -> EpochRow | None:
+        row = self._store.epoch(name, number)
+        if row is not None and (row.part, row.step) != (self._part, self._number):
+            raise ReplayError(
+                f"{self._where()}: epoch {number} of {name!r} is asked for in step {self._number} of {self._part}; "
+                f"the stored run trained it in step {row.step} of {row.part}",
+                hint=_OTHER_PROGRAM,
+            )
+        return row
+
+    def _train_epoch(self, name: str, number: int, epoch: Epoch) -> EpochRow:
+        what = f"epoch {number} of {name!r}"
+        seed_globals(seed_of(self.seed, "epoch", name, number))
+        started = self._clock()
+        with self._inside(what):
+            value = epoch(number - 1, generator(self.seed, "epoch", name, number, "rng"))
+        seconds = max(0.0, self._clock() - started)
+        result = _as_json(value, what)
+        self._tell("epoch", f"{what}: {json.dumps(result):.80}", done=number, total=None)
+        return EpochRow(name, number, self._part, self._number, result, seconds, None)
+
+    def _save(self, phase: _Phase, rows: list[EpochRow]) -> None:
+        if rows:
+            rows[-1] = replace(rows[-1], checkpoint=f"{phase.name}@{rows[-1].epoch}")
+            self._store.add_epochs(rows, partial(save_state, phase.state))
+
+    def _prepare_weights(self, weights: str | None) -> None:
+        # The weights that an evaluation is keyed with must be the weights that it sees.
+        if weights is None:
+            return
+        for phase in self._phases.values():
+            if weights.rpartition("@")[0] == phase.name and weights != phase.version:
+                raise StoreError(
+                    f"evaluate: weights {weights!r}, but phase {phase.name!r} is at {phase.version!r}",
+                    hint="evaluate a version before training on",
+                )
+        self.restore()
+
+    def _next_moment(self) -> int:
+        return 1 + max((phase.moment for phase in self._phases.values()), default=0)
+
+    # ----------------------------------------------------------------------------------------------------- header
+
+    def _identity(self, threads: int, header: Mapping[str, JSON]) -> dict[str, Any]:
+        return {
+            "space": [self.space.name, self.space.digest, self.space.entries_digest],
+            "objectives": [[o.name, o.direction, o.unit] for o in self.objectives],
+            "limits": [[limit.name, limit.at_least, limit.at_most] for limit in self.limits],
+            "costs": [[cost.name, cost.unit, cost.origin, cost.digest] for cost in self.costs],
+            "budget": [self.budget.evaluations, self.budget.minutes, self.budget.reserve],
+            "seed": self.seed,
+            "in_flight": self.in_flight,
+            "stall": self._stall,
+            "threads": threads,
+            **header,
+        }
+
+    def _check_header(self, name: str, now: Mapping[str, Any]) -> None:
+        stored = self._store.header().get(name)
+        if stored is None:
+            self._store.set_header(name, _as_json(now, f"the study's {name}"))
+            return
+        found = differences(stored, _as_json(now, f"the study's {name}"))
+        if found:
+            raise ReplayError(
+                f"{self._where()}: it holds another study; {name} differs in {'; '.join(found)}",
+                hint="take another name, or start over with --fresh",
+            )
+
+    def _note_environment(self) -> None:
+        now = environment()
+        stored = self._store.header().get("environment")
+        if stored is None:
+            self._store.set_header("environment", now)
+            return
+        found = differences(stored, now)
+        if found:
+            self._note(
+                "environment",
+                f"the run goes on under other conditions, so not to the bit as it would have: {'; '.join(found)}",
+            )
+
+    def _fix_threads(self) -> None:
+        """Compute with the stored run's number of torch threads: another number changes the last bits of sums."""
+        now = torch_threads()
+        if now is None or self._threads_fixed:
+            return
+        self._threads_fixed = True
+        stored = self._store.header().get("torch_threads")
+        if stored is None:
+            self._store.set_header("torch_threads", now)
+        elif stored != now:
+            set_torch_threads(stored)
+            self._note("environment", f"torch threads set from {now} to {stored}, as in the stored run")
+
+    def _note(self, kind: EventKind, text: str) -> None:
+        self._notes.append(text)
+        self._store.add_event(self._part, self._number, kind, text)
+        self._tell(kind, text)
+
+    # --------------------------------------------------------------------------------------------------- messages
+
+    def _where(self) -> str:
+        return str(self.folder) if self.folder else f"study of space {self.space.name}"
+
+    def _stored_text(self, stored: StepRow, asked: _Asked) -> str:
+        if stored.kind == "evaluate" == asked.kind:
+            for n, key in enumerate(stored.result):
+                if n >= len(asked.parts) or asked.parts[n] != key:
+                    found = self._store.evaluation(key)
+                    other = found[0].architecture.to_json() if found else key
+                    here = asked.wanted[n].to_json() if n < len(asked.wanted) else "nothing"
+                    return f"{len(stored.result)} at {stored.name!r}; number {n + 1} was {other}, now {here}"
+        return _Asked(stored.kind, stored.name, stored.request, stored.result).text()
+
+    def _tell(
+        self,
+        kind: EventKind,
+        text: str,
+        *,
+        done: int | None = None,
+        total: int | None = -1,
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        if self._progress is not None:
+            if total == -1:
+                total = self.budget.evaluations
+            self._progress(Event(kind, self._ledger.evaluations if done is None else done, total, text, evaluation))
+
+
+_OTHER_PROGRAM = "the program is another, or does not keep the four rules of a strategy; start over with --fresh"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a program asks for in one durable step."""
+
+    kind: str
+    name: str
+    request: str
+    parts: Any = ()
+    wanted: Sequence[Architecture] = ()
+
+    def text(self) -> str:
+        match self.kind:
+            case "evaluate":
+                return f"evaluate: {len(self.parts)} at {self.name!r}"
+            case "train":
+                return f"train: {self.name!r}"
+        return f"once: {self.name!r}"
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One new architecture of a request: known to the store, refused by a limit, or to be evaluated."""
+
+    key: str
+    evaluation: Evaluation
+    charged: bool
+    stored: bool = False
+    job: Job | None = None
+
+
+@dataclass
+class _Tally:
+    """Whether anything ever succeeds."""
+
+    succeeded: int = 0
+    failed: int = 0
+    first: str = ""
+
+    def add(self, evaluation: Evaluation) -> None:
+        if evaluation.status == "failed":
+            self.failed += 1
+            self.first = self.first or evaluation.reason
+        else:
+            self.succeeded += 1
+
+    def hopeless(self) -> str:
+        if self.succeeded or self.failed < _HOPELESS:
+            return ""
+        return f"all of the first {self.failed} evaluations failed; the first: {self.first}"
+
+
+@dataclass
+class _Phase:
+    """A training phase as the program knows it.
+
+    Attributes:
+        name: Its name.
+        epochs: Trained so far in this pass of the program.
+        state: The objects of the last call.
+        current: Whether they hold the weights of `version`, rather than what the program built.
+        fresh: Those of them that were not in the call before.
+        moment: Orders phases by when they were last trained.
+    """
+
+    name: str
+    epochs: int = 0
+    state: dict[str, Stateful] = field(default_factory=dict)
+    current: bool = False
+    fresh: dict[str, Stateful] = field(default_factory=dict)
+    moment: int = 0
+
+    @property
+    def version(self) -> str:
+        return f"{self.name}@{self.epochs}"
+
+    def give(self, state: State) -> None:
+        known = self.state
+        self.fresh = {name: thing for name, thing in state.items() if known.get(name) is not thing}
+        self.state = dict(state)
+
+
+def _check_arguments(
+    objectives: Sequence[Objective], costs: Sequence[CostModel], *, in_flight: int, stall: int
+) -> None:
+    for what, names in (("objectives", [o.name for o in objectives]), ("costs", [c.name for c in costs])):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise RecipeError(f"study: {what} name {repeated[0]!r} twice; each metric once")
+    if not objectives:
+        raise RecipeError("study: there is no objective; give at least one")
+    for name, value in (("in_flight", in_flight), ("stall", stall)):
+        if value < 1:
+            raise RecipeError(f"study: {name} is {value}; it must be at least 1")
+
+
+def _as_json(value: object, what: str) -> JSON:
+    # As JSON gives it back, so that the program sees the same whether it was computed or replayed.
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"{what}: its value cannot be stored: {error}",
+            hint="it must be made of finite numbers, strings, lists and maps of strings to them",
+        ) from error
+
+
+def _in_words(evaluation: Evaluation) -> str:
+    values = ", ".join(f"{name} {evaluation[name]:.6g}" for name in sorted(evaluation.metrics))
+    return f"{evaluation.architecture.digest} {evaluation.status}: {evaluation.reason or values}"
+
+
+def _census(evaluations: Sequence[Evaluation]) -> str:
+    """How many failed or were infeasible, and an example of each."""
+    texts = []
+    for status in ("failed", "infeasible"):
+        reasons = [evaluation.reason for evaluation in evaluations if evaluation.status == status]
+        if reasons:
+            texts.append(f"{len(reasons)} {status}, for example: {reasons[0]}")
+    return "; ".join(texts) or "nothing was evaluated"

@@ -1,0 +1,1 @@
+"""Benches: figures that say whether a change made hwnas better or worse. `python -m tests.bench NAME`."""

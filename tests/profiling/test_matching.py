@@ -1,0 +1,139 @@
+"""When a table is refused, and when one is only told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hwnas.core import Architecture, TableError
+from hwnas.cost import LatencyTable, NoiseRecord
+from hwnas.device import Device
+from hwnas.profiling import table_matches
+from hwnas.profiling.matching import resolutions_of, runtime_version
+from hwnas.space import Decision, Space
+from hwnas.zoo import FAMILIES
+from tests.profiling.chain import chain
+from tests.profiling.models import table_for
+
+HERE = Device(name="this-cpu")
+SPACE = chain()
+TABLE = table_for(SPACE, Architecture({"depth": 1, "kernel1": 3}))
+
+
+def changed(field: str, value: object, table: LatencyTable = TABLE) -> LatencyTable:
+    """The table with one field of its header replaced; parts after a dot."""
+    room, _, part = field.partition(".")
+    new = getattr(table.header, room).model_copy(update={part: value}) if part else value
+    return replace(table, header=table.header.model_copy(update={room: new}))
+
+
+def test_a_table_made_here_and_now_matches_without_a_word() -> None:
+    assert table_matches(TABLE, HERE, SPACE) == []
+
+
+OTHER_MINOR = "0.1.2"
+REFUSED: list[tuple[str, Any]] = [
+    ("space_digest", "0123456789abcdef"),
+    ("entries_digest", "0123456789abcdef"),
+    ("resolutions", (32, 64)),
+    ("precision", "float16"),
+    ("batch", 8),
+    ("threads", 2),
+    ("runtime.provider", "CUDAExecutionProvider"),
+    ("runtime.optimization_level", "basic"),
+    ("runtime.intra_op_threads", 2),
+    ("runtime.onnxruntime", OTHER_MINOR),
+    ("device.cpu_model", "Another CPU"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED, ids=[field for field, _ in REFUSED])
+def test_a_table_made_under_other_conditions_is_refused_by_field_and_both_values(field: str, value: object) -> None:
+    here = TABLE.header.model_dump()
+    for part in field.split("."):
+        here = here[part]
+    with pytest.raises(TableError) as info:
+        table_matches(changed(field, value), HERE, SPACE)
+    assert f"a.jsonl: made under other conditions: {field} is {value!r} in the table, {here!r} in this run" in str(
+        info.value
+    )
+    assert info.value.hint == "measure this-cpu again for space chain: hwnas profile RECIPE"
+
+
+def test_all_differences_are_named_at_once() -> None:
+    table = changed("threads", 2, changed("batch", 8))
+    with pytest.raises(TableError, match=r"batch is 8 in the table, 1 in this run; threads is 2 in the table, 1 in"):
+        table_matches(table, HERE, SPACE)
+
+
+def test_a_device_file_with_more_threads_refuses_the_table() -> None:
+    with pytest.raises(TableError, match="threads is 1 in the table, 2 in this run"):
+        table_matches(TABLE, Device(name="this-cpu", threads=2), SPACE)
+
+
+def test_another_space_names_a_block_that_is_missing() -> None:
+    with pytest.raises(TableError, match=r"space_digest is .* in the table.*first of 36 blocks that it lacks is 'head"):
+        table_matches(TABLE, HERE, FAMILIES["toy"].space)
+
+
+def test_a_missing_row_is_named_with_the_way_to_fill_it() -> None:
+    key = sorted(TABLE.rows)[0]
+    rows = {other: timing for other, timing in TABLE.rows.items() if other != key}
+    with pytest.raises(TableError, match="1 of the 5 blocks of space chain are missing") as info:
+        table_matches(replace(TABLE, rows=rows), HERE, SPACE)
+    assert key in str(info.value)
+    assert info.value.hint.endswith("hwnas profile RECIPE --missing")
+
+
+def test_a_table_without_calibration_is_refused() -> None:
+    with pytest.raises(TableError, match="a.jsonl: calibration is missing"):
+        table_matches(changed("calibration", None), HERE, SPACE)
+
+
+WARNED: list[tuple[str, Any, str]] = [
+    ("runtime.onnxruntime", ".".join([*runtime_version().split(".")[:2], "99"]), "runtime.onnxruntime is"),
+    ("export.torch", "0.0", "export.torch is 0.0 in the table"),
+    ("export.onnx", None, "export.onnx is unknown in the table"),
+    ("device.stepping", 99, "device.stepping is 99 in the table"),
+    ("device.hypervisor", "Other", "device.hypervisor is Other in the table"),
+    ("device.memory_bytes", 1, "device.memory_bytes is 1 in the table"),
+    ("device.affinity", (0, 1, 2, 77), "device.affinity is 0, 1, 2, 77 in the table"),
+    ("device.quota", 99.5, "device.quota is 99.5 in the table"),
+    ("device.flags", ("avx9",), "device.flags is avx9 in the table"),
+    ("device.name", "twin", "it is named after device twin, this is this-cpu"),
+    ("noise", NoiseRecord(median=0.02, p95=0.1, tau=0.9, passed=False), "it is marked noisy"),
+    ("noise", None, "it is marked noisy"),
+    ("created_utc", datetime.now(UTC) - timedelta(days=45, hours=1), "it is 45 days old"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "line"), WARNED, ids=[line for _, _, line in WARNED])
+def test_what_moves_latencies_a_little_is_told(field: str, value: object, line: str) -> None:
+    found = table_matches(changed(field, value), HERE, SPACE)
+    assert len(found) == 1
+    assert found[0].startswith("a.jsonl: ")
+    assert line in found[0]
+
+
+def test_age_is_told_by_the_clock_that_is_given() -> None:
+    later = datetime.now(UTC) + timedelta(days=31)
+    assert table_matches(TABLE, HERE, SPACE, now=later) == ["a.jsonl: it is 31 days old"]
+
+
+def test_the_quota_reader_that_is_given_is_asked() -> None:
+    asked: list[int] = []
+    reader: Callable[[], float | None] = lambda: asked.append(1) or 64.0  # type: ignore[func-returns-value]  # noqa: E731
+    assert table_matches(TABLE, HERE, SPACE, quota=reader) == [
+        "a.jsonl: device.quota is unknown in the table, 64.0 here"
+    ]
+    assert asked
+
+
+def test_resolutions_are_the_sides_of_the_images() -> None:
+    assert resolutions_of(FAMILIES["toy"].space) == (32, 48)
+    assert resolutions_of(SPACE) == (12,)
+    assert resolutions_of(Space("bare", (Decision("n", (1, 2)),))) == ()

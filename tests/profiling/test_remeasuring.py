@@ -1,0 +1,145 @@
+"""Networks measured later, and a table whose machine has changed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from hwnas.core import Architecture, MeasureError, TableError
+from hwnas.cost import LatencyTable, ReferenceRecord, Timing
+from hwnas.device import Device
+from hwnas.nn import write_onnx
+from hwnas.profiling import Measurement, Noise, Remeasurement, check_references, remeasure, remeasuring
+from tests.profiling.chain import SIDE, build_network, chain
+from tests.profiling.models import table_for, timing
+
+HERE = Device(name="this-cpu")
+SPACE = chain()
+SIZES = [
+    Architecture({"depth": 1, "kernel1": 1}),
+    Architecture({"depth": 2, "kernel1": 3, "kernel2": 3}),
+    Architecture({"depth": 3, "kernel1": 5, "kernel2": 5, "kernel3": 5}),
+]
+NOISE = Noise(median=0.001, p95=0.01, tau=1.0, resolved_tau=1.0, close_pairs=0.0, models=4)
+
+
+def table(*stored_us: float) -> LatencyTable:
+    records = tuple(ReferenceRecord(architecture=dict(a), p25_us=us) for a, us in zip(SIZES, stored_us, strict=False))
+    return table_for(SPACE, SIZES[0], reference=records)
+
+
+def arrange(
+    monkeypatch: pytest.MonkeyPatch, now_us: dict[str, float], *, failures: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Let the session come out as given; what it was asked for is returned."""
+    asked: dict[str, Any] = {}
+
+    def measure_models(models: dict[str, Any], **options: Any) -> Measurement:
+        asked.update(models=dict(models), **options)
+        timings: dict[str, Timing] = {key: timing(us) for key, us in now_us.items()}
+        return Measurement(timings, failures or {}, NOISE, "quiet", 3.0, {})
+
+    monkeypatch.setattr(remeasuring, "measure_models", measure_models)
+    return asked
+
+
+def again(stored: LatencyTable, networks: dict[str, Path]) -> Remeasurement:
+    return remeasure(networks, table=stored, device=HERE, space=SPACE, build_network=build_network)
+
+
+def test_times_are_brought_to_the_tables_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = {"reference 0": 11.0, "reference 1": 22.0, "reference 2": 32.0, "network a": 55.0}
+    asked = arrange(monkeypatch, now)
+    found = again(table(10.0, 20.0, 30.0), {"a": tmp_path / "a.onnx"})
+    assert found.factor == pytest.approx(1.1)
+    assert found.raw_ms == {"a": pytest.approx(0.055)}
+    assert found.latency_ms == {"a": pytest.approx(0.05)}
+    assert found.timings == {"a": timing(55.0)}
+    assert found.spread == pytest.approx(1 - 32 / 30 / 1.1)
+    assert (found.tau, found.holds) == (1.0, True)
+    assert [asked["models"][key].kind for key in sorted(asked["models"])] == ["network", *["reference"] * 3]
+    assert asked["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "holds", "said"),
+    [
+        ([10.0, 20.0, 30.0], True, None),
+        ([10.4, 20.8, 31.2], True, None),
+        ([9.6, 19.2, 28.8], True, None),
+        ([11.0, 22.0, 33.0], True, "has drifted since the table was made, and times were corrected.* take 1.10 times"),
+        ([9.0, 18.0, 27.0], True, "take 0.90 times"),
+        ([12.0, 24.0, 36.0], False, "no longer describes this machine.* take 1.20 times as long"),
+        ([8.0, 16.0, 24.0], False, "no longer describes this machine.* take 0.80 times as long"),
+        ([30.0, 20.0, 10.0], False, "no longer describes this machine.* tau -1.00"),
+    ],
+)
+def test_a_small_drift_is_silent_a_larger_one_told_and_a_large_one_refused(
+    monkeypatch: pytest.MonkeyPatch, now: list[float], holds: bool, said: str | None
+) -> None:
+    arrange(monkeypatch, {f"reference {n}": us for n, us in enumerate(now)})
+    stored = table(10.0, 20.0, 30.0)
+    found = again(stored, {})
+    assert found.holds == holds
+    assert (found.warnings == []) if said is None else re.search(said, found.warnings[0])
+    options: dict[str, Any] = {"device": HERE, "space": SPACE, "build_network": build_network}
+    if holds:
+        assert check_references(stored, **options) == found
+    else:
+        with pytest.raises(TableError, match="a.jsonl: its reference networks take") as info:
+            check_references(stored, **options)
+        assert "hwnas profile" in info.value.hint
+
+
+def test_a_network_that_fails_is_named_and_the_others_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = {"reference 0": 10.0, "network good": 40.0}
+    arrange(monkeypatch, now, failures={"network bad": "no kernel", "reference 1": "no kernel either"})
+    found = again(table(10.0, 20.0), {"good": tmp_path / "g.onnx", "bad": tmp_path / "b.onnx"})
+    assert found.latency_ms == {"good": pytest.approx(0.04)}
+    assert found.failures == {"bad": "no kernel", "reference 1": "no kernel either"}
+    assert found.tau is None
+    assert found.warnings == [
+        "bad could not be measured: no kernel",
+        "reference 1 could not be measured: no kernel either",
+    ]
+
+
+def test_without_a_reference_nothing_can_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrange(monkeypatch, {}, failures={"reference 0": "no kernel"})
+    with pytest.raises(TableError, match="a.jsonl: it has no reference networks"):
+        again(table(), {})
+    with pytest.raises(MeasureError, match="a.jsonl: no reference network could be run: no kernel"):
+        again(table(10.0), {})
+
+    def refuse(architecture: Architecture) -> nn.Module:
+        raise ValueError("cannot build")
+
+    with pytest.raises(MeasureError, match="a.jsonl: no reference network could be exported: cannot build"):
+        remeasure({}, table=table(10.0), device=HERE, space=SPACE, build_network=refuse)
+
+
+def test_a_noisy_session_is_told() -> None:
+    measurement = Measurement({}, {}, replace(NOISE, median=0.02), "noisy", 3.0, {})
+    found = Remeasurement({}, {}, {}, 1.0, 0.0, 1.0, {}, measurement)
+    assert found.warnings == [
+        "the machine was noisy: halves differ by 2.0% at the median, 1.0% at the 95th percentile, tau 1.000"
+    ]
+
+
+def test_a_reference_beside_itself_takes_the_time_it_took(tmp_path: Path) -> None:
+    """For real: the same networks as references and as files come out alike, whatever the machine does."""
+    files = {}
+    for n, architecture in enumerate(SIZES):
+        files[str(n)] = tmp_path / f"{n}.onnx"
+        write_onnx(build_network(architecture).eval(), files[str(n)], input_shape=(1, SIDE, SIDE))
+    first = again(table(10.0, 20.0, 30.0), files)
+    stored = table(*(first.timings[str(n)].p25_us for n in range(3)))
+    second = again(stored, files)
+    assert second.factor == pytest.approx(1.0, abs=0.3)
+    for name, ms in second.latency_ms.items():
+        assert ms == pytest.approx(first.raw_ms[name], rel=0.2)
