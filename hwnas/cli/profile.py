@@ -8,7 +8,7 @@ import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
-from hwnas.job import assemble, run_profile
+from hwnas.job import profile as run_profile
 from hwnas.profiling import ProfileReport
 
 
@@ -19,7 +19,7 @@ def profile(
 ) -> None:
     """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
     with Terminal() as terminal:
-        report = run_profile(assemble(recipe), terminal, missing=missing)
+        report = run_profile(recipe, missing=missing, teller=terminal)
     if as_json:
         show_json(summary(report))
         return

@@ -15,9 +15,10 @@ from hwnas.cost import CostModel, LatencyTable, UnitSumCost
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
-from hwnas.job.teller import Teller
+from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
-from hwnas.profiling import ProfileReport, check_references, profile, table_matches, table_path
+from hwnas.profiling import ProfileReport, check_references, table_matches, table_path
+from hwnas.profiling import profile as measure_space
 from hwnas.zoo import MobileNetV3
 
 
@@ -165,22 +166,35 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
     return Assembly(recipe, path, root, device, splits, family, quota)
 
 
-def run_profile(assembly: Assembly, teller: Teller, *, missing: bool = False) -> ProfileReport:
-    """Measure the latency table of a recipe's space on its device.
+def profile(
+    recipe: Path,
+    *,
+    root: Path = Path(),
+    missing: bool = False,
+    teller: Teller | None = None,
+    quota: QuotaReader = cgroup_quota,
+) -> ProfileReport:
+    """Measure the latency table of a recipe's space on its device, and write it into latency_tables/.
 
     Args:
-        assembly: The recipe.
-        teller: Told of progress and of what a reader of the table should know.
+        recipe: A file in search/.
+        root: The workspace: the folder that holds devices/ and latency_tables/.
         missing: Measure only the blocks that the present table lacks.
+        teller: Told of progress and of what a reader of the table should know.
+        quota: Says how many cores' worth of time this process may spend.
 
     Raises:
         MeasureError: If measuring failed or the machine was too noisy.
         TableError: If `missing` and the present table is damaged or of other conditions.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device is unknown or has more threads than this process has cores.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used: their channels and classes decide the blocks.
     """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root, quota=quota)
     teller.stage(f"profile {assembly.family.name} on {assembly.device.name}")
     existing = LatencyTable.load(assembly.table_path) if missing else None
-    report = profile(
+    report = measure_space(
         assembly.family.space,
         build_block,
         assembly.build_network,
@@ -188,11 +202,11 @@ def run_profile(assembly: Assembly, teller: Teller, *, missing: bool = False) ->
         folder=assembly.root / "latency_tables",
         seed=assembly.recipe.seed,
         existing=existing,
-        quota=assembly.quota,
+        quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )
     for warning in report.warnings:
         teller.say(warning)
     if report.path != assembly.table_path:
-        teller.say(f"{assembly.path}: table is {assembly.table_path}; this table went to {report.path}")
+        teller.say(f"{recipe}: table is {assembly.table_path}; this one went to {report.path}")
     return report

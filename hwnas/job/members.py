@@ -23,28 +23,46 @@ from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
-from hwnas.pareto import costs_of, crowding, non_dominated, violations_of
+from hwnas.pareto import costs_of, crowding, fronts, non_dominated, violations_of
 from hwnas.profiling import Remeasurement, remeasure
 from hwnas.study import Outcome, Study
 from hwnas.training import Plain, Trainer, accuracies
 
 
-def thinned(front: Sequence[Evaluation], objectives: Sequence[Objective], count: int) -> list[Evaluation]:
-    """At most `count` of a front, spread along it: while there are more, the most crowded one goes. Ends stay.
+def chosen(evaluations: Sequence[Evaluation], objectives: Sequence[Objective], count: int) -> list[Evaluation]:
+    """The networks worth a final training: the front, and if it is short, the next fronts behind it.
+
+    A front longer than `count` is thinned: while there are more, the most crowded one goes; its ends stay. A short one
+    is filled up, because inherited accuracies are rough and what lies just behind may lead after its final training.
+
+    Args:
+        evaluations: With status ok.
+        objectives: That fronts are made of.
+        count: At most so many.
 
     Example:
-        >>> accuracy = Objective.named("accuracy")
+        >>> from hwnas.core import Architecture
+        >>> accuracy, latency = Objective.named("accuracy"), Objective.named("latency_ms")
         >>> points = [
-        ...     Evaluation(Architecture({"k": k}), {"accuracy": Metric(k / 10, "share", "measured")})
-        ...     for k in (1, 2, 9)
+        ...     Evaluation(
+        ...         Architecture({"k": ms}),
+        ...         {"accuracy": Metric(share, "share", "measured"), "latency_ms": Metric(ms, "ms", "predicted")},
+        ...     )
+        ...     for share, ms in ((0.5, 1), (0.6, 2), (0.61, 3), (0.9, 9), (0.4, 4))
         ... ]
-        >>> [e["accuracy"] for e in thinned(points, [accuracy], 2)]
-        [0.1, 0.9]
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 2)]
+        [1, 9]
+        >>> len(chosen(points, [accuracy, latency], 9))
+        5
     """
-    kept = list(front)
-    while len(kept) > count:
-        distances = crowding(costs_of([_values(evaluation) for evaluation in kept], objectives))
-        kept.pop(int(np.argmin(distances)))
+    kept: list[Evaluation] = []
+    for layer in fronts(costs_of([_values(evaluation) for evaluation in evaluations], objectives)):
+        part = [evaluations[n] for n in layer.tolist()]
+        while len(part) > count - len(kept):
+            part.pop(int(np.argmin(crowding(costs_of([_values(evaluation) for evaluation in part], objectives)))))
+        kept += part
+        if len(kept) == count:
+            break
     return kept
 
 
@@ -219,10 +237,11 @@ class Finisher:
             MeasureError: If the measuring program failed.
         """
         assembly = self.assembly
-        chosen = thinned(outcome.front, assembly.objectives, assembly.recipe.members.count)
+        succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
+        picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count)
         finished = []
-        for n, evaluation in enumerate(chosen, start=1):
-            self.teller.stage(f"train member {n} of {len(chosen)}")
+        for n, evaluation in enumerate(picked, start=1):
+            self.teller.stage(f"train member {n} of {len(picked)}")
             finished.append(self.train(evaluation))
         if assembly.recipe.members.default_network:
             self.teller.stage("train the default network alone, for comparison")

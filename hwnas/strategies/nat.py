@@ -91,7 +91,11 @@ class Nat:
             # Adapting shared weights to the archive, and evaluating it anew with them, belongs here: the archive is
             # then what the study returns for the same networks under the new weights.
             proposal = study.once("proposal", partial(self._propose, study, tuple(archive)))
+            if not proposal["architectures"]:
+                break
             archive += study.evaluate([Architecture(options) for options in proposal["architectures"]])
+        while True:  # hardly anything new is left: take the rest at random, until the study sees that nothing comes
+            study.evaluate(study.sample(self.per_iteration))
 
     def _first(self, study: Study) -> list[Architecture]:
         n = self.initial
@@ -119,10 +123,6 @@ class Nat:
             drawn = space.encode(study.sample(2 * self.per_iteration, rng))
             new = unseen(drawn, seen | {row.tobytes() for row in chosen})[:missing]
             chosen = np.concatenate([chosen, drawn[new]])
-            if not len(
-                chosen
-            ):  # the space is used up: the study counts requests for what is known, and ends the search
-                chosen = drawn
         return {"architectures": [dict(network) for network in space.decode(chosen)], "surrogates": report}
 
     def _evolve(

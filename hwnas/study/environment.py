@@ -7,8 +7,10 @@ import inspect
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hwnas.core import digest_of
@@ -16,7 +18,8 @@ from hwnas.core import digest_of
 _PACKAGES = ("hwnas", "numpy", "scipy", "scikit-learn", "pymoo", "moocore", "torch")
 
 
-def environment() -> dict[str, str]:
+@cache
+def environment() -> Mapping[str, str]:
     """Versions and machine, by name. Nothing is imported for it.
 
     Example:
@@ -24,11 +27,14 @@ def environment() -> dict[str, str]:
         ['cpu', 'hwnas', 'machine']
     """
     versions = {package: _version(package) for package in _PACKAGES}
-    return versions | {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-    }
+    return MappingProxyType(
+        versions
+        | {
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "cpu": _cpu(),
+        }
+    )
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -61,7 +67,7 @@ def strategy_identity(strategy: object) -> dict[str, Any]:
     except (OSError, TypeError):  # defined at a prompt: there is no source to compare
         code = ""
     return {
-        "name": f"{kind.__module__}:{kind.__qualname__}",
+        "name": kind.__qualname__,  # not the module: a script is `__main__` when run and has a name when imported
         "parameters": _fields(strategy),
         "code": code,
     }

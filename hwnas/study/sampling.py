@@ -116,7 +116,8 @@ def _all_codes(constraints: Constraints) -> Codes:
 def _nearest_text(constraints: Constraints, found: _Found) -> str:
     limits = " and ".join(str(limit) for limit, _ in constraints.bounds())
     nearest = constraints.metrics(constraints.space.decode(found.near[0][1][None])[0])
-    values = ", ".join(f"{limit.name} {nearest[limit.name].value:.6g}" for limit, _ in constraints.bounds())
+    names = dict.fromkeys(limit.name for limit, _ in constraints.bounds())
+    values = ", ".join(f"{name} {nearest[name].value:.6g}" for name in names)
     return (
         f"space {constraints.space.name}: none of {found.tries:,} networks tried meets {limits}; "
         f"the nearest has {values}"

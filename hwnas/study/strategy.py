@@ -54,7 +54,7 @@ class Strategy(Protocol):
     saves no state. Four rules make that work:
 
     1. Randomness only from `study.rng(name)`, or the generator that `train` and `once` hand over.
-    2. Use only what the study returns; never read a module's weights between two steps (`study.restore` first).
+    2. Use only what the study returns; never read a module's weights between two steps, only inside `study.once`.
     3. No clock.
     4. No iteration over sets.
 

@@ -319,6 +319,8 @@ class Study:
     def once(self, name: str, compute: Callable[[np.random.Generator], JSON]) -> JSON:
         """Compute something that is costly or sensitive to the last bit of a float, and never again.
 
+        Also the place to read weights oneself: whatever was given to `train` holds its trained weights in here.
+
         Args:
             name: For messages.
             compute: Given a generator of its own; returns a JSON value.
@@ -341,6 +343,7 @@ class Study:
             result = stored.result
         else:
             self._begin_computing()
+            self.restore()
             started = self._clock()
             with self._inside(f"once({name!r})"):
                 value = compute(generator(self.seed, self._part, self._number, "once", name))
@@ -353,10 +356,11 @@ class Study:
     # ---------------------------------------------------------------------------------------------------- weights
 
     def restore(self) -> None:
-        """Make every object given to `train` hold what it was trained to. Needed before reading weights oneself.
+        """Make every object given to `train` hold what it was trained to.
 
         After a replay the objects are as the program built them: weights are loaded when something is computed with
-        them, not before, so that a resume does not load every phase's files.
+        them, not before, and older versions than the newest are gone. So this is for the end of a program, after its
+        last training; in between, read weights inside `once`, which does this by itself.
 
         Raises:
             StoreError: If a checkpoint is gone or damaged.
@@ -750,7 +754,7 @@ class Study:
             )
 
     def _note_environment(self) -> None:
-        now = environment()
+        now = dict(environment())
         stored = self._store.header().get("environment")
         if stored is None:
             self._store.set_header("environment", now)

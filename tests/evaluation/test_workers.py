@@ -12,6 +12,7 @@ import pytest
 
 from hwnas.core import Architecture, Metric, RecipeError
 from hwnas.evaluation import Answer, Evaluator, FromFunction, Job, Workers, answer
+from tests.fake_torch import FakeTorch
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,19 +154,7 @@ def test_workers_fix_their_threads_and_draw_as_this_process_does(monkeypatch: py
 
 
 def test_torch_threads_are_set_for_an_evaluation_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Torch:
-        threads = 4
-
-        def get_num_threads(self) -> int:
-            return self.threads
-
-        def set_num_threads(self, threads: int) -> None:
-            self.threads = threads
-
-        def manual_seed(self, seed: int) -> None:
-            assert 0 <= seed < 2**63
-
-    torch = Torch()
+    torch = FakeTorch(threads=4)
     monkeypatch.setitem(sys.modules, "torch", torch)
     with Workers(FromFunction(lambda a: {"threads": torch.threads}), threads=2) as workers:
         assert [a.metrics for a in workers.answers(jobs(1))] == [{"threads": 2.0}]

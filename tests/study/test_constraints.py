@@ -34,7 +34,9 @@ class Steep(Sum):
 
 
 def test_violation_adds_shares_of_the_bounds() -> None:
-    both = constraints(TINY, Limit("latency_ms", at_most=1.5), Limit("latency_ms", at_least=1.2), Limit("accuracy", at_least=9))
+    both = constraints(
+        TINY, Limit("latency_ms", at_most=1.5), Limit("latency_ms", at_least=1.2), Limit("accuracy", at_least=9)
+    )
     codes = TINY.encode(list(TINY.enumerate()))
     latency = both.predict(codes)["latency_ms"]
     expected = [max(0, v - 1.5) / 1.5 + max(0, 1.2 - v) / 1.2 for v in latency]
@@ -43,7 +45,9 @@ def test_violation_adds_shares_of_the_bounds() -> None:
 
 
 @given(st.floats(0.01, 100), st.floats(-1e-13, 1e-13))
-def test_a_limit_set_to_a_network_s_own_value_admits_it_whatever_the_order_of_its_sum(bound: float, noise: float) -> None:
+def test_a_limit_set_to_a_network_s_own_value_admits_it_whatever_the_order_of_its_sum(
+    bound: float, noise: float
+) -> None:
     metric = Metric(bound * (1 + noise), "ms", "predicted")
     assert broken({"latency_ms": metric}, [Limit("latency_ms", at_most=bound)]) == ""
 
@@ -67,9 +71,13 @@ def test_a_cost_that_is_not_a_number_is_not_feasible() -> None:
 
 
 def test_unreachable_limits_name_the_nearest_value_and_the_way_out() -> None:
-    with pytest.raises(LimitError, match=r"limit latency_ms <= 0\.5: .*smallest latency_ms.* is 1 ms.*set the limit to 1 or more"):
+    with pytest.raises(
+        LimitError, match=r"limit latency_ms <= 0\.5: .*smallest latency_ms.* is 1 ms.*set the limit to 1 or more"
+    ):
         constraints(TINY, Limit("latency_ms", at_most=0.5)).check_reachable()
-    with pytest.raises(LimitError, match=r"limit latency_ms >= 9: .*largest latency_ms.* is 3 ms.*set the limit to 3 or less"):
+    with pytest.raises(
+        LimitError, match=r"limit latency_ms >= 9: .*largest latency_ms.* is 3 ms.*set the limit to 3 or less"
+    ):
         constraints(TINY, Limit("latency_ms", at_least=9, at_most=10)).check_reachable()
     constraints(TINY, Limit("latency_ms", at_most=1.0), Limit("accuracy", at_least=2.0)).check_reachable()
 

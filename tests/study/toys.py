@@ -118,6 +118,15 @@ class Program:
         self.function(study)
 
 
+def asking(architectures: Sequence[Architecture]) -> Callable[[Study], None]:
+    """A program that asks once, and ends."""
+
+    def search(study: Study) -> None:
+        study.evaluate(architectures)
+
+    return search
+
+
 @dataclass(frozen=True)
 class Concluded:
     """A strategy from two functions."""

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hwnas.core import Architecture, generator
+from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
+from hwnas.training import Plain, Sandwich, accuracies, distillation
+from hwnas.zoo import FAMILIES, MobileNetV3
+
+
+def toy_batch(side: int = 32) -> Batch:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (12, side, side, 1), dtype=np.uint8)
+    part = Part(ImageData(pixels, np.arange(12) % 3, ("a", "b", "c"), "made up"), np.arange(12))
+    return next(batches(Images(part, Preprocessing.fit(part)), batch_size=12))
+
+
+def ends(family: MobileNetV3) -> tuple[Architecture, Architecture]:
+    listed = sorted(family.space.enumerate(), key=lambda a: sum(b.macs for b in family.space.blocks_of(a)))
+    return listed[0], listed[-1]
+
+
+def test_the_sandwich_is_the_sum_of_its_passes() -> None:
+    """Second implementation: one backward pass per network, added up by hand."""
+    family = FAMILIES["toy"]
+    smallest, largest = ends(family)
+    batch = toy_batch()
+    torch.manual_seed(0)
+    net = family.supernet().train()
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    loss = Sandwich(net, largest, smallest, random=2)(batch, generator(0, "step"))
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+    net.load_state_dict(initial)
+    net.zero_grad()
+    networks = [*family.space.sample(2, generator(0, "step")), smallest]
+    teacher = net(batch.images(int(largest["resolution"])), largest)
+    total = F.cross_entropy(teacher, batch.labels)
+    assert loss == pytest.approx(float(total.detach()), abs=1e-5)
+    target = teacher.detach().softmax(1)
+    for a in networks:
+        logits = net(batch.images(int(a["resolution"])), a)
+        total = total - (target * logits.log_softmax(1)).sum(1).mean()
+    total.backward()
+    for name, p in net.named_parameters():
+        if p.grad is None:
+            assert name not in found, f"{name} was not part of any network"
+        else:
+            assert torch.allclose(found[name], p.grad, atol=2e-4), name
+
+
+@pytest.mark.parametrize("random", [0, 1, 3])
+def test_a_step_runs_the_largest_the_smallest_and_so_many_between(random: int) -> None:
+    family = FAMILIES["toy"]
+    smallest, largest = ends(family)
+    net = family.supernet()
+    seen: list[Architecture] = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    Sandwich(net, largest, smallest, random=random)(toy_batch(), generator(0, "x"))
+    assert len(seen) == random + 2
+    assert (seen[0], seen[-1]) == (largest, smallest)
+
+
+def test_the_teacher_gets_no_gradient_and_equal_logits_no_force() -> None:
+    teacher = torch.randn(4, 3, requires_grad=True)
+    student = teacher.detach().clone().requires_grad_()
+    distillation(student, teacher).backward()  # type: ignore[no-untyped-call]
+    assert teacher.grad is None
+    assert student.grad is not None and float(student.grad.abs().max()) < 1e-6
+
+
+def test_plain_mixes_labels_and_teacher() -> None:
+    batch = toy_batch(8)
+    torch.manual_seed(0)
+    student, teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    x = batch.images(8)
+    labels, imitation = F.cross_entropy(student(x), batch.labels), distillation(student(x), teacher(x))
+    for weight in (0.0, 0.3, 1.0):
+        rule = Plain(student, 8, teacher=teacher, teacher_resolution=8, teacher_weight=weight)
+        expected = (1 - weight) * labels + weight * imitation
+        assert rule(batch, generator(0, 0)) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert all(p.grad is None for p in teacher.parameters())
+    smoothed = Plain(student, 8, label_smoothing=0.2)(batch, generator(0, 0))
+    assert smoothed == pytest.approx(
+        float(F.cross_entropy(student(x), batch.labels, label_smoothing=0.2).detach()), rel=1e-5
+    )
+
+
+def test_accuracy_plain_and_balanced() -> None:
+    """Case O-05: a network that always says the common class is exposed by the balanced number."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).train()
+    with torch.no_grad():
+        network[1].weight.zero_()
+        network[1].bias.copy_(torch.tensor([1.0, 0.0]))
+    labels = torch.tensor([0] * 19 + [1])
+    plain, balanced = accuracies(network, [(torch.zeros(20, 1, 1, 1), labels)])
+    assert (plain, balanced) == (0.95, 0.5)
+    assert network.training, "the mode is left as it was"
+    with pytest.raises(ValueError, match="no images"):
+        accuracies(network, [])
