@@ -67,6 +67,7 @@ def show_front(front: Front) -> None:
             f"{member.metrics['macs'].value / 1e6:.2f}",
             f"{member.metrics['parameters'].value / 1e3:.0f}",
             f"{member.parity['largest_difference']:.0e}",
+            f"{member.training_seconds:.0f}",
             {True: "front", False: "beaten"}[member.on_front] if member.role == "member" else member.role,
         ])
     error = front.facts["prediction_error"]
@@ -83,6 +84,7 @@ def show_front(front: Front) -> None:
             "M MACs",
             "k params",
             "ONNX diff",
+            "trained s",
             "",
         ],
         rows,

@@ -114,8 +114,8 @@ class Finisher:
     def train(self, evaluation: Evaluation, *, role: str = "member") -> Finished:
         """The final training of one network, a durable phase; without epochs it keeps what it inherits.
 
-        A member starts from the supernet's weights; the default network starts from scratch, and trains alone: without
-        the supernet's help in any form.
+        A member starts from the supernet's weights and may imitate its largest network. The default network starts from
+        scratch with the supernet's schedule, its own number of epochs, and no help in any form.
         """
         recipe, family = self.assembly.recipe, self.assembly.family
         architecture = evaluation.architecture
@@ -127,11 +127,11 @@ class Finisher:
             network: nn.Module = build_network(family.space, architecture)
         else:
             network = self._supernet.extract(architecture)
-        schedule = recipe.member_schedule()
+        schedule = recipe.member_schedule() if not alone else recipe.supernet_schedule()
         seconds = 0.0
         if schedule is not None:
             if alone:
-                schedule = replace(schedule, learning_rate=recipe.training.learning_rate)
+                schedule = replace(schedule, epochs=recipe.members.default_epochs)
             teacher, teacher_side = (None, 0) if alone or not recipe.members.teacher_weight else self._teach()
             trainer = Trainer(
                 network,
@@ -243,7 +243,7 @@ class Finisher:
         for n, evaluation in enumerate(picked, start=1):
             self.teller.stage(f"train member {n} of {len(picked)}")
             finished.append(self.train(evaluation))
-        if assembly.recipe.members.default_network:
+        if assembly.recipe.members.default_epochs:
             self.teller.stage("train the default network alone, for comparison")
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}

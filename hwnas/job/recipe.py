@@ -91,7 +91,7 @@ class MembersTable(_Table):
     clip: Positive = 5.0
     label_smoothing: Share = 0.0
     teacher_weight: Share = 0.5
-    default_network: bool = False
+    default_epochs: Annotated[int, Field(ge=0)] = 0
 
 
 class EvaluationTable(_Table):

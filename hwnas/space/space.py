@@ -22,6 +22,7 @@ from hwnas.space.block import Block, Unit
 from hwnas.space.decision import Decision
 
 Codes = NDArray[np.int64]
+_Switch = tuple[int, tuple[tuple[tuple[int, NDArray[np.bool_]], ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Space:
     digest: str = field(init=False, default="")
     entries_digest: str = field(init=False, default="")
     _index: Mapping[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _order: tuple[int, ...] = field(init=False, repr=False, compare=False, default=())
+    _switches: tuple[_Switch, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         index = {decision.label: i for i, decision in enumerate(self.decisions)}
@@ -62,7 +63,7 @@ class Space:
             raise SpaceError(f"space {self.name}: decision {repeated[0]!r} is declared twice")
         object.__setattr__(self, "_index", index)
         self._check_conditions()
-        object.__setattr__(self, "_order", self._topological_order())
+        object.__setattr__(self, "_switches", tuple(self._switch(i) for i in self._topological_order() if self.decisions[i].active_if))
         self._check_units()
         rows = [
             [d.label, list(d.options), [[[c.label, list(c.options)] for c in group] for group in d.active_if]]
@@ -99,6 +100,19 @@ class Space:
                 raise SpaceError(f"space {self.name}: conditions form a circle among {circle}")
             order += ready
         return tuple(order)
+
+    def _switch(self, i: int) -> _Switch:
+        """What decision i hangs on, as tables from a parent's code to whether it is one of those wanted."""
+        groups = []
+        for group in self.decisions[i].active_if:
+            tables = []
+            for condition in group:
+                options = self[condition.label].options
+                # One entry more than options, so that code -1 (the parent is inactive) reads False.
+                wanted = np.array([*(option in condition.options for option in options), False])
+                tables.append((self._index[condition.label], wanted))
+            groups.append(tuple(tables))
+        return i, tuple(groups)
 
     def _check_units(self) -> None:
         for unit in self.units:
@@ -145,16 +159,12 @@ class Space:
             [[True, False], [True, True]]
         """
         active = np.ones(genotypes.shape, dtype=bool)
-        for i in self._order:
-            groups = self.decisions[i].active_if
-            if groups:
-                active[:, i] = False
+        for i, groups in self._switches:
+            active[:, i] = False
             for group in groups:
                 fulfilled = np.ones(len(genotypes), dtype=bool)
-                for condition in group:
-                    parent = self._index[condition.label]
-                    codes = [self.decisions[parent].options.index(option) for option in condition.options]
-                    fulfilled &= active[:, parent] & np.isin(genotypes[:, parent], codes)
+                for parent, wanted in group:
+                    fulfilled &= active[:, parent] & wanted[genotypes[:, parent]]
                 active[:, i] |= fulfilled
         return active
 

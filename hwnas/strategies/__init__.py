@@ -34,8 +34,8 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
         RecipeError: If the name or a parameter is unknown, or a value has the wrong type or range.
 
     Example:
-        >>> build("nsga2", {"population": 20})
-        Nsga2(population=20, crossover_probability=0.9, mutations=2.0, mutation_eta=1.0)
+        >>> build("nsga2", {"population": 40})
+        Nsga2(population=40, crossover_probability=0.9, mutations=2.0, mutation_eta=1.0)
         >>> build("nsga2", {"populaton": 20})
         Traceback (most recent call last):
         hwnas.core.errors.RecipeError: strategy nsga2 has no parameter "populaton"; did you mean "population"?

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hwnas.core import digest_of
+from hwnas.study.strategy import Strategy
 
 _PACKAGES = ("hwnas", "numpy", "scipy", "scikit-learn", "pymoo", "moocore", "torch")
 
@@ -62,14 +63,10 @@ def strategy_identity(strategy: object) -> dict[str, Any]:
         {'step': 2}
     """
     kind = type(strategy)
-    try:
-        code = digest_of(inspect.getsource(kind))
-    except (OSError, TypeError):  # defined at a prompt: there is no source to compare
-        code = ""
     return {
         "name": kind.__qualname__,  # not the module: a script is `__main__` when run and has a name when imported
         "parameters": _fields(strategy),
-        "code": code,
+        "code": digest_of(_sources(strategy)),
     }
 
 
@@ -84,6 +81,16 @@ def set_torch_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _sources(strategy: object) -> list[str]:
+    """The code of a strategy's class, and of the strategies that it wraps."""
+    try:
+        own = inspect.getsource(type(strategy))
+    except (OSError, TypeError):  # defined at a prompt: there is no source to compare
+        own = ""
+    parts = [part for _, part in sorted(getattr(strategy, "__dict__", {}).items()) if isinstance(part, Strategy)]
+    return [own, *(text for part in parts for text in _sources(part))]
 
 
 def _version(package: str) -> str:

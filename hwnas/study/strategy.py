@@ -47,6 +47,7 @@ class Phase:
     result: list[JSON]
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """A search method: an ordinary program against a study, and a frozen dataclass whose fields are its parameters.
 

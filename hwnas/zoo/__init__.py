@@ -96,6 +96,9 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
         )
     except ValidationError as error:
         first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, SpaceError):  # the family's own check, which names field and value already
+            raise own from error
         where = ".".join(str(part) for part in first["loc"])
         raise SpaceError(f"{where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}") from error
     # Another data set or other options are other blocks, so another latency table: the name tells them apart.

@@ -19,7 +19,7 @@ def test_reaches_the_hypervolume_of_the_reference_and_beats_random() -> None:
 
 def test_reaches_the_reference_with_more_evaluations() -> None:
     """methods.md 4.1: 0.994 on average, 0.985 at least, with a population of 40 and 840 evaluations."""
-    shares = [share(run(Nsga2(), evaluations=840, seed=seed)) for seed in range(3)]
+    shares = [share(run(Nsga2(population=40), evaluations=840, seed=seed)) for seed in range(3)]
     assert np.mean(shares) >= 0.994 and min(shares) >= 0.985
 
 
@@ -69,4 +69,4 @@ def test_later_generations_are_better_than_the_first() -> None:
     rank = np.empty(200)
     for level, front in enumerate(fronts(costs)):
         rank[front] = level
-    assert rank[-20:].mean() < 0.5 * rank[:20].mean()
+    assert rank[100:].mean() < rank[:20].mean() - 1

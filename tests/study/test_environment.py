@@ -1,4 +1,3 @@
-import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,8 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwnas.core import Limit
+from hwnas.strategies.random_search import RandomSearch
+from hwnas.study import Strategy
 from hwnas.study.environment import differences, environment, strategy_identity
-from tests.study.toys import accuracy
+from tests.study.toys import Program, accuracy
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Everything:
     limit: Limit = field(default_factory=lambda: Limit("latency_ms", at_most=2.0))
     function: Callable[..., object] = accuracy
     kind: type = int
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    inner: Strategy
 
 
 class Plain:
@@ -48,9 +54,15 @@ def test_parameters_are_the_same_in_every_process() -> None:
 
 
 def test_code_is_part_of_the_identity_where_it_can_be_read() -> None:
-    assert strategy_identity(Plain())["code"] != strategy_identity(Everything())["code"] != ""
-    made = functools.reduce(lambda a, b: a, [type("Made", (), {})])()
-    assert strategy_identity(made)["code"] == ""
+    made, other = type("Made", (), {})(), type("Other", (), {})()
+    assert strategy_identity(made)["code"] == strategy_identity(other)["code"]
+    assert len({strategy_identity(thing)["code"] for thing in (made, Plain(), Everything())}) == 3
+
+
+def test_the_code_of_a_wrapped_strategy_counts() -> None:
+    one, other = Wrapping(RandomSearch()), Wrapping(Program(print))
+    assert strategy_identity(one)["code"] != strategy_identity(other)["code"]
+    assert strategy_identity(one)["parameters"] == {"inner": {"type": "hwnas.strategies.random_search:RandomSearch"}}
 
 
 def test_differences_name_missing_fields() -> None:

@@ -214,6 +214,14 @@ def test_an_evaluation_after_a_replay_sees_the_trained_weights(tmp_path: Path) -
     assert len(set(expected)) == 1
 
 
+def test_use_weights_is_the_default_of_later_evaluations() -> None:
+    net = Numbers()
+    searched = study()
+    searched.use_weights(searched.train("net", {"net": net}, adding(net)).version)
+    assert [e.weights for e in searched.evaluate(ALL[:2])] == ["net@1", "net@1"]
+    assert searched.evaluate(ALL[:1], weights="other")[0].weights == "other"
+
+
 def test_weights_that_were_trained_on_are_not_mistaken_for_the_old() -> None:
     net = Numbers()
     searched = study()

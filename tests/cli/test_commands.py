@@ -1,0 +1,249 @@
+"""Every command, rightly and wrongly: results on stdout, one line per error on stderr, exit code 2."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwnas.cli import main
+from hwnas.cli.main import COMMANDS
+from tests.job.workspace import RECIPE, make_workspace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("workspace")
+    make_workspace(root)
+    for arguments in (["profile", "search/toy.toml"], ["search", "search/toy.toml"]):
+        found = subprocess.run(command(*arguments), cwd=root, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    return root
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "hwnas", *arguments]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = 0
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help_and_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out, _ = run(capsys, name, "--help")
+    assert code == 0
+    assert "--json" in out
+
+
+def test_the_front_shows_predicted_beside_measured(
+    capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    row = run_json(capsys, "front", "toy")
+    (finished / "runs" / "toy" / "front.png").unlink()
+    code, out, _ = run(capsys, "front", "toy")
+    assert code == 0
+    for member in row["members"]:
+        assert member["digest"] in out
+        assert f"{member['metrics']['latency_ms']['value']:.4f}" in out
+        assert f"{member['predicted']['latency_ms']['value']:.4f}" in out
+    assert (finished / "runs" / "toy" / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert run_json(capsys, "front", "runs/toy") == row, "a run may be given by its folder"
+
+
+def test_pick_export_and_check(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    knee, fastest = (run_json(capsys, "pick", "toy", "--by", by) for by in ("knee", "fastest"))
+    assert fastest["metrics"]["latency_ms"]["value"] <= knee["metrics"]["latency_ms"]["value"]
+    assert run_json(capsys, "pick", "toy", "--by", "latency_ms=1") == fastest
+    assert run_json(capsys, "pick", "toy", "--by", knee["digest"][:8]) == knee
+    code, out, _ = run(capsys, "pick", "toy")
+    assert code == 0
+    assert f"hwnas export toy --by {knee['digest']}" in out
+    target = tmp_path / "deep" / "model.onnx"
+    exported = run_json(capsys, "export", "toy", "--by", "fastest", "--to", str(target))
+    assert exported["architecture"] == fastest["architecture"]
+    alone = run_json(capsys, "check", str(target))
+    assert alone["batches"] == [1, 2, 5, 16]
+    assert alone["difference_now"] is None, "there are no torch weights beside the copy"
+    beside = run_json(capsys, "check", fastest["file"])
+    assert beside["difference_now"] <= 1e-4
+    [table] = Path("latency_tables").glob("*.jsonl")
+    assert run_json(capsys, "check", str(table))["blocks"] > 10
+
+
+def test_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run_json(capsys, "check")
+    assert {row["what"] for row in rows} >= {"torch", "onnxruntime", "cores", "export"}
+    assert not [row for row in rows if row["state"] == "fails"]
+
+
+def test_a_missing_exporter_helper_is_told_early(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case O-01."""
+    from importlib import metadata
+
+    version = metadata.version
+
+    def without(package: str) -> str:
+        if package == "onnxscript":
+            raise metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(metadata, "version", without)
+    code, out, _ = run(capsys, "check")
+    assert code == 2
+    assert "pip install onnxscript" in out
+
+
+def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, finished: Path) -> None:
+    monkeypatch.chdir(finished)
+    assert {row["name"] for row in run_json(capsys, "spaces")} >= {"mobilenet_v3", "toy"}
+    assert {row["name"] for row in run_json(capsys, "methods")} >= {"random", "nsga2", "nat"}
+    assert [row["name"] for row in run_json(capsys, "devices")] == ["this-cpu"]
+    for name in ("spaces", "methods", "devices"):
+        code, out, _ = run(capsys, name)
+        assert code == 0
+        assert out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault", "way_out"),
+    [
+        (["search", "search/tyo.toml"], "tyo.toml: no such recipe", "toy.toml"),
+        (["front", "other"], "no front; there is no such run", "toy"),
+        (["pick", "toy", "--by", "nee"], '"nee" fits 0 members', ""),
+        (["pick", "toy", "--by", "latncy=1"], 'weight for "latncy"', ""),
+        (["pick", "toy", "--at-most", "latency_ms"], '"latency_ms"; expected a metric and a number', "latency_ms=0.2"),
+        (["pick", "toy", "--at-most", "latency_ms=0.000001"], "the nearest has", "loosen"),
+        (["export", "toy", "--to", "model.pt"], "expected a name that ends in .onnx", ""),
+        (["check", "no.onnx"], "no.onnx: no such file", ""),
+        (["check", "no.jsonl"], "no.jsonl", "profile"),
+        (["serch"], "serch", "--help"),
+        (["search", "search/toy.toml", "--freshly"], "--freshly", "--help"),
+    ],
+)
+def test_wrong_input_is_one_line_with_the_way_out(
+    capsys: pytest.CaptureFixture[str],
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    fault: str,
+    way_out: str,
+) -> None:
+    monkeypatch.chdir(finished)
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert fault in err
+    assert way_out in err
+    assert "Traceback" not in err
+    assert not out
+    assert len(err.strip().splitlines()) <= 2
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from hwnas.core import RecipeError
+
+    with pytest.raises(RecipeError):
+        main(["search", str(tmp_path / "no.toml"), "--debug"])
+
+
+def test_damaged_images_are_all_named_before_anything_is_trained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case O-03 through the command line."""
+    from tests.data.tiny_images import damage, make_tiny_images
+
+    make_workspace(tmp_path, recipe=RECIPE.replace('source = "digits"', 'source = "image_folder"\npath = "images"'))
+    names = damage(make_tiny_images(tmp_path / "images"))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "profile", "search/toy.toml")
+    assert code == 2
+    for name in names:
+        assert Path(name).name in err
+    assert "skip" in err
+    assert not (tmp_path / "latency_tables").exists()
+
+
+def start(root: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command("search", "search/toy.toml"),
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 60
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def front_of(root: Path) -> list[tuple[str, float, float]]:
+    row = json.loads((root / "runs" / "toy" / "front.json").read_text())
+    return sorted(
+        (m["digest"], m["metrics"]["accuracy"]["value"], m["predicted"]["latency_ms"]["value"]) for m in row["members"]
+    )
+
+
+def test_ctrl_c_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    shutil.copytree(finished / "latency_tables", tmp_path / "latency_tables")
+    process = start(tmp_path)
+    wait_for(lambda: list(tmp_path.glob("runs/toy/checkpoints/*.ckpt")), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "run the same command again to go on (hwnas search search/toy.toml)" in err
+    assert "Traceback" not in err
+    assert not out
+    assert not list(tmp_path.glob("runs/toy/**/*.tmp"))
+    done = start(tmp_path)
+    _, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert front_of(tmp_path) == front_of(finished)
+
+
+@pytest.mark.parametrize("moment", [0.15, 0.5, 0.85])
+def test_kill_9_loses_nothing(finished: Path, tmp_path: Path, moment: float) -> None:
+    """Case O-18: killed at three moments of the run, run again: the same networks, accuracies, predictions."""
+    make_workspace(tmp_path)
+    shutil.copytree(finished / "latency_tables", tmp_path / "latency_tables")
+    started = time.monotonic()
+    whole = start(tmp_path)
+    assert whole.wait(timeout=120) == 0
+    seconds = time.monotonic() - started
+    shutil.rmtree(tmp_path / "runs")
+    process = start(tmp_path)
+    time.sleep(moment * seconds)
+    process.kill()
+    process.wait(timeout=60)
+    again = start(tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert front_of(tmp_path) == front_of(finished)

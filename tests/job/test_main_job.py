@@ -1,0 +1,315 @@
+"""The main job on a toy space: profile, search, measured front, picks, and what a stopped or wrong run says."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from hwnas.core import LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
+from hwnas.cost import LatencyTable
+from hwnas.export import read_metadata
+from hwnas.job import Front, profile, search
+from hwnas.job.members import Finisher
+from hwnas.nn import load_network
+from hwnas.training import Trainer
+from tests.job.workspace import RECIPE, Listener, make_workspace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose run is finished."""
+    root = tmp_path_factory.mktemp("workspace")
+    recipe = make_workspace(root)
+    threads = torch.get_num_threads()
+    profile(recipe, root=root)
+    search(recipe, root=root)
+    torch.set_num_threads(threads)
+    return root
+
+
+@pytest.fixture
+def workspace(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """A workspace with a table and no run."""
+    threads = torch.get_num_threads()
+    make_workspace(tmp_path)
+    shutil.copytree(finished / "latency_tables", tmp_path / "latency_tables")
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def table_of(root: Path) -> Path:
+    [path] = (root / "latency_tables").glob("*.jsonl")
+    return path
+
+
+def names(front: Front) -> list[tuple[str, dict[str, float], float]]:
+    """What must be equal between equal runs: everything but freshly measured times."""
+    return sorted(
+        (
+            member.role + member.architecture.digest,
+            {k: m.value for k, m in member.metrics.items() if k != "latency_ms"},
+            member.predicted["latency_ms"].value,
+        )
+        for member in front.members
+    )
+
+
+def test_the_front_is_measured_complete_and_strict_json(finished: Path) -> None:
+    folder = finished / "runs" / "toy"
+
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} in a JSON file")
+
+    row = json.loads((folder / "front.json").read_text(), parse_constant=refuse)
+    front = Front.load(folder)
+    assert front.to_json() == row
+    assert 1 <= len(front.on_front) <= 2
+    assert [member.role for member in front.members].count("default") == 1
+    assert not next(m for m in front.members if m.role == "default").on_front
+    for member in front.members:
+        assert member.metrics["latency_ms"].origin == "measured"
+        assert member.predicted["latency_ms"].origin == "predicted"
+        assert member.parity["largest_difference"] <= 1e-4
+        assert member.training_seconds > 0
+        assert 0 <= member.test["accuracy"] <= 1
+    members = [m for m in front.members if m.role == "member"]
+    errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
+    assert row["prediction_error"]["mape"] == pytest.approx(np.mean(np.abs(errors)))
+    assert sorted(p.suffix for p in (folder / "members").iterdir()) == sorted([".onnx", ".safetensors"] * len(front.members))
+
+
+def test_a_stranger_can_use_the_file_alone(finished: Path) -> None:
+    """Case O-25: the metadata is enough to prepare images and to name classes; accuracy is as promised."""
+    from hwnas.data import DataSource
+
+    front = Front.load(finished / "runs" / "toy")
+    member = front.pick("most-accurate")
+    facts = read_metadata(front.onnx_path(member))
+    assert facts["classes"] == [str(n) for n in range(10)]
+    assert facts["architecture"] == dict(member.architecture)
+    assert facts["latency_measured"]["conditions"]["threads"] == 1
+    assert facts["table"]["digest"] == LatencyTable.load(table_of(finished)).digest
+    rule = facts["preprocessing"]
+    test = DataSource("digits", limit=400).load(3).test
+    from PIL import Image
+
+    images = []
+    for image in test:
+        picture = Image.fromarray(image[:, :, 0]).resize((rule["size"],) * 2, Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture, np.float32)[None] / 255
+        images.append((pixels - np.float32(rule["mean"][0])) / np.float32(rule["std"][0]))
+    session = onnxruntime.InferenceSession(str(front.onnx_path(member)), providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"image": np.stack(images).astype(np.float32)})
+    share = float((found.argmax(1) == test.labels).mean())
+    assert share == pytest.approx(member.test["accuracy"], abs=1.01 / len(test.labels))
+    network = load_network(front.folder / member.weights)
+    with torch.inference_mode():
+        assert np.abs(network(torch.tensor(np.stack(images))).numpy() - found).max() < 1e-4
+
+
+def test_the_same_recipe_gives_the_same_front_twice(finished: Path, workspace: Path) -> None:
+    again = search(workspace / "search" / "toy.toml", root=workspace)
+    assert names(again) == names(Front.load(finished / "runs" / "toy"))
+
+
+def test_a_finished_run_says_so_and_computes_nothing(finished: Path) -> None:
+    listener = Listener()
+    before = (finished / "runs" / "toy" / "front.json").read_bytes()
+    search(finished / "search" / "toy.toml", root=finished, teller=listener)
+    assert any("finished already" in line for line in listener.lines)
+    assert (finished / "runs" / "toy" / "front.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["supernet", "search", "member", "measure"])
+def test_a_stopped_run_goes_on_to_the_same_front(
+    finished: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Ctrl-C at four places; the run that goes on finds what the unbroken one found."""
+    recipe = workspace / "search" / "toy.toml"
+    with monkeypatch.context() as patched:
+        stop_at(patched, where)
+        with pytest.raises(KeyboardInterrupt):
+            search(recipe, root=workspace)
+    assert not (workspace / "runs" / "toy" / "front.json").exists()
+    assert names(search(recipe, root=workspace)) == names(Front.load(finished / "runs" / "toy"))
+
+
+def stop_at(patched: pytest.MonkeyPatch, where: str) -> None:
+    calls = 0
+
+    def stop_after(n: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > n:
+            raise KeyboardInterrupt
+
+    if where in ("supernet", "member"):
+        epoch = Trainer.epoch
+
+        def cut_epoch(self: Trainer, k: int, rng: np.random.Generator) -> dict[str, float]:
+            stop_after({"supernet": 1, "member": 3}[where])
+            return epoch(self, k, rng)
+
+        patched.setattr(Trainer, "epoch", cut_epoch)
+    elif where == "search":
+        from hwnas.evaluation.shared_weights import SharedWeights
+
+        call = SharedWeights.__call__
+
+        def cut_call(self: SharedWeights, *args: object, **options: object) -> object:
+            stop_after(7)
+            return call(self, *args, **options)  # type: ignore[arg-type]
+
+        patched.setattr(SharedWeights, "__call__", cut_call)
+    else:
+
+        def cut_measure(*args: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("hwnas.job.members.remeasure", cut_measure)
+
+
+def test_an_impossible_limit_is_refused_before_any_training(workspace: Path) -> None:
+    """Case O-20: the smallest reachable value is named."""
+    recipe = workspace / "search" / "toy.toml"
+    recipe.write_text(RECIPE.replace('at_most = "90 %"', "at_most = 0.0001"))
+    listener = Listener()
+    with pytest.raises(LimitError, match=r"latency_ms.* 0\.0001.*(0\.0\d+)"):
+        search(recipe, root=workspace, teller=listener)
+    assert not any("train" in stage for stage in listener.stages)
+
+
+def edit_header(root: Path, change: dict[str, object]) -> None:
+    path = table_of(root)
+    first, *rest = path.read_text().splitlines()
+    header = json.loads(first)
+    for name, value in change.items():
+        *rooms, field = name.split(".")
+        place = header
+        for room in rooms:
+            place = place[room]
+        assert field in place
+        place[field] = value
+    path.write_text("\n".join([json.dumps(header), *rest]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threads": 2}, "threads is 2.*1"),
+        ({"batch": 8}, "batch is 8.*1"),
+        ({"device.cpu_model": "another processor"}, "cpu_model is .?another processor"),
+        ({"space_digest": "0" * 16}, "space"),
+        ({"runtime.onnxruntime": "1.2.3"}, "onnxruntime is .?1.2.3"),
+    ],
+)
+def test_a_table_of_other_conditions_is_refused(workspace: Path, change: dict[str, object], message: str) -> None:
+    edit_header(workspace, change)
+    with pytest.raises(TableError, match=message) as caught:
+        search(workspace / "search" / "toy.toml", root=workspace)
+    assert "hwnas profile" in caught.value.hint
+    assert "toy.toml" in caught.value.hint
+
+
+def test_a_missing_or_truncated_table_is_refused(workspace: Path) -> None:
+    recipe, path = workspace / "search" / "toy.toml", table_of(workspace)
+    content = path.read_text()
+    path.write_text(content[: len(content) * 2 // 3])
+    with pytest.raises(TableError, match=re.escape(path.name)) as caught:
+        search(recipe, root=workspace)
+    assert "hwnas profile" in caught.value.hint
+    path.unlink()
+    with pytest.raises(TableError, match=re.escape(path.name)) as caught:
+        search(recipe, root=workspace)
+    assert f"hwnas profile {recipe}" in caught.value.hint
+
+
+def test_a_table_that_lacks_a_row_names_it_and_can_be_completed(workspace: Path) -> None:
+    """Case O-13: the very key, before anything is trained; --missing measures only that."""
+    recipe, path = workspace / "search" / "toy.toml", table_of(workspace)
+    table = LatencyTable.load(path)
+    gone = sorted(key for key in table.rows if key.startswith("mbconv"))[0]
+    LatencyTable(table.header, {k: v for k, v in table.rows.items() if k != gone}).save(path)
+    with pytest.raises(TableError, match=re.escape(gone)) as caught:
+        search(recipe, root=workspace)
+    assert "--missing" in caught.value.hint
+    report = profile(recipe, root=workspace, missing=True)
+    assert gone in report.table.rows
+    assert not report.table.missing(load_space(recipe, workspace))
+
+
+def load_space(recipe: Path, root: Path):  # type: ignore[no-untyped-def]
+    from hwnas.job import assemble
+
+    return assemble(recipe, root=root).family.space
+
+
+def test_another_recipe_in_the_same_run_is_refused_with_the_difference(workspace: Path, finished: Path) -> None:
+    shutil.copytree(finished / "runs", workspace / "runs")
+    recipe = workspace / "search" / "toy.toml"
+    recipe.write_text(RECIPE.replace("epochs = 2", "epochs = 3"))
+    with pytest.raises(ReplayError, match=r"recipe.training.epochs: 2 stored, 3 now") as caught:
+        search(recipe, root=workspace)
+    assert "--fresh" in caught.value.hint
+
+
+def test_training_that_diverges_stops_with_epoch_and_step_and_keeps_the_checkpoint(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case O-16: nothing is lost but the epoch that diverged."""
+    recipe = workspace / "search" / "toy.toml"
+    epoch = Trainer.epoch
+
+    def poisoned(self: Trainer, k: int, rng: np.random.Generator) -> dict[str, float]:
+        if k == 1:
+            rule = self.rule
+            monkeypatch.setattr(self, "rule", lambda batch, generator: rule(batch, generator) * float("nan"))
+        return epoch(self, k, rng)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "epoch", poisoned)
+        with pytest.raises(NonFiniteLossError, match="epoch 2, step 1"):
+            search(recipe, root=workspace)
+    [checkpoint] = (workspace / "runs" / "toy" / "checkpoints").glob("*.ckpt")
+    assert checkpoint.name == "supernet@1.ckpt"
+    state = torch.load(checkpoint, weights_only=True)["module"]
+    assert all(bool(torch.isfinite(value).all()) for value in state.values())
+
+
+def test_picks_from_a_real_front(finished: Path) -> None:
+    front = Front.load(finished / "runs" / "toy")
+    fastest, best = front.pick("fastest"), front.pick("most-accurate")
+    assert fastest.values["latency_ms"] == min(m.values["latency_ms"] for m in front.on_front)
+    assert best.values["accuracy"] == max(m.values["accuracy"] for m in front.on_front)
+    assert front.member(best.architecture.digest[:8]) == best
+    with pytest.raises(PickError, match=r'"zz" fits 0 members'):
+        front.member("zz")
+    with pytest.raises(StoreError, match=r"no front; there is no such run") as caught:
+        Front.load(finished / "runs" / "other")
+    assert "toy" in caught.value.hint
+
+
+def test_a_damaged_front_file_is_named(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "toy"
+    folder.mkdir(parents=True)
+    text = (finished / "runs" / "toy" / "front.json").read_text()
+    (folder / "front.json").write_text(text[:-100])
+    with pytest.raises(StoreError, match=r"front.json: damaged"):
+        Front.load(folder)
+    (folder / "front.json").write_text(text.replace('"schema": 1', '"schema": 9'))
+    with pytest.raises(StoreError, match=r"schema is 9; this version reads 1"):
+        Front.load(folder)
+
+
+def test_the_default_network_trains_alone(finished: Path) -> None:
+    """Its weights come from scratch: nothing of the supernet may reach it."""
+    assert Finisher.train.__doc__ is not None
+    front = Front.load(finished / "runs" / "toy")
+    default = next(member for member in front.members if member.role == "default")
+    assert "accuracy" not in default.predicted, "the search never saw it"

@@ -1,0 +1,85 @@
+"""Recipes: what is wrong is named by file, table, key and value, with the way out."""
+
+from pathlib import Path
+
+import pytest
+
+from hwnas.core import Limit, RecipeError
+from hwnas.job import Recipe
+from hwnas.job.recipe import LimitTable, limit_of
+
+RECIPES = sorted((Path(__file__).parents[2] / "search").glob("*.toml"))
+PATH = Path("search/phone.toml")
+GOOD = """
+[space]
+name = "toy"
+[data]
+source = "digits"
+[strategy]
+name = "random"
+[budget]
+evaluations = 20
+"""
+
+
+def test_every_recipe_of_the_repository_is_right() -> None:
+    assert {path.stem for path in RECIPES} >= {"quickstart", "fashion_mnist"}
+    for path in RECIPES:
+        recipe = Recipe.load(path)
+        assert recipe.name == path.stem
+        assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_short_recipe_has_sensible_defaults() -> None:
+    recipe = Recipe.from_toml(GOOD, PATH)
+    assert recipe.name == "phone"
+    assert (recipe.seed, recipe.device, recipe.objectives) == (0, "this-cpu", ("accuracy", "latency_ms"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("evaluations = 20", "evalutions = 20", r'\[budget\] unknown key "evalutions" = 20; did you mean "evaluations"'),
+        ("evaluations = 20", "evaluations = -5", r"\[budget\] evaluations is -5; input should be greater than"),
+        ("evaluations = 20", "evaluations = 'many'", r"\[budget\] evaluations is 'many'; input should be a valid int"),
+        ("evaluations = 20", "", r"\[budget\] give evaluations, minutes or both"),
+        ('name = "toy"', 'name = "toi"', r'\[space\] name is "toi"; did you mean "toy"'),
+        ('name = "toy"', "", r"\[space\] name is missing; known: .*toy"),
+        ('name = "toy"', 'name = "toy"\nkernal = [3]', r'\[space\] unknown key "kernal" = \[3\]; did you mean "kernels"'),
+        ('name = "toy"', 'name = "toy"\nkernels = [3, "five"]', r"\[space\] kernels.1 is 'five'"),
+        ('name = "toy"', 'name = "toy"\nactivations = ["relu", "x"]', r'\[space\] activation "x" is unknown'),
+        ('name = "random"', 'name = "rondom"', r'\[strategy\] strategy "rondom" is unknown; did you mean "random"'),
+        ('name = "random"', 'name = "nsga2"\npopulaton = 9', r'has no parameter "populaton"; did you mean "population"'),
+        ('source = "digits"', 'source = "digit"', r'\[data\] source is "digit"; did you mean "digits"'),
+        ('source = "digits"', 'source = "image_folder"', r"\[data\] path is missing"),
+        ("[budget]", "[bugdet]\nx=1\n[budget]", r'unknown key "bugdet" = .*; did you mean "budget"'),
+        ("[budget]", "[limits]\nlatncy_ms = {at_most = 1}\n[budget]", r'\[limits.latncy_ms\] .*did you mean "latency_ms"'),
+        ("[budget]", "[limits]\nlatency_ms = {at_mst = 1}\n[budget]", r'\[limits.latency_ms\] unknown key "at_mst"'),
+        ("[budget]", '[limits]\nlatency_ms = {at_most = "fast"}\n[budget]', r'at_most is "fast"; expected a number'),
+        ("[budget]", "[training]\nepochs = 0\n[budget]", r"\[training\] epochs is 0"),
+        ("[budget]", "[training]\nlearning_rate = nan\n[budget]", r"\[training\] learning_rate is nan"),
+        ("[budget]", "[members]\nwarmup = 1.0\n[budget]", r"\[members\] warmup is 1.0"),
+        ("[space]", "objectives = ['accuracy', 'latency']\n[space]", r'objective "latency" is unknown; did you mean'),
+        ("[space]", "name = 'a/b'\n[space]", r'name is "a/b"; expected letters'),
+        ("[space]", "[space", r"not TOML: .*line"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, message: str) -> None:
+    """Case O-06 and the issue's misspelt key and unknown space."""
+    with pytest.raises(RecipeError, match=rf"^search/phone.toml: .*{message}"):
+        Recipe.from_toml(GOOD.replace(old, new, 1), PATH)
+
+
+def test_a_missing_recipe_lists_those_that_are_there() -> None:
+    with pytest.raises(RecipeError, match=r"quickstrt.toml: no such recipe") as caught:
+        Recipe.load(RECIPES[0].with_name("quickstrt.toml"))
+    assert "quickstart.toml" in caught.value.hint
+
+
+def test_limits_in_units_or_as_a_share() -> None:
+    assert limit_of("latency_ms", LimitTable(at_most=0.5), largest=lambda: 9.0) == Limit("latency_ms", at_most=0.5)
+    assert limit_of("latency_ms", LimitTable(at_most="50%"), largest=lambda: 9.0) == Limit("latency_ms", at_most=4.5)
+    assert limit_of("accuracy", LimitTable(at_least=0.9), largest=lambda: 1.0) == Limit("accuracy", at_least=0.9)
+    for text in ("0 %", "101 %", "5 ms", "-5 %"):
+        with pytest.raises(RecipeError, match=f'at_most is "{text}"'):
+            limit_of("latency_ms", LimitTable(at_most=text), largest=lambda: 9.0)

@@ -1,0 +1,60 @@
+"""A workspace with a toy recipe whose whole run takes seconds, and a latency table written by hand."""
+
+import shutil
+from pathlib import Path
+
+from hwnas.job import Silent
+
+REPOSITORY = Path(__file__).parents[2]
+
+RECIPE = """
+seed = 3
+[space]
+name = "toy"
+resolutions = [8, 12]
+[data]
+source = "digits"
+limit = 400
+[limits.latency_ms]
+at_most = "90 %"
+[strategy]
+name = "nsga2"
+population = 6
+[budget]
+evaluations = 12
+[training]
+epochs = 2
+batch_size = 64
+random_networks = 1
+threads = 1
+[members]
+count = 2
+epochs = 1
+batch_size = 64
+default_epochs = 1
+[evaluation]
+batch_norm_images = 128
+"""
+
+
+def make_workspace(folder: Path, *, recipe: str = RECIPE) -> Path:
+    """A folder with devices/ and search/toy.toml; returns the recipe's path."""
+    shutil.copytree(REPOSITORY / "devices", folder / "devices")
+    (folder / "search").mkdir()
+    path = folder / "search" / "toy.toml"
+    path.write_text(recipe)
+    return path
+
+
+class Listener(Silent):
+    """Remembers stages and lines."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.lines: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)

@@ -1,0 +1,74 @@
+"""The outside of the package: importing does nothing, the public names are exactly those promised, the tour runs."""
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hwnas
+from hwnas.tour import tour
+
+ROOT = Path(__file__).parents[1]
+
+
+def fresh(program: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ).stdout.strip()
+
+
+def test_the_public_names_are_sorted_and_importable() -> None:
+    assert hwnas.__all__ == sorted(hwnas.__all__)
+    assert dir(hwnas) == hwnas.__all__
+    for name in hwnas.__all__:
+        assert getattr(hwnas, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'Serch'"):
+        hwnas.Serch  # noqa: B018
+
+
+def test_every_module_imports_without_doing_anything(tmp_path: Path) -> None:
+    names = [m.name for m in pkgutil.walk_packages([str(ROOT / "hwnas")], "hwnas.")]
+    assert len(names) > 60
+    program = f"""
+import importlib, os, random, sys
+os.chdir({str(tmp_path)!r})
+random.seed(1); before = random.getstate()
+for name in {names!r}:
+    importlib.import_module(name)
+assert random.getstate() == before, "an import drew from the global generator"
+print(os.listdir("."), [k for k in sys.modules if k in ("ray", "plotly", "pynvml")])
+"""
+    assert fresh(program) == "[] []"
+
+
+def test_the_lower_rooms_load_neither_torch_nor_a_runtime() -> None:
+    program = """
+import sys, hwnas, hwnas.core, hwnas.space, hwnas.pareto, hwnas.device, hwnas.store, hwnas.cost
+print(sorted({"torch", "onnxruntime", "onnx", "ray"} & set(sys.modules)))
+"""
+    assert fresh(program) == "[]"
+
+
+def test_the_tour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stops = tour(tmp_path, epochs=1, evaluations=8)
+    assert stops
+    for stop in stops:
+        assert stop.onnx.is_file()
+        assert stop.predicted_ms == pytest.approx(stop.measured_ms, rel=0.25)
+    assert "the knee: " in capsys.readouterr().out
+    lines = [line for line in (ROOT / "hwnas" / "tour.py").read_text().splitlines() if line.strip()]
+    assert len(lines) <= 170
+
+
+def test_the_readme_names_commands_that_exist() -> None:
+    from hwnas.cli.main import COMMANDS
+
+    text = (ROOT / "README.md").read_text()
+    named = {line.split()[1] for line in text.splitlines() if line.strip().startswith("hwnas ")}
+    assert named <= set(COMMANDS)
+    assert {"profile", "search", "pick", "export"} <= named
+    assert "make demo" in text
+    assert "make test" in text
