@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 def fresh(program: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     ).stdout.strip()
 
 
@@ -61,14 +65,3 @@ def test_the_tour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the knee: " in capsys.readouterr().out
     lines = [line for line in (ROOT / "hwnas" / "tour.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= 170
-
-
-def test_the_readme_names_commands_that_exist() -> None:
-    from hwnas.cli.main import COMMANDS
-
-    text = (ROOT / "README.md").read_text()
-    named = {line.split()[1] for line in text.splitlines() if line.strip().startswith("hwnas ")}
-    assert named <= set(COMMANDS)
-    assert {"profile", "search", "pick", "export"} <= named
-    assert "make demo" in text
-    assert "make test" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
 from hwnas.job.teller import Silent, Teller
+from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
 from hwnas.training import Sandwich, Trainer
 from hwnas.training.memory import keep_freed_memory
@@ -94,8 +94,9 @@ def search(
     costs = assembly.costs(table)
     limits = assembly.limits(costs)
     folder = assembly.run_folder
-    if fresh and folder.exists():
-        shutil.rmtree(folder)
+    if fresh:
+        discard(folder)
+        (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
     with _study(assembly, costs, teller, clock=clock) as study:

@@ -63,7 +63,9 @@ class Space:
             raise SpaceError(f"space {self.name}: decision {repeated[0]!r} is declared twice")
         object.__setattr__(self, "_index", index)
         self._check_conditions()
-        object.__setattr__(self, "_switches", tuple(self._switch(i) for i in self._topological_order() if self.decisions[i].active_if))
+        object.__setattr__(
+            self, "_switches", tuple(self._switch(i) for i in self._topological_order() if self.decisions[i].active_if)
+        )
         self._check_units()
         rows = [
             [d.label, list(d.options), [[[c.label, list(c.options)] for c in group] for group in d.active_if]]

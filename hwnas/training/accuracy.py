@@ -42,5 +42,7 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
         raise ValueError("accuracy of no images is unknown")
     right = (torch.cat(found) == torch.cat(expected)).double()
     labels = torch.cat(expected)
-    per_class = [float(right[labels == label].mean()) for label in range(int(labels.max()) + 1) if bool((labels == label).any())]
+    per_class = [
+        float(right[labels == label].mean()) for label in range(int(labels.max()) + 1) if bool((labels == label).any())
+    ]
     return float(right.mean()), sum(per_class) / len(per_class)

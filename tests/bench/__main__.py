@@ -9,10 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from hwnas.core.errors import did_you_mean
+from tests.bench.fashion_mnist import fashion_mnist
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, save, table
 from tests.bench.search import search
 
 BENCHES: dict[str, Bench] = {
+    "fashion_mnist": fashion_mnist,
     "search": search,
 }
 

@@ -16,7 +16,7 @@ def test_the_end_of_a_budget_is_not_swallowed_by_a_handler_of_errors() -> None:
     def search() -> None:
         try:
             raise BudgetSpent("200 evaluations")
-        except Exception as error:  # noqa: BLE001 - the very thing under test
+        except Exception as error:
             raise AssertionError from error
 
     with pytest.raises(BudgetSpent, match="200 evaluations"):

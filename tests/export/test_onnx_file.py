@@ -26,7 +26,7 @@ def trained() -> tuple[nn.Module, int]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for _ in range(5):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(torch.randn(8, 1, side, side)), torch.arange(8)).backward()
+        nn.functional.cross_entropy(network(torch.randn(8, 1, side, side)), torch.arange(8)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return network, side
 

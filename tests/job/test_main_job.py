@@ -81,7 +81,9 @@ def test_the_front_is_measured_complete_and_strict_json(finished: Path) -> None:
     members = [m for m in front.members if m.role == "member"]
     errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
     assert row["prediction_error"]["mape"] == pytest.approx(np.mean(np.abs(errors)))
-    assert sorted(p.suffix for p in (folder / "members").iterdir()) == sorted([".onnx", ".safetensors"] * len(front.members))
+    assert sorted(p.suffix for p in (folder / "members").iterdir()) == sorted(
+        [".onnx", ".safetensors"] * len(front.members)
+    )
 
 
 def test_a_stranger_can_use_the_file_alone(finished: Path) -> None:

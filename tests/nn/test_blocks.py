@@ -12,9 +12,7 @@ BLOCKS = [
     describe_stem(3, 8, 9, kernel=3, stride=2, activation_name="hswish"),
     describe_head(16, 24, 5, 3, activation_name="hswish"),
     *(
-        describe_mbconv(
-            8, c_out, 7, hidden=24, kernel=kernel, stride=stride, activation_name="relu", squeeze=squeeze
-        )
+        describe_mbconv(8, c_out, 7, hidden=24, kernel=kernel, stride=stride, activation_name="relu", squeeze=squeeze)
         for c_out, kernel, stride, squeeze in itertools.product((8, 12), (3, 5), (1, 2), (0, 4))
     ),
 ]

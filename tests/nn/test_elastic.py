@@ -69,10 +69,8 @@ def test_a_mixed_kernel_is_the_mixture_of_kernels() -> None:
 def test_gates_get_gradients_and_unsampled_weights_get_none_or_zero() -> None:
     elastic = layer()
     kernel, expansion = torch.full((3,), 1 / 3, requires_grad=True), torch.full((3,), 1 / 3, requires_grad=True)
-    out = elastic.soft(
-        torch.randn(4, 8, 6, 6), kernel=Gate(kernel, (0, 1, 2)), expansion=Gate(expansion, (0, 1, 2))
-    )
-    (out**2).sum().backward()
+    out = elastic.soft(torch.randn(4, 8, 6, 6), kernel=Gate(kernel, (0, 1, 2)), expansion=Gate(expansion, (0, 1, 2)))
+    (out**2).sum().backward()  # type: ignore[no-untyped-call]
     assert kernel.grad is not None and bool((kernel.grad != 0).all())
     assert expansion.grad is not None and bool((expansion.grad != 0).all())
 

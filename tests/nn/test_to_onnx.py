@@ -11,9 +11,7 @@ from hwnas.nn.blocks import describe_mbconv
 
 
 def test_one_file_with_whole_activations_and_folded_norms(tmp_path: Path) -> None:
-    block = build_block(
-        describe_mbconv(8, 8, 6, hidden=24, kernel=5, stride=1, activation_name="hswish", squeeze=4)
-    )
+    block = build_block(describe_mbconv(8, 8, 6, hidden=24, kernel=5, stride=1, activation_name="hswish", squeeze=4))
     block.train()
     write_onnx(block, tmp_path / "block.onnx", input_shape=(8, 6, 6))
     assert [path.name for path in tmp_path.iterdir()] == ["block.onnx"]

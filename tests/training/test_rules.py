@@ -43,7 +43,7 @@ def test_the_sandwich_is_the_sum_of_its_passes() -> None:
     for a in networks:
         logits = net(batch.images(int(a["resolution"])), a)
         total = total - (target * logits.log_softmax(1)).sum(1).mean()
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     for name, p in net.named_parameters():
         if p.grad is None:
             assert name not in found, f"{name} was not part of any network"
@@ -90,10 +90,11 @@ def test_plain_mixes_labels_and_teacher() -> None:
 
 def test_accuracy_plain_and_balanced() -> None:
     """Case O-05: a network that always says the common class is exposed by the balanced number."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2)).train()
+    linear = nn.Linear(1, 2)
+    network = nn.Sequential(nn.Flatten(), linear).train()
     with torch.no_grad():
-        network[1].weight.zero_()
-        network[1].bias.copy_(torch.tensor([1.0, 0.0]))
+        linear.weight.zero_()
+        linear.bias.copy_(torch.tensor([1.0, 0.0]))
     labels = torch.tensor([0] * 19 + [1])
     plain, balanced = accuracies(network, [(torch.zeros(20, 1, 1, 1), labels)])
     assert (plain, balanced) == (0.95, 0.5)

@@ -22,9 +22,7 @@ def images(n: int = 64) -> Images:
 
 def network() -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2)
-    )
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
 
 
 def trainer(module: nn.Module, data: Images, **changes: float) -> Trainer:
@@ -54,7 +52,7 @@ def test_one_step_is_sgd_with_nesterov_momentum_and_decay_on_matrices_only() -> 
     before = weights(module)
     module.train()
     batch = next(batches(data, batch_size=16, generator=generator(0, 0)))
-    nn.functional.cross_entropy(module(batch.images(8)), batch.labels).backward()
+    nn.functional.cross_entropy(module(batch.images(8)), batch.labels).backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
     module.load_state_dict(before)
     t.epoch(0, generator(0, 0))

@@ -1,0 +1,30 @@
+"""The bench of the main job, on the toy recipe: what it compares is what the run left."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hwnas.job import Front
+from tests.bench.fashion_mnist import fashion_mnist
+from tests.job.workspace import make_workspace
+
+
+def test_the_bench_compares_the_front_with_the_default_network(tmp_path: Path) -> None:
+    recipe = make_workspace(tmp_path)
+    threads = torch.get_num_threads()
+    measured = fashion_mnist(tmp_path, recipe=recipe, root=tmp_path, picture=tmp_path / "front.png")
+    torch.set_num_threads(threads)
+    rows = {row.figure: row for row in measured.rows}
+    front = Front.load(tmp_path / "runs" / "toy")
+    assert rows["best member, test accuracy"].value == max(m.test["accuracy"] for m in front.on_front)
+    default = next(m for m in front.members if m.role == "default")
+    assert rows["(a) default network alone, test accuracy"].value == default.test["accuracy"]
+    whole = rows["whole run, stored seconds of training and search"].value * 60
+    epochs = rows["(b) default network alone for the whole run's time, epochs"].value
+    assert epochs * default.training_seconds == pytest.approx(whole, abs=default.training_seconds)
+    assert rows["(b) latency"].value == pytest.approx(default.values["latency_ms"], rel=0.2)
+    for member in front.on_front:
+        again = rows[f"front {member.architecture.digest}, latency measured once more"].value
+        assert again == pytest.approx(member.values["latency_ms"], rel=0.2)
+    assert (tmp_path / "front.png").stat().st_size > 10_000

@@ -1,0 +1,43 @@
+"""What the README shows works as shown."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hwnas.cli.main import COMMANDS
+from hwnas.job import Recipe
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_the_recipe_is_right() -> None:
+    [text] = blocks("toml")
+    recipe = Recipe.from_toml(text, Path("search/mine.toml"))
+    assert recipe.budget.evaluations == 200
+
+
+def test_the_python_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    front, own = blocks("python")
+    compile(front, "README.md", "exec")
+    exec(compile(own, "README.md", "exec"), {})
+    assert (tmp_path / "runs" / "mine" / "store.sqlite").is_file()
+
+
+def test_the_commands_exist() -> None:
+    named = {line.split()[1] for line in TEXT.splitlines() if line.startswith("    hwnas ")}
+    assert {"profile", "search", "front", "pick", "export", "check"} <= named <= set(COMMANDS)
+    makefile = (README.parent / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", TEXT, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (README.parent / target).exists(), target
