@@ -29,6 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "spaces": spaces,
 }
 
+_INTERRUPTED = 130
+
 
 def build_app() -> typer.Typer:
     """The commands as a typer application."""
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        build_app()(args=[a for a in arguments if a != "--debug"], prog_name="hwnas", standalone_mode=False)
+        # Without its standalone mode typer returns exit codes instead of ending the process: that of typer.Exit, and
+        # 130 for an interrupt, which some versions raise as Abort.
+        code = build_app()(args=[a for a in arguments if a != "--debug"], prog_name="hwnas", standalone_mode=False)
     except HwnasError as error:
         if debug:
             raise
@@ -63,20 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.hint:
             console.print(f"      {_plain(error.hint)}")
         sys.exit(2)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        if debug:
-            raise
-        again = " ".join(["hwnas", *arguments])
-        console.print(f"[yellow]stopped[/] nothing is lost: run the same command again to go on ({_plain(again)})")
-        sys.exit(2)
+        code = _INTERRUPTED
     except Exception as error:
         if debug or not _is_usage(error):
             raise
         console.print(f"[red]error[/] {_plain(str(error))}")
         console.print(f"      {_plain(_help_for(arguments))}")
         sys.exit(2)
+    if code == _INTERRUPTED:
+        again = " ".join(["hwnas", *arguments])
+        console.print(f"[yellow]stopped[/] nothing is lost: run the same command again to go on ({_plain(again)})")
+        sys.exit(2)
+    sys.exit(code or 0)
 
 
 def _is_usage(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,16 +30,22 @@ from hwnas.study import Outcome, Study
 from hwnas.training import Plain, Trainer, accuracies
 
 
-def chosen(evaluations: Sequence[Evaluation], objectives: Sequence[Objective], count: int) -> list[Evaluation]:
-    """The networks worth a final training: the front, and if it is short, the next fronts behind it.
+def chosen(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], count: int, *, cheap: Objective | None
+) -> list[Evaluation]:
+    """The networks worth a final training, spread over what the devices of users need.
 
-    A front longer than `count` is thinned: while there are more, the most crowded one goes; its ends stay. A short one
-    is filled up, because inherited accuracies are rough and what lies just behind may lead after its final training.
+    With inherited weights large networks look worse than they are: each of their weights has seen fewer steps. So the
+    front as searched ends too early, and members are not simply taken from it. The cheapest network is one; the rest of
+    the range of the predicted cost is cut into equal steps (each costs the same factor more), and the best of each is
+    one. Where a step is empty, and where nothing is predicted, the front and those behind it fill up, the least crowded
+    first. The final front is made of what was measured after training.
 
     Args:
         evaluations: With status ok.
-        objectives: That fronts are made of.
+        objectives: The first that is not `cheap` says what is best.
         count: At most so many.
+        cheap: An objective that a cost model predicts, None if there is none.
 
     Example:
         >>> from hwnas.core import Architecture
@@ -48,22 +55,29 @@ def chosen(evaluations: Sequence[Evaluation], objectives: Sequence[Objective], c
         ...         Architecture({"k": ms}),
         ...         {"accuracy": Metric(share, "share", "measured"), "latency_ms": Metric(ms, "ms", "predicted")},
         ...     )
-        ...     for share, ms in ((0.5, 1), (0.6, 2), (0.61, 3), (0.9, 9), (0.4, 4))
+        ...     for share, ms in ((0.5, 1), (0.7, 2), (0.6, 2.5), (0.65, 7), (0.6, 8))
         ... ]
-        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 2)]
-        [1, 9]
-        >>> len(chosen(points, [accuracy, latency], 9))
-        5
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency)]
+        [1, 2, 7]
     """
-    kept: list[Evaluation] = []
-    for layer in fronts(costs_of([_values(evaluation) for evaluation in evaluations], objectives)):
-        part = [evaluations[n] for n in layer.tolist()]
+    costs = costs_of([_values(evaluation) for evaluation in evaluations], objectives)
+    kept: list[int] = []
+    others = [n for n, objective in enumerate(objectives) if objective != cheap]
+    if cheap is not None and others and evaluations:
+        column = costs[:, objectives.index(cheap)]
+        order = np.lexsort((column, costs[:, others[0]]))  # the best first, of equals the cheapest
+        kept.append(int(np.lexsort((costs[:, others[0]], column))[0]))
+        edges = np.geomspace(column.min(), column.max(), max(2, count))
+        for low, high in itertools.pairwise(edges.tolist()[: count or 1]):
+            inside = [n for n in order.tolist() if low < column[n] <= high * (1 + 1e-9) and n not in kept]
+            kept += inside[:1]
+    left = np.setdiff1d(np.arange(len(evaluations)), kept)
+    for layer in fronts(costs[left]):
+        part = left[layer].tolist()
         while len(part) > count - len(kept):
-            part.pop(int(np.argmin(crowding(costs_of([_values(evaluation) for evaluation in part], objectives)))))
+            part.pop(int(np.argmin(crowding(costs[part]))))
         kept += part
-        if len(kept) == count:
-            break
-    return kept
+    return [evaluations[n] for n in kept]
 
 
 def _values(evaluation: Evaluation) -> dict[str, float]:
@@ -238,7 +252,9 @@ class Finisher:
         """
         assembly = self.assembly
         succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
-        picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count)
+        predicted = {cost.name for cost in self.study.costs}
+        cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
+        picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap)
         finished = []
         for n, evaluation in enumerate(picked, start=1):
             self.teller.stage(f"train member {n} of {len(picked)}")

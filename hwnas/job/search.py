@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas.core import StoreError, write_atomically
+from hwnas.core import LimitError, StoreError, write_atomically
 from hwnas.cost import CostModel
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, cgroup_quota, usable_cores
@@ -80,6 +80,7 @@ def search(
 
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
+        LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
     Example:
@@ -99,7 +100,11 @@ def search(
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
-    with _study(assembly, costs, teller, clock=clock) as study:
+    try:
+        opened = _study(assembly, costs, teller, clock=clock)
+    except LimitError as error:
+        raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
+    with opened as study:
         write_atomically(folder / "recipe.toml", recipe.read_text(encoding="utf-8"))
         inner = r.build_strategy()
         wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
