@@ -119,7 +119,8 @@ def front_picture(
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if dots or rivals:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.supxlabel(caption, fontsize=7, color=MUTED)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

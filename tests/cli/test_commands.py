@@ -122,7 +122,7 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(finished)
     assert {row["name"] for row in run_json(capsys, "spaces")} >= {"mobilenet_v3", "toy"}
     assert {row["name"] for row in run_json(capsys, "methods")} >= {"random", "nsga2", "nat"}
-    assert [row["name"] for row in run_json(capsys, "devices")] == ["this-cpu"]
+    assert "this-cpu" in [row["name"] for row in run_json(capsys, "devices")]
     for name in ("spaces", "methods", "devices"):
         code, out, _ = run(capsys, name)
         assert code == 0
