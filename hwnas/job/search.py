@@ -100,8 +100,9 @@ def search(
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
+    told: list[str] = []
     try:
-        opened = _study(assembly, costs, teller, clock=clock)
+        opened = _study(assembly, costs, teller, told, clock=clock)
     except LimitError as error:
         raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
     with opened as study:
@@ -111,7 +112,8 @@ def search(
         teller.stage("train the supernet")
         outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)))
         for note in outcome.notes:
-            teller.say(note)
+            if note not in told:
+                teller.say(note)
         if outcome.finished_before and (folder / "front.json").is_file():
             front = Front.load(folder)
             teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
@@ -123,7 +125,9 @@ def search(
         return finisher.finish(outcome, limits, started=started)
 
 
-def _study(assembly: Assembly, costs: list[CostModel], teller: Teller, *, clock: Callable[[], float]) -> Study:
+def _study(
+    assembly: Assembly, costs: list[CostModel], teller: Teller, told: list[str], *, clock: Callable[[], float]
+) -> Study:
     r = assembly.recipe
     budget = r.spending()
     folder = assembly.run_folder
@@ -133,6 +137,7 @@ def _study(assembly: Assembly, costs: list[CostModel], teller: Teller, *, clock:
             case "evaluation":
                 teller.progress(event.done, budget.evaluations or 0, event.text)
             case "resume" | "environment":
+                told.append(event.text)
                 teller.say(event.text)
 
     return Study(
