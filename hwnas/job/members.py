@@ -102,6 +102,11 @@ class Finished:
     seconds: float
     role: str
 
+    @property
+    def resolution(self) -> int:
+        """Side of its images."""
+        return int(self.evaluation.architecture["resolution"])
+
 
 class Finisher:
     """Trains, exports and measures the members of a run.
@@ -121,14 +126,13 @@ class Finisher:
         self.teller = teller
         self._supernet: Supernet = assembly.family.supernet()
         study.load(weights, {"module": self._supernet})
-        self._teacher: nn.Module | None = None
 
     # ---------------------------------------------------------------------------------------------- training
 
-    def train(self, evaluation: Evaluation, *, role: str = "member") -> Finished:
+    def train(self, evaluation: Evaluation, *, role: str = "member", teacher: Finished | None = None) -> Finished:
         """The final training of one network, a durable phase; without epochs it keeps what it inherits.
 
-        A member starts from the supernet's weights and may imitate its largest network. The default network starts from
+        A member starts from the supernet's weights and may imitate a finished teacher. The default network starts from
         scratch with the supernet's schedule, its own number of epochs, and no help in any form.
         """
         recipe, family = self.assembly.recipe, self.assembly.family
@@ -146,15 +150,15 @@ class Finisher:
         if schedule is not None:
             if alone:
                 schedule = replace(schedule, epochs=recipe.members.default_epochs)
-            teacher, teacher_side = (None, 0) if alone or not recipe.members.teacher_weight else self._teach()
+            imitated = teacher if teacher is not None and recipe.members.teacher_weight else None
             trainer = Trainer(
                 network,
                 Plain(
                     network,
                     side,
                     label_smoothing=recipe.members.label_smoothing,
-                    teacher=teacher,
-                    teacher_resolution=teacher_side,
+                    teacher=imitated.network if imitated else None,
+                    teacher_resolution=imitated.resolution if imitated else 0,
                     teacher_weight=recipe.members.teacher_weight,
                 ),
                 batches=self._batches(recipe.members.batch_size),
@@ -184,23 +188,6 @@ class Finisher:
 
         found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
         return Finished(evaluation, network, found, seconds, role)
-
-    def _teach(self) -> tuple[nn.Module, int]:
-        """The supernet's largest network, as a fixed teacher."""
-        macs = next(cost for cost in self.study.costs if cost.name == "macs")
-        largest = macs.largest()[1]
-        side = int(largest["resolution"])
-        if self._teacher is None:
-            teacher = self._supernet.extract(largest).eval()
-            calibrate_batch_norm(
-                teacher,
-                side,
-                self.assembly.images["train"],
-                images=self.assembly.recipe.evaluation.batch_norm_images,
-                seed=self.assembly.recipe.seed,
-            )
-            self._teacher = teacher
-        return self._teacher, side
 
     def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
         images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
@@ -255,15 +242,18 @@ class Finisher:
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
         picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap)
-        finished = []
-        for n, evaluation in enumerate(picked, start=1):
-            self.teller.stage(f"train member {n} of {len(picked)}")
-            finished.append(self.train(evaluation))
+        finished: list[Finished] = []
         if assembly.recipe.members.default_epochs:
             self.teller.stage("train the default network alone, for comparison")
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}
             finished.append(self.train(Evaluation(default, known), role="default"))
+        # The largest first: once it is finished, the others can learn from it.
+        teacher: Finished | None = None
+        for n, evaluation in enumerate(sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json())), 1):
+            self.teller.stage(f"train member {n} of {len(picked)}")
+            finished.append(self.train(evaluation, teacher=teacher))
+            teacher = teacher or finished[-1]
         self.teller.stage("export and check against torch")
         exported = []
         for n, one in enumerate(finished, start=1):

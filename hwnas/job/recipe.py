@@ -79,7 +79,11 @@ class TrainingTable(_Table):
 
 
 class MembersTable(_Table):
-    """`[members]`: the networks of the front that are trained further, exported and measured."""
+    """`[members]`: the networks of the front that are trained further, exported and measured.
+
+    `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first.
+    `default_epochs` trains the default network of the space alone, for comparison; 0 leaves it out.
+    """
 
     count: Count = 6
     epochs: Annotated[int, Field(ge=0)] = 5
