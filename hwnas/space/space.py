@@ -39,6 +39,7 @@ class Space:
             unit does not fit the decisions.
 
     Example:
+        >>> from hwnas.space import Condition
         >>> deep = ((Condition("depth", (2,)),),)
         >>> space = Space("tiny", (Decision("depth", (1, 2)), Decision("k1", (3, 5)), Decision("k2", (3, 5), deep)))
         >>> space.size
@@ -155,7 +156,8 @@ class Space:
         """Which decisions count, [n, decisions].
 
         Example:
-            >>> deep = ((Condition("depth", (2,)),),)
+            >>> from hwnas.space import Condition
+        >>> deep = ((Condition("depth", (2,)),),)
             >>> space = Space("tiny", (Decision("depth", (1, 2)), Decision("k2", (3, 5), deep)))
             >>> space.active(np.array([[0, 1], [1, 1]])).tolist()
             [[True, False], [True, True]]

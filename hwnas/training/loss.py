@@ -13,6 +13,7 @@ def distillation(student: Tensor, teacher: Tensor) -> Tensor:
     (arXiv 1503.02531).
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[0.0, 0.0]])
         >>> round(distillation(logits, logits).item(), 4)
         0.6931
