@@ -24,7 +24,12 @@ def test_the_bench_compares_the_front_with_the_default_network(tmp_path: Path) -
     epochs = rows["(b) default network alone for the whole run's time, epochs"].value
     assert epochs * default.training_seconds == pytest.approx(whole, abs=default.training_seconds)
     assert rows["(b) latency"].value == pytest.approx(default.values["latency_ms"], rel=0.2)
+    assert measured.conditions["recipe"] == "toy.toml"
+    short = fashion_mnist(tmp_path, recipe=recipe, root=tmp_path, picture=tmp_path / "b.png", long_rival=False)
+    assert {row.figure for row in short.rows} == {
+        name for name in rows if "(b)" not in name and "once more" not in name
+    }
     for member in front.on_front:
-        again = rows[f"front {member.architecture.digest}, latency measured once more"].value
+        again = rows[f"{member.architecture.digest}, latency measured once more"].value
         assert again == pytest.approx(member.values["latency_ms"], rel=0.2)
     assert (tmp_path / "front.png").stat().st_size > 10_000
