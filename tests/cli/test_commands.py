@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ import pytest
 
 from hwnas.cli import main
 from hwnas.cli.main import COMMANDS
-from tests.job.workspace import RECIPE, make_workspace
+from tests.job.workspace import PROGRAM, RECIPE, ignore_drift, make_workspace
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_drift() -> Iterator[None]:
+    yield from ignore_drift()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "hwnas", *arguments]
+    return [sys.executable, "-c", PROGRAM, *arguments]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

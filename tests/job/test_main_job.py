@@ -18,7 +18,12 @@ from hwnas.job import Front, profile, search
 from hwnas.job.members import Finisher
 from hwnas.nn import load_network
 from hwnas.training import Trainer
-from tests.job.workspace import RECIPE, Listener, make_workspace
+from tests.job.workspace import RECIPE, Listener, ignore_drift, make_workspace
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_drift() -> Iterator[None]:
+    yield from ignore_drift()
 
 
 @pytest.fixture(scope="module")
