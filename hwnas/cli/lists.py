@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from hwnas.cli.options import AsJson
-from hwnas.cli.terminal import show_json, show_table
+from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.device import Device
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
@@ -56,12 +56,9 @@ def methods(as_json: AsJson = False) -> None:
     if as_json:
         show_json([{"name": name, "summary": summaries[name], "fields": fields[name]} for name in STRATEGIES])
         return
-    show_table(
-        "methods",
-        ["name", "fields"],
-        [[name, ", ".join(f"{k}={v}" for k, v in fields[name].items()) or "-"] for name in STRATEGIES],
-        note="\n".join(f"{name}: {summary}" for name, summary in summaries.items()),
-    )
+    for name in STRATEGIES:
+        show(f"{name}: {summaries[name]}")
+        show("    " + (", ".join(f"{key} = {value!r}" for key, value in fields[name].items()) or "no parameters"))
 
 
 def devices(as_json: AsJson = False) -> None:
