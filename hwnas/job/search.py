@@ -114,8 +114,8 @@ def search(
         for note in outcome.notes:
             if note not in told:
                 teller.say(note)
-        if outcome.finished_before and (folder / "front.json").is_file():
-            front = Front.load(folder)
+        front = _whole_front(folder) if outcome.finished_before else None
+        if front is not None:
             teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
             return front
         weights = study.version("supernet")
@@ -123,6 +123,15 @@ def search(
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
         finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller)
         return finisher.finish(outcome, limits, started=started)
+
+
+def _whole_front(folder: Path) -> Front | None:
+    """The front of a finished run; None if it or one of its members' files is gone or damaged, to be written again."""
+    try:
+        front = Front.load(folder)
+    except StoreError:
+        return None
+    return front if all(front.onnx_path(member).is_file() for member in front.members) else None
 
 
 def _study(

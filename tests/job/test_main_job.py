@@ -133,6 +133,21 @@ def test_a_finished_run_says_so_and_computes_nothing(finished: Path) -> None:
     assert (finished / "runs" / "toy" / "front.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("loss", ["front.json damaged", "a member's file gone"])
+def test_what_a_finished_run_has_lost_is_written_again(finished: Path, workspace: Path, loss: str) -> None:
+    """The way out that `hwnas front` and `hwnas export` name; nothing is trained again."""
+    shutil.copytree(finished / "runs", workspace / "runs")
+    front = Front.load(workspace / "runs" / "toy")
+    if loss == "front.json damaged":
+        (front.folder / "front.json").write_text("{")
+    else:
+        front.onnx_path(front.members[0]).unlink()
+    again = search(workspace / "search" / "toy.toml", root=workspace)
+    assert names(again) == names(front)
+    assert [m.training_seconds for m in again.members] == [m.training_seconds for m in front.members]
+    assert all(again.onnx_path(member).is_file() for member in again.members)
+
+
 @pytest.mark.parametrize("where", ["supernet", "search", "member", "measure"])
 def test_a_stopped_run_goes_on_to_the_same_front(
     finished: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, where: str
