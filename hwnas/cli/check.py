@@ -16,9 +16,10 @@ from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import ExportError, HwnasError
 from hwnas.cost import LatencyTable
-from hwnas.device import allowed_cores, cgroup_quota, fingerprint
+from hwnas.device import NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
 from hwnas.export import BATCHES, export_onnx, logits, open_session, read_metadata
 from hwnas.nn import MBConv, load_network
+from hwnas.profiling import try_runtimes
 
 _REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_measured", "parity")
 
@@ -36,6 +37,8 @@ def check(
             show_json(rows)
         else:
             show_table("this machine", ["what", "state", ""], [[r["what"], r["state"], r["detail"]] for r in rows])
+            for line in ways_out(rows):
+                show(line)
         if any(row["state"] == "fails" for row in rows):
             raise typer.Exit(2)
         return
@@ -47,8 +50,69 @@ def check(
         show(line)
 
 
+def ways_out(rows: list[dict[str, str]]) -> list[str]:
+    """What is missing and what mends it, for the rows that have it.
+
+    Example:
+        >>> ways_out([{"what": "a", "state": "missing", "detail": "", "missing": "no a", "mend": "pip install a"}])
+        ['a: no a', '    pip install a']
+    """
+    return [
+        line for row in rows if "mend" in row for line in (f"{row['what']}: {row['missing']}", f"    {row['mend']}")
+    ]
+
+
+def check_runtimes() -> list[dict[str, str]]:
+    """Each runtime, tried in a process of its own; all but onnxruntime on the CPU are optional."""
+    rows = []
+    for name, state in try_runtimes().items():
+        row = {"what": name, "state": "works", "detail": state.detail}
+        if not state.works:
+            row["state"] = "fails" if name == "onnxruntime-cpu" else "missing"
+            row |= {"detail": "see below", "missing": state.missing or "unknown", "mend": state.mend or "unknown"}
+        rows.append(row)
+    return rows
+
+
+def check_nvidia() -> list[dict[str, str]]:
+    """NVIDIA GPUs, and whether their driver answers."""
+    state = nvidia_state()
+    if state.missing is not None:
+        return [
+            {
+                "what": "NVIDIA",
+                "state": "unknown",
+                "detail": "see below",
+                "missing": state.missing,
+                "mend": state.mend or "unknown",
+            }
+        ]
+    rows = [{"what": "NVIDIA", "state": "fails", "detail": problem} for problem in state.problems]
+    rows += [{"what": "NVIDIA", "state": "works", "detail": gpu_in_words(gpu)} for gpu in state.gpus]
+    driver = (
+        f"driver {state.driver or 'unknown'}, CUDA up to {state.cuda or 'unknown'}, {len(state.gpus)} GPUs or slices"
+    )
+    return [{"what": "NVIDIA driver", "state": "works", "detail": driver}, *rows]
+
+
+def gpu_in_words(gpu: NvidiaGpu) -> str:
+    """One line of a GPU; what the driver does not say is unknown, and told once."""
+    known = [f"{gpu.uuid or 'UUID unknown'} {gpu.name or 'unnamed'}{' (MIG slice)' if gpu.mig else ''}"]
+    if gpu.memory_bytes is not None:
+        known.append(f"{gpu.memory_bytes / 2**30:.0f} GiB")
+    if gpu.sm_clock_mhz is not None:
+        known.append(f"{gpu.sm_clock_mhz} of {gpu.max_sm_clock_mhz or 'unknown'} MHz")
+    if gpu.power_cap_w is not None:
+        known.append(f"cap {gpu.power_cap_w:.0f} W")
+    if gpu.throttle_reasons:
+        known.append(f"throttled: {', '.join(gpu.throttle_reasons)}")
+    if gpu.processes:
+        known.append(f"{gpu.processes} processes")
+    return ", ".join(known) + (f"; unknown: {', '.join(gpu.unknown)}" if gpu.unknown else "")
+
+
 def check_machine() -> list[dict[str, str]]:
-    """What works on this machine: packages, cores, and the way from torch to the runtime."""
+    """What works on this machine: packages, cores, runtimes, GPUs, and the way from torch to the runtime."""
     rows = []
     for package in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pymoo", "moocore", "scikit-learn"):
         try:
@@ -71,6 +135,8 @@ def check_machine() -> list[dict[str, str]]:
         "state": "busy" if busy else "works",
         "detail": f"{load:.2f}; timings want a quiet machine",
     })
+    rows += check_runtimes()
+    rows += check_nvidia()
     try:
         with tempfile.TemporaryDirectory() as folder:
             block = MBConv(8, 8, hidden=24, kernel=3, stride=1, activation_name="hswish", squeeze=8)
@@ -97,7 +163,7 @@ def check_table(file: Path) -> dict[str, Any]:
     lines = [
         f"{file}: {len(table.rows)} blocks of {header.space}, whole and undamaged",
         f"  device {header.device.name}: {header.device.cpu_model}, {header.threads} thread, batch {header.batch}, "
-        f"onnxruntime {header.runtime.onnxruntime}",
+        f"{header.runtime}",
         f"  held-out error {held.mape:.2%}, tau {held.tau:.3f}" if held else "  not calibrated: it predicts nothing",
     ]
     return {"file": str(file), "blocks": len(table.rows), "header": header.model_dump(mode="json"), "lines": lines}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from hwnas.cli.check import gpu_in_words
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.device import Device
+from hwnas.core import DeviceError
+from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state
+from hwnas.profiling import RuntimeState, try_runtimes
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 
@@ -62,13 +67,57 @@ def methods(as_json: AsJson = False) -> None:
 
 
 def devices(as_json: AsJson = False) -> None:
-    """List the devices in devices/."""
+    """List the devices in devices/, whether they work here, and what this machine is."""
     found = [Device.load(path) for path in sorted(Path("devices").glob("*.toml"))]
+    rows = [device.model_dump(mode="json") | state for device, state in zip(found, states_of(found), strict=True)]
+    here, nvidia, cores, quota = fingerprint(), nvidia_state(), allowed_cores(), cgroup_quota()
     if as_json:
-        show_json([device.model_dump(mode="json") for device in found])
+        machine = {"identity": here.to_json(), "nvidia": nvidia.to_json()}
+        show_json([row | {"machine": machine if row["reach"] == "local" else None} for row in rows])
         return
     show_table(
         "devices",
-        ["name", "reach", "runtime", "threads", "precision", "batch"],
-        [[d.name, d.reach, d.runtime, str(d.threads), d.precision, str(d.batch)] for d in found],
+        ["name", "reach", "runtime", "threads", "precision", "batch", "state"],
+        [
+            [d.name, d.reach, d.runtime, str(d.threads), d.precision, str(d.batch), str(row["state"])]
+            for d, row in zip(found, rows, strict=True)
+        ],
     )
+    for row in rows:
+        if row["missing"]:
+            show(f"{row['name']}: {row['missing']}")
+            show(f"    {row['mend']}")
+    guest = "" if here.hypervisor in {None, "none"} else f", a guest of {here.hypervisor}"
+    show(f"this machine: {here.cpu_model or 'processor unknown'}{guest}")
+    allowed = "unknown" if cores is None else f"{len(cores)} ({', '.join(map(str, cores))})"
+    show(f"  cores allowed: {allowed}; quota: {'none' if quota is None else f'{quota:g} cores'}")
+    if nvidia.missing is not None:
+        show(f"  NVIDIA: unknown: {nvidia.missing} ({nvidia.mend})")
+    for line in [*nvidia.problems, *map(gpu_in_words, nvidia.gpus)]:
+        show(f"  NVIDIA: {line}")
+
+
+def states_of(found: Sequence[Device]) -> list[dict[str, Any]]:
+    """Per device whether it works here: "state", and where it does not, "missing" and "mend".
+
+    A device that is reached in another way than by being this machine is not tried.
+    """
+    # Widened, as a device that is not this machine is none of this file's business.
+    local = [device for device in found if str(device.reach) == "local"]
+    by_gpu: dict[str | None, dict[str, RuntimeState]] = {}
+    for gpu in dict.fromkeys(device.gpu for device in local):
+        by_gpu[gpu] = try_runtimes(list(dict.fromkeys(d.runtime for d in local if d.gpu == gpu)), gpu=gpu)
+    rows: list[dict[str, Any]] = []
+    for device in found:
+        row: dict[str, Any] = {"state": "not tried", "missing": None, "mend": None, "live": None}
+        if device in local:
+            tried = by_gpu[device.gpu][device.runtime]
+            row = {"state": "works", "missing": tried.missing, "mend": tried.mend, "live": tried.identity}
+            try:
+                device.check_cores()
+            except DeviceError as error:
+                row |= {"missing": error.message, "mend": error.hint}
+            if row["missing"]:
+                row["state"] = "missing"
+        rows.append(row)
+    return rows

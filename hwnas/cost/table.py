@@ -72,6 +72,42 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
+class GpuRecord(_Record):
+    """The NVIDIA GPU, or the slice of one (MIG), that ran the models. None is unknown: the driver did not say.
+
+    Attributes:
+        name: As the driver names it.
+        uuid: Of the GPU or slice; GPUs are told apart by nothing else.
+        mig: Whether it is a slice.
+        card_uuid: Of the whole card.
+        driver: Version.
+        cuda: The newest version that the driver supports.
+        power_cap_w: As enforced.
+        memory_bytes: Of the GPU or slice.
+        max_sm_clock_mhz: The card's highest.
+        nvml: "answers", or why it does not.
+        sm_clock_mhz: Lowest, median and highest, read before and after each visit.
+        clocks_locked: True if a chosen clock held the GPU down; None otherwise, as the driver cannot be asked.
+        throttled_visits: Bursts that were dropped, and taken again, because the GPU throttled.
+        throttle_reasons: All that were seen.
+    """
+
+    name: str | None = None
+    uuid: str | None = None
+    mig: bool | None = None
+    card_uuid: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    power_cap_w: float | None = None
+    memory_bytes: int | None = None
+    max_sm_clock_mhz: int | None = None
+    nvml: str | None = None
+    sm_clock_mhz: tuple[int, int, int] | None = None
+    clocks_locked: bool | None = None
+    throttled_visits: int = Field(default=0, ge=0)
+    throttle_reasons: tuple[str, ...] = ()
+
+
 class DeviceRecord(_Record):
     """What was measured on. None is unknown.
 
@@ -87,6 +123,7 @@ class DeviceRecord(_Record):
         quota: Cores' worth of time that the container may use.
         hypervisor: Whether, and under which, this is a guest.
         memory_bytes: Installed.
+        gpu: What ran the models, if it was one.
     """
 
     name: str
@@ -100,28 +137,38 @@ class DeviceRecord(_Record):
     quota: float | None = None
     hypervisor: str | None = None
     memory_bytes: int | None = None
+    gpu: GpuRecord | None = None
 
 
 class RuntimeRecord(_Record):
     """What ran the models.
 
     Attributes:
-        onnxruntime: Its version.
-        provider: Execution provider.
+        name: As in devices/*.toml.
+        version: As it says itself; None in tables older than this field.
+        onnxruntime: The same where it is onnxruntime, else None.
+        provider: Execution provider of the live sessions; for other runtimes, the kind of processor.
         optimization_level: Of the graph; one level lower is 5-8 times slower.
         intra_op_threads: Threads within an operator.
         inter_op_threads: Operators at a time.
-        spinning: Whether idle threads spin.
+        spinning: Whether idle threads spin; None: unknown.
         denormals_as_zero: Whether denormal numbers are flushed.
+        options: Of the provider, as read back from live sessions.
     """
 
-    onnxruntime: str
+    name: str = "onnxruntime-cpu"
+    version: str | None = None
+    onnxruntime: str | None
     provider: str = "CPUExecutionProvider"
     optimization_level: str = "all"
     intra_op_threads: int = Field(default=1, ge=1)
     inter_op_threads: int = Field(default=1, ge=1)
-    spinning: bool = False
+    spinning: bool | None = False
     denormals_as_zero: bool | None = None
+    options: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version or self.onnxruntime}"
 
 
 class ExportRecord(_Record):
@@ -435,7 +482,7 @@ class LatencyTable:
 
         Args:
             run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
-                "device.cpu_model". Of "runtime.onnxruntime" the patch version may differ.
+                "device.cpu_model". Of "runtime.onnxruntime" and "runtime.version" the patch version may differ.
 
         Raises:
             TableError: If any differs, naming each field, the table's value and the run's.
@@ -446,8 +493,9 @@ class LatencyTable:
         for name, wanted in run.items():
             found: Any = header
             for part in name.split("."):
-                found = found[part]
-            same = _minor(found) == _minor(wanted) if name == "runtime.onnxruntime" else found == wanted
+                found = None if found is None else found[part]
+            versions = name in {"runtime.onnxruntime", "runtime.version"}
+            same = _minor(found) == _minor(wanted) if versions else found == wanted
             if not same:
                 differing.append(f"{name} is {found!r} in the table, {wanted!r} in this run")
         if differing:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import DeviceError
 from hwnas.core.errors import did_you_mean
 from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "torch", "torch-compile", "openvino"]
+"""What runs and times networks. The torch ones are for comparison: what is handed over is ONNX."""
 
 
 class Device(BaseModel):
@@ -24,6 +27,8 @@ class Device(BaseModel):
         precision: Of weights and activations.
         batch: Images at once.
         core: The first core to pin to; None: the last ones that the process may use.
+        gpu: Of NVIDIA, by the UUID that `hwnas devices` shows ("GPU-..." or "MIG-..."), as numbers mean other GPUs to
+            other programs; "auto": the only one that is visible. None: with the torch runtimes the CPU, else "auto".
 
     Example:
         >>> Device(name="this-cpu").threads
@@ -34,11 +39,28 @@ class Device(BaseModel):
 
     name: str = Field(min_length=1)
     reach: Literal["local"] = "local"
-    runtime: Literal["onnxruntime-cpu"] = "onnxruntime-cpu"
+    runtime: Runtime = "onnxruntime-cpu"
     threads: int = Field(default=1, ge=1)
     precision: Literal["float32"] = "float32"
     batch: int = Field(default=1, ge=1)
     core: int | None = Field(default=None, ge=0)
+    gpu: str | None = Field(default=None, pattern=r"^(auto|(GPU|MIG)-[0-9A-Za-z/-]+)$")
+
+    @model_validator(mode="after")
+    def _gpu_is_used(self) -> Self:
+        if self.gpu is not None and self.runtime in {"onnxruntime-cpu", "openvino"}:
+            raise ValueError(f"{self.runtime} runs on the CPU; drop gpu, or choose onnxruntime-cuda")
+        return self
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether networks run on a GPU.
+
+        Example:
+            >>> Device(name="a", runtime="onnxruntime-cuda").uses_gpu, Device(name="a", runtime="torch").uses_gpu
+            (True, False)
+        """
+        return self.runtime in {"onnxruntime-cuda", "onnxruntime-tensorrt"} or self.gpu is not None
 
     @classmethod
     def load(cls, name_or_path: str | Path, folder: Path = Path("devices")) -> Device:
@@ -83,6 +105,8 @@ class Device(BaseModel):
             return cls(name=path.stem, **values)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # about several keys together
+                raise DeviceError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
             expected = first["msg"].removeprefix("Input should be ")
             where = ".".join(map(str, first["loc"]))
             raise DeviceError(f"{path}: {where} is {first['input']!r}; it must be {expected}") from error

@@ -299,7 +299,7 @@ class Finisher:
         conditions = {
             "device": self.assembly.device.name,
             "cpu": self.table.header.device.cpu_model,
-            "runtime": f"onnxruntime {self.table.header.runtime.onnxruntime}",
+            "runtime": str(self.table.header.runtime),
             "threads": self.assembly.device.threads,
             "batch": self.assembly.device.batch,
             "estimator": "p25 of pooled runs",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas.core import LimitError, StoreError, write_atomically
+from hwnas.core import DeviceError, LimitError, StoreError, write_atomically
 from hwnas.cost import CostModel
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, cgroup_quota, usable_cores
@@ -22,6 +22,7 @@ from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
 from hwnas.job.teller import Silent, Teller
+from hwnas.profiling import suffix_of
 from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
 from hwnas.training import Sandwich, Trainer
@@ -80,6 +81,7 @@ def search(
 
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
+        DeviceError: If the device's runtime does not load ONNX.
         LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
@@ -89,6 +91,13 @@ def search(
     teller = teller or Silent()
     started = time.perf_counter()
     assembly = assemble(recipe, root=root, quota=quota)
+    device = assembly.device
+    if suffix_of(device.runtime) != ".onnx":
+        raise DeviceError(
+            f"device {device.name}: runtime is {device.runtime}; a search hands over ONNX files and measures them, "
+            "which torch does not load",
+            hint='set runtime = "onnxruntime-cpu"; hwnas profile can still compare tables of the torch runtimes',
+        )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     table = assembly.load_table(teller)

@@ -6,6 +6,7 @@ from hwnas.nn.elastic import ElasticMBConv
 from hwnas.nn.gates import Gate, Gates, one_hot_gates
 from hwnas.nn.supernet import Supernet
 from hwnas.nn.to_onnx import write_onnx
+from hwnas.nn.to_pt2 import write_pt2
 from hwnas.nn.weights_file import load_network, save_network
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "reestimate_batch_norm",
     "save_network",
     "write_onnx",
+    "write_pt2",
 ]

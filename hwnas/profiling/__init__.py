@@ -4,9 +4,11 @@ from hwnas.profiling.matching import table_matches
 from hwnas.profiling.networks import Networks, build_seeded, choose_networks
 from hwnas.profiling.profiler import ProfileReport, profile, table_path
 from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasure
+from hwnas.profiling.runtimes import RUNTIMES, RuntimeState, suffix_of, try_runtimes
 from hwnas.profiling.session import Measurement, ModelFile, Noise, Progress, ProgressCall, measure_models
 
 __all__ = [
+    "RUNTIMES",
     "Measurement",
     "ModelFile",
     "Networks",
@@ -15,12 +17,15 @@ __all__ = [
     "Progress",
     "ProgressCall",
     "Remeasurement",
+    "RuntimeState",
     "build_seeded",
     "check_references",
     "choose_networks",
     "measure_models",
     "profile",
     "remeasure",
+    "suffix_of",
     "table_matches",
     "table_path",
+    "try_runtimes",
 ]

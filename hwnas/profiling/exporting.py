@@ -1,4 +1,4 @@
-"""Modules to ONNX files, many in a row."""
+"""Modules to files that a runtime loads, many in a row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from hwnas.core import Architecture
-from hwnas.nn import write_onnx
+from hwnas.device import Runtime
+from hwnas.nn import write_onnx, write_pt2
 from hwnas.profiling.networks import build_seeded
+from hwnas.profiling.runtimes import suffix_of
 from hwnas.profiling.session import Progress, ProgressCall
 from hwnas.space import Block, Space
 
@@ -50,7 +52,13 @@ def network_source(
 
 
 def export_all(
-    sources: Mapping[str, Source], folder: Path, *, seed: int, progress: ProgressCall | None = None
+    sources: Mapping[str, Source],
+    folder: Path,
+    *,
+    seed: int,
+    runtime: Runtime = "onnxruntime-cpu",
+    batch: int = 1,
+    progress: ProgressCall | None = None,
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Write one file per source; what cannot be built or exported is named and left out.
 
@@ -58,6 +66,8 @@ def export_all(
         sources: By any key.
         folder: Where the files go.
         seed: Of the weights.
+        runtime: That is to load them.
+        batch: Images per run; files for torch hold for one number only.
         progress: Called after each file.
 
     Returns:
@@ -68,11 +78,13 @@ def export_all(
     failures: dict[str, str] = {}
     with _one_thread():
         for done, (key, source) in enumerate(sources.items(), start=1):
-            path = folder / f"{done}.onnx"
+            path = folder / f"{done}{suffix_of(runtime)}"
             try:
-                write_onnx(
-                    build_seeded(source.build, seed=seed, name=source.name), path, input_shape=source.input_shape
-                )
+                module = build_seeded(source.build, seed=seed, name=source.name)
+                if path.suffix == ".pt2":
+                    write_pt2(module, path, input_shape=source.input_shape, batch=batch)
+                else:
+                    write_onnx(module, path, input_shape=source.input_shape)
             except Exception as error:  # noqa: BLE001 - an operator of a user's own may raise anything; the rest is kept
                 lines = str(error).strip().splitlines()
                 failures[key] = lines[0] if lines else type(error).__name__

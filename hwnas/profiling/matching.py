@@ -9,7 +9,8 @@ from typing import Any
 
 from hwnas.core import TableError
 from hwnas.cost import LatencyTable
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, gpu_for, nvidia_state
+from hwnas.profiling.runtimes import provider_of, runtime_version
 from hwnas.space import Space
 
 OLD = timedelta(days=30)
@@ -72,17 +73,23 @@ def conditions_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> dict[
         >>> conditions_of(Device(name="this-cpu"))["runtime.intra_op_threads"]
         1
     """
-    return {
+    ort = device.runtime.startswith("onnxruntime-")
+    conditions = {
         "unit": "us",
         "precision": device.precision,
         "batch": device.batch,
         "threads": device.threads,
-        "runtime.provider": "CPUExecutionProvider",
-        "runtime.optimization_level": "all",
+        "runtime.name": device.runtime,
+        "runtime.provider": provider_of(device),
+        "runtime.optimization_level": {"torch": "none", "torch-compile": "inductor"}.get(device.runtime, "all"),
         "runtime.intra_op_threads": device.threads,
-        "runtime.onnxruntime": runtime_version(),
+        "runtime.onnxruntime" if ort else "runtime.version": runtime_version(device.runtime),
         "device.cpu_model": fingerprint(quota=quota).cpu_model,
     }
+    if device.uses_gpu:
+        gpu = gpu_for(device.gpu or "auto", nvidia_state())
+        conditions["device.gpu.name"] = None if gpu is None else gpu.name
+    return conditions
 
 
 def resolutions_of(space: Space) -> tuple[int, ...]:
@@ -106,17 +113,11 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def runtime_version() -> str:
-    """Of onnxruntime, as it says itself: builds for other hardware are installed under other names."""
-    import onnxruntime  # here, because importing hwnas should not load a runtime
-
-    return str(onnxruntime.__version__)
-
-
 def _changes(table: LatencyTable, device: Device, quota: QuotaReader, now: datetime) -> list[str]:
     header = table.header
     changes = []
-    here: dict[str, object] = {"runtime.onnxruntime": runtime_version()}
+    ort = device.runtime.startswith("onnxruntime-")
+    here: dict[str, object] = {"runtime.onnxruntime" if ort else "runtime.version": runtime_version(device.runtime)}
     here |= {f"device.{name}": value for name, value in asdict(fingerprint(quota=quota)).items()}
     here |= {"export.torch": version_of("torch"), "export.onnx": version_of("onnx")}
     recorded = header.model_dump()

@@ -28,10 +28,11 @@ from hwnas.cost import (
     calibrate,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
-from hwnas.nn.to_onnx import EXPORTER, OPSET
+from hwnas.nn import to_onnx, to_pt2
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
 from hwnas.profiling.networks import Networks, choose_networks
+from hwnas.profiling.runtimes import suffix_of
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Block, Space
 
@@ -141,7 +142,14 @@ def profile(
         for architecture in architectures:
             sources[_key(role, architecture)] = network_source(space, architecture, build_network)
     with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as temporary:
-        files, failures = export_all(sources, workspace or Path(temporary), seed=seed, progress=progress)
+        files, failures = export_all(
+            sources,
+            workspace or Path(temporary),
+            seed=seed,
+            runtime=device.runtime,
+            batch=device.batch,
+            progress=progress,
+        )
         models = {
             key: ModelFile(path, "block" if key in timed else "reference" if key.startswith("reference") else "network")
             for key, path in files.items()
@@ -167,6 +175,20 @@ def profile(
     path = table_path(folder, device, space)
     table.save(path)
     return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+
+
+def export_record(device: Device) -> ExportRecord:
+    """What makes the files that a device's runtime loads.
+
+    Example:
+        >>> export_record(Device(name="a", runtime="torch")).exporter
+        'torch.export'
+    """
+    if suffix_of(device.runtime) == ".pt2":
+        return ExportRecord(torch=version_of("torch"), exporter=to_pt2.EXPORTER)
+    return ExportRecord(
+        torch=version_of("torch"), onnx=version_of("onnx"), exporter=to_onnx.EXPORTER, opset=to_onnx.OPSET
+    )
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
@@ -259,9 +281,9 @@ def _header(
         entries_digest=space.entries_digest,
         created_utc=datetime.now(UTC),
         tool_version=version_of("hwnas") or "source tree",
-        device=DeviceRecord(name=device.name, **asdict(fingerprint(quota=quota))),
+        device=DeviceRecord(name=device.name, gpu=conditions["gpu"], **asdict(fingerprint(quota=quota))),
         runtime=RuntimeRecord(**{name: conditions[name] for name in RuntimeRecord.model_fields}),
-        export=ExportRecord(torch=version_of("torch"), onnx=version_of("onnx"), exporter=EXPORTER, opset=OPSET),
+        export=export_record(device),
         precision=device.precision,
         batch=device.batch,
         threads=device.threads,

@@ -112,7 +112,14 @@ def remeasure(
         key: network_source(space, Architecture(record.architecture), build_network) for key, record in stored.items()
     }
     with tempfile.TemporaryDirectory(prefix="hwnas-remeasure-") as folder:
-        files, failures = export_all(sources, Path(folder), seed=table.header.protocol.order_seed, progress=progress)
+        files, failures = export_all(
+            sources,
+            Path(folder),
+            seed=table.header.protocol.order_seed,
+            runtime=device.runtime,
+            batch=device.batch,
+            progress=progress,
+        )
         models = {key: ModelFile(path, "reference") for key, path in files.items()}
         models |= {f"network {name}": ModelFile(path) for name, path in networks.items()}
         if not models:

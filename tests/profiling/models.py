@@ -25,7 +25,8 @@ from hwnas.cost import (
     blocks_of,
 )
 from hwnas.device import fingerprint
-from hwnas.profiling.matching import resolutions_of, runtime_version, version_of
+from hwnas.profiling.matching import resolutions_of, version_of
+from hwnas.profiling.runtimes import runtime_version
 from hwnas.space import Space
 
 

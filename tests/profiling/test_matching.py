@@ -13,7 +13,8 @@ from hwnas.core import Architecture, TableError
 from hwnas.cost import LatencyTable, NoiseRecord
 from hwnas.device import Device
 from hwnas.profiling import table_matches
-from hwnas.profiling.matching import resolutions_of, runtime_version
+from hwnas.profiling.matching import resolutions_of
+from hwnas.profiling.runtimes import runtime_version
 from hwnas.space import Decision, Space
 from hwnas.zoo import FAMILIES
 from tests.profiling.chain import chain
@@ -95,7 +96,7 @@ def test_a_table_without_calibration_is_refused() -> None:
 
 
 WARNED: list[tuple[str, Any, str]] = [
-    ("runtime.onnxruntime", ".".join([*runtime_version().split(".")[:2], "99"]), "runtime.onnxruntime is"),
+    ("runtime.onnxruntime", ".".join([*str(runtime_version()).split(".")[:2], "99"]), "runtime.onnxruntime is"),
     ("export.torch", "0.0", "export.torch is 0.0 in the table"),
     ("export.onnx", None, "export.onnx is unknown in the table"),
     ("device.stepping", 99, "device.stepping is 99 in the table"),
