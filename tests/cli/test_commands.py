@@ -105,6 +105,12 @@ def test_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     rows = run_json(capsys, "check")
     assert {row["what"] for row in rows} >= {"torch", "onnxruntime", "cores", "export"}
     assert not [row for row in rows if row["state"] == "fails"]
+    assert {row["what"] for row in rows} >= {"onnxruntime-cpu", "onnxruntime-cuda", "torch", "openvino"}
+    assert any(row["what"].startswith("NVIDIA") for row in rows)
+    for row in rows:
+        if row["state"] in {"missing", "unknown"}:
+            assert row["missing"]
+            assert row["mend"]
 
 
 def test_a_missing_exporter_helper_is_told_early(
@@ -130,7 +136,11 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(finished)
     assert {row["name"] for row in run_json(capsys, "spaces")} >= {"mobilenet_v3", "toy"}
     assert {row["name"] for row in run_json(capsys, "methods")} >= {"random", "nsga2", "nat"}
-    assert "this-cpu" in [row["name"] for row in run_json(capsys, "devices")]
+    found = {row["name"]: row for row in run_json(capsys, "devices")}
+    here = found["this-cpu"]
+    assert (here["state"], here["live"]["provider"]) == ("works", "CPUExecutionProvider")
+    assert here["machine"]["identity"]["cores"]
+    assert "gpus" in here["machine"]["nvidia"]
     for name in ("spaces", "methods", "devices"):
         code, out, _ = run(capsys, name)
         assert code == 0

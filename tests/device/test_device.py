@@ -54,6 +54,9 @@ def test_a_device_round_trips_through_json() -> None:
         ("threads = true", r"pi\.toml: threads is True; it must be a valid integer"),
         ('reach = "ssh"', r"pi\.toml: reach is 'ssh'; it must be 'local'"),
         ('precision = "int8"', r"pi\.toml: precision is 'int8'; it must be 'float32'"),
+        ('runtime = "cuda"', r"pi\.toml: runtime is 'cuda'; it must be 'onnxruntime-cpu', 'onnxruntime-cuda'"),
+        ('gpu = "0"', r"pi\.toml: gpu is '0'; "),
+        ('gpu = "auto"', r"pi\.toml: onnxruntime-cpu runs on the CPU; drop gpu, or choose onnxruntime-cuda"),
         ("core = -1", r"pi\.toml: core is -1; it must be greater than or equal to 0"),
         ("threads = ", r"pi\.toml: not TOML: "),
     ],
@@ -79,6 +82,14 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pi.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DeviceError, match="pi.toml: cannot be read"):
         Device.load("pi", tmp_path)
+
+
+def test_a_gpu_is_named_by_uuid(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, 'runtime = "torch"\ngpu = "MIG-3b2c1d00-aaaa"'))
+    assert (device.gpu, device.uses_gpu) == ("MIG-3b2c1d00-aaaa", True)
+    assert not Device(name="a", runtime="torch").uses_gpu
+    assert Device(name="a", runtime="onnxruntime-tensorrt").uses_gpu
+    assert not Device(name="a").uses_gpu
 
 
 def unlimited() -> float | None:
