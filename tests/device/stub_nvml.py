@@ -37,7 +37,7 @@ class StubGpu:
 class StubNvml:
     """The calls of pynvml, over stub GPUs."""
 
-    NVMLError = StubError
+    NVMLError: type[Exception] = StubError
 
     def __init__(self, *gpus: StubGpu, fails: int | None = None) -> None:
         self.gpus = gpus

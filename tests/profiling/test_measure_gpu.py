@@ -235,10 +235,13 @@ def test_energy_of_a_run_with_and_without_what_idling_takes() -> None:
 
 def test_a_counter_that_moves_too_rarely_or_not_at_all_gives_no_number() -> None:
     bench = Bench()
-    slow = {"clock": bench.clock, "sleep": bench.sleep, "seconds": 0.3}
-    assert program.energy_per_run(bench.run, bench.counter, **slow) is None  # 9 steps at most
-    assert program.energy_per_run(bench.run, lambda: 5, **slow) is None
-    assert program.energy_per_run(bench.run, lambda: None, **slow) is None
+
+    def energy(counter: Callable[[], int | None]) -> dict[str, float | int] | None:
+        return program.energy_per_run(bench.run, counter, clock=bench.clock, sleep=bench.sleep, seconds=0.3)
+
+    assert energy(bench.counter) is None  # 9 steps at most
+    assert energy(lambda: 5) is None
+    assert energy(lambda: None) is None
 
 
 # ----------------------------------------------------------------------------------------------------- onnxruntime
