@@ -577,7 +577,7 @@ class TorchRuntime:
         """See `Runtime`."""
         return {
             "name": self._name,
-            "version": str(self._torch.__version__),
+            "version": str(self._torch.__version__).split("+")[0],  # the build, as "+cu130", is not in the package's
             "onnxruntime": None,
             "provider": self._device,
             "optimization_level": "inductor" if self._name == "torch-compile" else "none",
