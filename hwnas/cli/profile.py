@@ -9,17 +9,23 @@ import typer
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.job import profile as run_profile
-from hwnas.profiling import ProfileReport
+from hwnas.profiling import OnNoise, ProfileReport
 
 
 def profile(
     recipe: RecipeFile = QUICKSTART,
     missing: Annotated[bool, typer.Option("--missing", help="Measure only what the table lacks.")] = False,
+    on_noise: Annotated[
+        OnNoise,
+        typer.Option(
+            help="On a noisy machine: refuse early (strict), refuse useless numbers (default), only mark them."
+        ),
+    ] = "default",
     as_json: AsJson = False,
 ) -> None:
     """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
     with Terminal() as terminal:
-        report = run_profile(recipe, missing=missing, teller=terminal)
+        report = run_profile(recipe, missing=missing, on_noise=on_noise, teller=terminal)
     if as_json:
         show_json(summary(report))
         return

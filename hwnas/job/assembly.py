@@ -18,7 +18,7 @@ from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
-from hwnas.profiling import ProfileReport, Remeasurement, check_references, table_matches, table_path
+from hwnas.profiling import OnNoise, ProfileReport, Remeasurement, check_references, table_matches, table_path
 from hwnas.profiling import profile as measure_space
 from hwnas.zoo import MobileNetV3
 
@@ -191,6 +191,7 @@ def profile(
     *,
     root: Path = Path(),
     missing: bool = False,
+    on_noise: OnNoise = "default",
     teller: Teller | None = None,
     quota: QuotaReader = cgroup_quota,
 ) -> ProfileReport:
@@ -200,6 +201,7 @@ def profile(
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/ and latency_tables/.
         missing: Measure only the blocks that the present table lacks.
+        on_noise: What to do on a noisy machine; see `hwnas.profiling.measure_models`.
         teller: Told of progress and of what a reader of the table should know.
         quota: Says how many cores' worth of time this process may spend.
 
@@ -222,6 +224,7 @@ def profile(
         folder=assembly.root / "latency_tables",
         seed=assembly.recipe.seed,
         existing=existing,
+        on_noise=on_noise,
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )

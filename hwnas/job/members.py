@@ -26,7 +26,7 @@ from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated, violations_of
 from hwnas.profiling import Remeasurement, remeasure
-from hwnas.study import Outcome, Study
+from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
 
 
@@ -108,6 +108,25 @@ class Finished:
         return int(self.evaluation.architecture["resolution"])
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A network before its final training.
+
+    Attributes:
+        evaluation: What the search knew of it.
+        role: As in `Member`.
+        network: With the weights it starts from.
+        training: None where it keeps them.
+        steps: Of the training.
+    """
+
+    evaluation: Evaluation
+    role: str
+    network: nn.Module
+    training: Training | None
+    steps: int
+
+
 class Finisher:
     """Trains, exports and measures the members of a run.
 
@@ -126,57 +145,77 @@ class Finisher:
         self.teller = teller
         self._supernet: Supernet = assembly.family.supernet()
         study.load(weights, {"module": self._supernet})
+        self._steps_done: dict[str, int] = {}
+        self._steps_in_all = 0
 
     # ---------------------------------------------------------------------------------------------- training
 
-    def train(self, evaluation: Evaluation, *, role: str = "member", teacher: Finished | None = None) -> Finished:
-        """The final training of one network, a durable phase; without epochs it keeps what it inherits.
+    def train(self, started: Sequence[tuple[Evaluation, str]], *, teacher: Finished | None = None) -> list[Finished]:
+        """The final training of some networks, side by side: one on each core.
 
-        A member starts from the supernet's weights and may imitate a finished teacher. The default network starts from
-        scratch with the supernet's schedule, its own number of epochs, and no help in any form.
+        A member starts from the supernet's weights and may imitate a finished teacher; without epochs it keeps what it
+        inherits. The default network starts from scratch with the supernet's schedule, its own number of epochs, and
+        no help in any form.
+
+        Args:
+            started: Networks with their roles, the longest training first.
+            teacher: For the members among them.
         """
+        runs = [self._run(evaluation, role, teacher) for evaluation, role in started]
+        trainings = [run.training for run in runs if run.training is not None]
+        if trainings:
+            self._steps_done = dict.fromkeys((training.name for training in trainings), 0)
+            self._steps_in_all = sum(run.steps for run in runs)
+            self.study.train_together(trainings, workers=torch.get_num_threads())
+            self.study.restore()
+        return [self._finished(run) for run in runs]
+
+    def _run(self, evaluation: Evaluation, role: str, teacher: Finished | None) -> _Run:
         recipe, family = self.assembly.recipe, self.assembly.family
         architecture = evaluation.architecture
         side = int(architecture["resolution"])
         name = f"{role}-{architecture.digest}"
-        alone = role == "default"
-        if alone:
+        schedule = recipe.member_schedule()
+        if role == "default":
             torch.manual_seed(recipe.seed)
             network: nn.Module = build_network(family.space, architecture)
+            schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
+            teacher = None
         else:
             network = self._supernet.extract(architecture)
-        schedule = recipe.member_schedule() if not alone else recipe.supernet_schedule()
-        seconds = 0.0
-        if schedule is not None:
-            if alone:
-                schedule = replace(schedule, epochs=recipe.members.default_epochs)
-            imitated = teacher if teacher is not None and recipe.members.teacher_weight else None
-            trainer = Trainer(
-                network,
-                Plain(
-                    network,
-                    side,
-                    label_smoothing=recipe.members.label_smoothing,
-                    teacher=imitated.network if imitated else None,
-                    teacher_resolution=imitated.resolution if imitated else 0,
-                    teacher_weight=recipe.members.teacher_weight,
-                ),
-                batches=self._batches(recipe.members.batch_size),
-                steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
-                schedule=schedule,
-                progress=lambda done, total, loss: self.teller.progress(done, total, f"loss {loss:.3f}"),
-            )
-            self.study.train(name, trainer.state, trainer.epoch, schedule.epochs)
-            seconds = self.study.seconds_of(name)
-            self.study.restore()
-        network.eval()
-        images = self.assembly.images
-        calibrate_batch_norm(
+        if schedule is None:
+            return _Run(evaluation, role, network, None, 0)
+        trainer = Trainer(
             network,
-            side,
-            images["train"],
-            images=recipe.evaluation.batch_norm_images,
-            seed=recipe.seed,
+            Plain(
+                network,
+                side,
+                label_smoothing=recipe.members.label_smoothing,
+                teacher=teacher.network if teacher else None,
+                teacher_resolution=teacher.resolution if teacher else 0,
+                teacher_weight=recipe.members.teacher_weight,
+            ),
+            batches=self._batches(recipe.members.batch_size),
+            steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
+            schedule=schedule,
+            progress=lambda done, _, loss: self._progress(name, done, loss),
+        )
+        training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
+        return _Run(evaluation, role, network, training, trainer.steps * schedule.epochs)
+
+    def _progress(self, name: str, done: int, loss: float) -> None:
+        # Called from the threads that train.
+        if self.study.stopping():
+            raise InterruptedError(f"{name}: stopped, because another training was")
+        self._steps_done[name] = done
+        self.teller.progress(sum(self._steps_done.values()), self._steps_in_all, f"{name}: loss {loss:.3f}")
+
+    def _finished(self, run: _Run) -> Finished:
+        side = int(run.evaluation.architecture["resolution"])
+        network, recipe, images = run.network.eval(), self.assembly.recipe, self.assembly.images
+        name = f"{run.role}-{run.evaluation.architecture.digest}"
+        calibrate_batch_norm(
+            network, side, images["train"], images=recipe.evaluation.batch_norm_images, seed=recipe.seed
         )
 
         def measure(_: np.random.Generator) -> dict[str, float]:
@@ -187,7 +226,8 @@ class Finisher:
             return found
 
         found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
-        return Finished(evaluation, network, found, seconds, role)
+        seconds = self.study.seconds_of(name) if run.training else 0.0
+        return Finished(run.evaluation, network, found, seconds, run.role)
 
     def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
         images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
@@ -242,18 +282,22 @@ class Finisher:
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
         picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap)
-        finished: list[Finished] = []
+        largest_first = sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json()))
+        waiting = [(evaluation, "member") for evaluation in largest_first]
         if assembly.recipe.members.default_epochs:
-            self.teller.stage("train the default network alone, for comparison")
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}
-            finished.append(self.train(Evaluation(default, known), role="default"))
-        # The largest first: once it is finished, the others can learn from it.
-        teacher: Finished | None = None
-        for n, evaluation in enumerate(sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json())), 1):
-            self.teller.stage(f"train member {n} of {len(picked)}")
-            finished.append(self.train(evaluation, teacher=teacher))
-            teacher = teacher or finished[-1]
+            waiting.insert(0, (Evaluation(default, known), "default"))
+        finished: list[Finished] = []
+        teaches = assembly.recipe.members.epochs and assembly.recipe.members.teacher_weight
+        if teaches:
+            # The others learn from the largest, so it comes first, beside the default network if there is one.
+            first = len(waiting) - len(picked) + 1
+            self.teller.stage("train the largest member, the teacher of the others")
+            finished, waiting = self.train(waiting[:first]), waiting[first:]
+        if waiting:
+            self.teller.stage(f"train {len(waiting)} networks further")
+            finished += self.train(waiting, teacher=finished[-1] if teaches else None)
         self.teller.stage("export and check against torch")
         exported = []
         for n, one in enumerate(finished, start=1):

@@ -64,8 +64,13 @@ class AugmentTable(_Table):
 
 
 class TrainingTable(_Table):
-    """`[training]`: the supernet."""
+    """`[training]`: the supernet.
 
+    `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
+    the largest; "single_path" only `random_networks`, from the labels.
+    """
+
+    rule: Literal["sandwich", "single_path"] = "sandwich"
     epochs: Count = 10
     batch_size: Count = 128
     learning_rate: Positive = 0.2
@@ -81,7 +86,8 @@ class TrainingTable(_Table):
 class MembersTable(_Table):
     """`[members]`: the networks of the front that are trained further, exported and measured.
 
-    `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first.
+    `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first; with 0
+    nobody waits for it.
     `default_epochs` trains the default network of the space alone, for comparison; 0 leaves it out.
     """
 
@@ -205,6 +211,8 @@ class Recipe(_Table):
             self.augmentation()
         with _in_table("training"):
             self.supernet_schedule()
+            if self.training.rule == "single_path" and not self.training.random_networks:
+                raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
         with _in_table("members"):
             self.member_schedule()
 

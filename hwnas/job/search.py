@@ -22,9 +22,10 @@ from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
 from hwnas.job.teller import Silent, Teller
+from hwnas.nn import Supernet
 from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
-from hwnas.training import Sandwich, Trainer
+from hwnas.training import Sandwich, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
 
 
@@ -193,7 +194,6 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    macs = next(cost for cost in study.costs if cost.name == "macs")
     images, augment, size = assembly.images["train"], assembly.recipe.augmentation(), r.training.batch_size
 
     def serve(rng: np.random.Generator) -> Iterator[Batch]:
@@ -201,13 +201,7 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
 
     trainer = Trainer(
         supernet,
-        Sandwich(
-            supernet,
-            largest=macs.largest()[1],
-            smallest=macs.smallest()[1],
-            random=r.training.random_networks,
-            label_smoothing=r.training.label_smoothing,
-        ),
+        _rule(r, supernet, study),
         batches=serve,
         steps=max(1, len(images) // size),
         schedule=r.supernet_schedule(),
@@ -216,6 +210,20 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     version = study.train("supernet", trainer.state, trainer.epoch, r.training.epochs).version
     teller.stage(f"search with {r.strategy['name']}")
     return version
+
+
+def _rule(recipe: Recipe, supernet: Supernet, study: Study) -> StepRule:
+    t = recipe.training
+    if t.rule == "single_path":
+        return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing)
+    macs = next(cost for cost in study.costs if cost.name == "macs")
+    return Sandwich(
+        supernet,
+        largest=macs.largest()[1],
+        smallest=macs.smallest()[1],
+        random=t.random_networks,
+        label_smoothing=t.label_smoothing,
+    )
 
 
 def _use_cores(assembly: Assembly) -> None:

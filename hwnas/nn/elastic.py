@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.nn.blocks import MBConv, activation
+from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.gates import Gate
 
 
@@ -143,7 +144,7 @@ class ElasticMBConv(nn.Module):
 
     def _run(self, x: Tensor, hidden: int, depthwise: Tensor, keep: Tensor | None) -> Tensor:
         y = self.activation(self.expand_norm(F.conv2d(x, self.expand.weight[:hidden])))
-        y = F.conv2d(y, depthwise, None, self.stride, depthwise.shape[-1] // 2, groups=hidden)
+        y = depthwise_convolution(y, depthwise, stride=self.stride)
         y = self.activation(self.depthwise_norm(y))
         if keep is not None:
             y = y * keep

@@ -4,13 +4,14 @@ from hwnas.profiling.matching import table_matches
 from hwnas.profiling.networks import Networks, build_seeded, choose_networks
 from hwnas.profiling.profiler import ProfileReport, profile, table_path
 from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasure
-from hwnas.profiling.session import Measurement, ModelFile, Noise, Progress, ProgressCall, measure_models
+from hwnas.profiling.session import Measurement, ModelFile, Noise, OnNoise, Progress, ProgressCall, measure_models
 
 __all__ = [
     "Measurement",
     "ModelFile",
     "Networks",
     "Noise",
+    "OnNoise",
     "ProfileReport",
     "Progress",
     "ProgressCall",

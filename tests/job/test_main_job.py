@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     recipe = make_workspace(root)
     threads = torch.get_num_threads()
-    profile(recipe, root=root)
+    profile(recipe, root=root, on_noise="mark")
     search(recipe, root=root)
     torch.set_num_threads(threads)
     return root
@@ -261,7 +261,7 @@ def test_a_table_that_lacks_a_row_names_it_and_can_be_completed(workspace: Path)
     with pytest.raises(TableError, match=re.escape(gone)) as caught:
         search(recipe, root=workspace)
     assert "--missing" in caught.value.hint
-    report = profile(recipe, root=workspace, missing=True)
+    report = profile(recipe, root=workspace, missing=True, on_noise="mark")
     assert gone in report.table.rows
     assert not report.table.missing(load_space(recipe, workspace))
 

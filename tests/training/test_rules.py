@@ -6,7 +6,7 @@ from torch import nn
 
 from hwnas.core import Architecture, generator
 from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
-from hwnas.training import Plain, Sandwich, accuracies, distillation
+from hwnas.training import Plain, Sandwich, SinglePath, accuracies, distillation
 from hwnas.zoo import FAMILIES, MobileNetV3
 
 
@@ -101,3 +101,26 @@ def test_accuracy_plain_and_balanced() -> None:
     assert network.training, "the mode is left as it was"
     with pytest.raises(ValueError, match="no images"):
         accuracies(network, [])
+
+
+@pytest.mark.parametrize("random", [1, 3])
+def test_a_single_path_is_the_mean_of_its_networks_alone(random: int) -> None:
+    """Second implementation: the drawn networks by hand."""
+    family, batch = FAMILIES["toy"], toy_batch()
+    torch.manual_seed(0)
+    net = family.supernet().train()
+    loss = SinglePath(net, random=random, label_smoothing=0.1)(batch, generator(0, "step"))
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+    net.zero_grad()
+    networks = family.space.sample(random, generator(0, "step"))
+    images = [batch.images(int(a["resolution"])).to(memory_format=torch.channels_last) for a in networks]
+    losses = [
+        F.cross_entropy(net(x, a), batch.labels, label_smoothing=0.1) for x, a in zip(images, networks, strict=True)
+    ]
+    mean = torch.stack(losses).mean()
+    mean.backward()  # type: ignore[no-untyped-call]
+    assert loss == pytest.approx(float(mean.detach()), abs=1e-5)
+    expected = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4, rtol=1e-3) for name in found)
