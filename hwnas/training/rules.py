@@ -17,6 +17,7 @@ from torch import nn
 from hwnas.core import Architecture
 from hwnas.data import Batch
 from hwnas.nn import Supernet
+from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.space import Space
 from hwnas.training.loss import distillation
 
@@ -89,7 +90,7 @@ class SinglePath:
         self.random = random
         self.label_smoothing = label_smoothing
         for part in supernet.modules():
-            if hasattr(part, "track_running_stats"):
+            if isinstance(part, nn.BatchNorm2d | ElasticBatchNorm):
                 part.track_running_stats = False
         self._pool = ThreadPoolExecutor(random, "single-path", initializer=torch.set_num_threads, initargs=(1,))
 
