@@ -31,21 +31,28 @@ from hwnas.training import Plain, Trainer, accuracies
 
 
 def chosen(
-    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], count: int, *, cheap: Objective | None
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    count: int,
+    *,
+    cheap: Objective | None,
+    noise: float = 0.0,
 ) -> list[Evaluation]:
     """The networks worth a final training, spread over what the devices of users need.
 
     With inherited weights large networks look worse than they are: each of their weights has seen fewer steps. So the
     front as searched ends too early, and members are not simply taken from it. The cheapest network is one; the rest of
     the range of the predicted cost is cut into equal steps (each costs the same factor more), and the best of each is
-    one. Where a step is empty, and where nothing is predicted, the front and those behind it fill up, the least crowded
-    first. The final front is made of what was measured after training.
+    one; where several are as good within the noise, the dearest, which gains most from training. Where a step is empty,
+    and where nothing is predicted, the front and those behind it fill up, the least crowded first. The final front is
+    made of what was measured after training.
 
     Args:
         evaluations: With status ok.
         objectives: The first that is not `cheap` says what is best.
         count: At most so many.
         cheap: An objective that a cost model predicts, None if there is none.
+        noise: Difference of the best objective below which two networks are as good.
 
     Example:
         >>> from hwnas.core import Architecture
@@ -59,6 +66,8 @@ def chosen(
         ... ]
         >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency)]
         [1, 2, 7]
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency, noise=0.06)]
+        [1, 2, 8]
     """
     costs = costs_of([_values(evaluation) for evaluation in evaluations], objectives)
     kept: list[int] = []
@@ -70,7 +79,8 @@ def chosen(
         edges = np.geomspace(column.min(), column.max(), max(2, count))
         for low, high in itertools.pairwise(edges.tolist()[: count or 1]):
             inside = [n for n in order.tolist() if low < column[n] <= high * (1 + 1e-9) and n not in kept]
-            kept += inside[:1]
+            best = costs[inside[:1], others[0]] + noise
+            kept += sorted((n for n in inside if costs[n, others[0]] <= best), key=lambda n: -column[n])[:1]
     left = np.setdiff1d(np.arange(len(evaluations)), kept)
     for layer in fronts(costs[left]):
         part = left[layer].tolist()
@@ -281,7 +291,9 @@ class Finisher:
         succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
-        picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap)
+        picked = chosen(
+            succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap, noise=self._noise(succeeded)
+        )
         largest_first = sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json()))
         waiting = [(evaluation, "member") for evaluation in largest_first]
         if assembly.recipe.members.default_epochs:
@@ -336,6 +348,14 @@ class Finisher:
         )
         front.save()
         return front
+
+    def _noise(self, evaluations: Sequence[Evaluation]) -> float:
+        """One standard error of a share of the validation images, 0 where the first objective is no such share."""
+        name = self.assembly.objectives[0].name
+        if name not in ("accuracy", "balanced_accuracy", "error"):
+            return 0.0
+        share = float(np.median([evaluation[name] for evaluation in evaluations]))
+        return math.sqrt(share * (1 - share) / len(self.assembly.images["validation"]))
 
     def _member(self, finished: Finished, file: Exported, measured: Remeasurement) -> Member:
         evaluation, name = finished.evaluation, file.path.stem
