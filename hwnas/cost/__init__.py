@@ -1,13 +1,25 @@
 """What a network costs: latency tables, calibration, and cost models that know every network of a space at once."""
 
-from hwnas.cost.calibration import TERMS, Features, Fit, band, calibrate, choose_terms, fit, score
-from hwnas.cost.model import CostModel, UnitSumCost
+from hwnas.cost.calibration import (
+    TERMS,
+    Features,
+    Fit,
+    band,
+    calibrate,
+    calibrate_records,
+    choose_terms,
+    fit,
+    score,
+    terms_of,
+)
+from hwnas.cost.model import Banded, CostModel, UnitSumCost
 from hwnas.cost.table import (
     Calibration,
     DeviceRecord,
     ExportRecord,
     Holdout,
     LatencyTable,
+    NetworkRecord,
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
@@ -15,10 +27,11 @@ from hwnas.cost.table import (
     TableHeader,
     Timing,
 )
-from hwnas.cost.unit_sum import UnitSum, blocks_of
+from hwnas.cost.unit_sum import UnitSum, blocks_of, entries_of
 
 __all__ = [
     "TERMS",
+    "Banded",
     "Calibration",
     "CostModel",
     "DeviceRecord",
@@ -27,6 +40,7 @@ __all__ = [
     "Fit",
     "Holdout",
     "LatencyTable",
+    "NetworkRecord",
     "NoiseRecord",
     "ProtocolRecord",
     "ReferenceRecord",
@@ -38,7 +52,10 @@ __all__ = [
     "band",
     "blocks_of",
     "calibrate",
+    "calibrate_records",
     "choose_terms",
+    "entries_of",
     "fit",
     "score",
+    "terms_of",
 ]

@@ -20,7 +20,7 @@ from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
 from hwnas.profiling import ProfileReport, Remeasurement, check_references, table_matches, table_path
 from hwnas.profiling import profile as measure_space
-from hwnas.zoo import MobileNetV3
+from hwnas.zoo import AnyFamily
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
@@ -45,7 +45,7 @@ class Assembly:
     root: Path
     device: Device
     splits: Splits
-    family: MobileNetV3
+    family: AnyFamily
     quota: QuotaReader = cgroup_quota
 
     @cached_property

@@ -17,7 +17,7 @@ from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Schedule
-from hwnas.zoo import FAMILIES, MobileNetV3, family
+from hwnas.zoo import FAMILIES, AnyFamily, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -208,7 +208,7 @@ class Recipe(_Table):
         with _in_table("members"):
             self.member_schedule()
 
-    def family(self, *, channels: int, classes: int) -> MobileNetV3:
+    def family(self, *, channels: int, classes: int) -> AnyFamily:
         """The space's family for some data.
 
         Raises:

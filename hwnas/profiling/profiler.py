@@ -14,6 +14,7 @@ from torch import nn
 
 from hwnas.core import Architecture, MeasureError
 from hwnas.cost import (
+    TERMS,
     Calibration,
     DeviceRecord,
     ExportRecord,
@@ -24,14 +25,15 @@ from hwnas.cost import (
     RuntimeRecord,
     TableHeader,
     Timing,
-    blocks_of,
     calibrate,
+    entries_of,
+    terms_of,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
 from hwnas.nn.to_onnx import EXPORTER, OPSET
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
-from hwnas.profiling.networks import Networks, choose_networks
+from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Block, Space
 
@@ -128,8 +130,8 @@ def profile(
     """
     started = time.perf_counter()
     device.check_cores(quota=quota)
-    blocks = blocks_of(space)
-    networks = choose_networks(space, seed=seed)
+    blocks = entries_of(space)
+    networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
     if existing is not None:
         existing.check_conditions(conditions_of(device, quota=quota))
@@ -167,6 +169,21 @@ def profile(
     path = table_path(folder, device, space)
     table.save(path)
     return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+
+
+def networks_needed(space: Space) -> int:
+    """How many whole networks the calibration of a space wants: more where only kernels are measured.
+
+    Raises:
+        CostError: If the space has no units.
+
+    Example:
+        >>> from hwnas.space import Unit
+        >>> conv = Block("conv", (), (8, 4, 4), (8, 4, 4), 0, 0)
+        >>> networks_needed(Space("tiny", (), (Unit("u", (), (conv,)),)))
+        20
+    """
+    return CALIBRATION if terms_of(space) == TERMS else CALIBRATION_OF_KERNELS
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
