@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
 from hwnas.cost import CostModel, LatencyTable, UnitSumCost
+from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
@@ -87,12 +88,14 @@ class Assembly:
                 the hint names the command that measures it.
         """
         with self._way_out():
-            table = LatencyTable.load(self.table_path)
+            table = with_refit(self.table_path, LatencyTable.load(self.table_path))
             for warning in table_matches(table, self.device, self.family.space, quota=self.quota):
                 teller.say(warning)
             if recheck:
-                for warning in self._check_references(table, teller).warnings:
+                again = self._check_references(table, teller)
+                for warning in again.warnings:
                     teller.say(warning)
+                table = replace(table, drift_spread=again.spread)
         return table
 
     def _check_references(self, table: LatencyTable, teller: Teller) -> Remeasurement:

@@ -22,6 +22,7 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
+from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated, violations_of
@@ -283,14 +284,26 @@ class Finisher:
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )
+        learnt = refit_members(
+            assembly.family.space,
+            self.table,
+            members,
+            path=assembly.table_path,
+            run=assembly.recipe.name,
+            holds=measured.holds,
+        )
         front = Front(
             assembly.run_folder,
             tuple(assembly.objectives),
             tuple(limits),
             tuple(members),
-            self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+            {
+                **self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+                "refit": learnt.facts,
+            },
         )
         front.save()
+        learnt.save(assembly.table_path, self.table)  # after the front: a run cut off between is whole without it
         return front
 
     def _member(self, finished: Finished, file: Exported, measured: Remeasurement) -> Member:

@@ -21,6 +21,7 @@ from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
+from hwnas.job.refitting import settled
 from hwnas.job.teller import Silent, Teller
 from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
@@ -99,11 +100,14 @@ def search(
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     table = assembly.load_table(teller)
-    costs = assembly.costs(table)
-    limits = assembly.limits(costs)
     folder = assembly.run_folder
     if fresh:
         discard(folder)
+        (folder / "calibration.json").unlink(missing_ok=True)
+    table = settled(folder, table)
+    costs = assembly.costs(table)
+    limits = assembly.limits(costs)
+    if fresh:
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
