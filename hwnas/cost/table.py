@@ -266,6 +266,22 @@ class Calibration(_Record):
         return self.coefficients[self.terms.index(term)] if term in self.terms else 0.0
 
 
+class FamilyRecord(_Record):
+    """A family of the zoo with what a recipe and its data made of it.
+
+    Attributes:
+        name: A key of the zoo.
+        channels: Of the images.
+        classes: Of the labels.
+        fields: What the recipe set.
+    """
+
+    name: str
+    channels: int = Field(ge=1)
+    classes: int = Field(ge=1)
+    fields: dict[str, Any] = {}
+
+
 class TableHeader(_Record):
     """Where the times of a table come from, and for what they hold.
 
@@ -291,6 +307,8 @@ class TableHeader(_Record):
         noise: How well two halves of the measurement agree; None if it was not looked at.
         calibration: From blocks to networks; None if it was not done, and then nothing can be predicted.
         failures: Blocks that could not be measured, with the reason.
+        family: What the space was built from, to build it again: `name`, `channels`, `classes` and the recipe's own
+            `fields`; None if it was none of the zoo's.
     """
 
     schema_version: Literal[1] = 1
@@ -316,6 +334,7 @@ class TableHeader(_Record):
     noise: NoiseRecord | None = None
     calibration: Calibration | None = None
     failures: dict[str, str] = {}
+    family: FamilyRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
-from hwnas.cost import CostModel, LatencyTable, UnitSumCost
+from hwnas.cost import CostModel, FamilyRecord, LatencyTable, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
@@ -140,6 +140,17 @@ class Assembly:
         space = self.family.space
         return lambda architecture: build_network(space, architecture)
 
+    @property
+    def family_record(self) -> FamilyRecord:
+        """What the space is built from, for the header of its table."""
+        space = self.recipe.space
+        return FamilyRecord(
+            name=str(space["name"]),
+            channels=self.family.channels,
+            classes=self.family.classes,
+            fields={key: value for key, value in space.items() if key != "name"},
+        )
+
     def costs(self, table: LatencyTable) -> list[CostModel]:
         """Predicted latency, multiply-adds, parameters."""
         space = self.family.space
@@ -225,6 +236,7 @@ def profile(
         folder=assembly.root / "latency_tables",
         seed=assembly.recipe.seed,
         existing=existing,
+        family=assembly.family_record,
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )

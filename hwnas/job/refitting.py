@@ -61,14 +61,7 @@ def refit_members(
         return MemberRefit({"skipped": "the table no longer describes this machine"}, None)
     if not members:
         return MemberRefit({"skipped": "nothing was measured"}, None)
-    records = [
-        NetworkRecord(
-            architecture=dict(member.architecture),
-            p25_us=member.metrics["latency_ms"].value * 1000,
-            source=f"run {run}",
-        )
-        for member in members
-    ]
+    records = [_record(member, run) for member in members]
     try:
         found = refit(space, table, records)
     except TableError as error:
@@ -86,6 +79,11 @@ def refit_members(
         },
         found.calibration,
     )
+
+
+def _record(member: Member, run: str) -> NetworkRecord:
+    us = member.metrics["latency_ms"].value * 1000
+    return NetworkRecord(architecture=dict(member.architecture), p25_us=us, source=f"run {run}")
 
 
 def errors_of(ratios: Sequence[float]) -> dict[str, float]:

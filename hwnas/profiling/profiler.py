@@ -18,6 +18,7 @@ from hwnas.cost import (
     Calibration,
     DeviceRecord,
     ExportRecord,
+    FamilyRecord,
     LatencyTable,
     NoiseRecord,
     ProtocolRecord,
@@ -98,6 +99,7 @@ def profile(
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
     existing: LatencyTable | None = None,
+    family: FamilyRecord | None = None,
     quota: QuotaReader = cgroup_quota,
     progress: ProgressCall | None = None,
 ) -> ProfileReport:
@@ -118,6 +120,7 @@ def profile(
         on_noise: See `measure_models`.
         existing: A table of the same device: only the blocks it lacks are timed, and its rows are brought to this
             session by timing a dozen of them again. The networks are always timed.
+        family: What the space was built from, for the header.
         quota: Says how many cores' worth of time this process may spend.
         progress: Called as the work goes on.
 
@@ -162,7 +165,9 @@ def profile(
     if rows.keys() >= blocks.keys():
         calibration = _calibrate(space, rows, networks, measurement)
     table = LatencyTable(
-        _header(space, networks, measurement, calibration, failures, device=device, seed=seed, quota=quota),
+        _header(
+            space, networks, measurement, calibration, failures, device=device, seed=seed, family=family, quota=quota
+        ),
         rows,
         source=str(table_path(folder, device, space)),
     )
@@ -261,6 +266,7 @@ def _header(
     *,
     device: Device,
     seed: int,
+    family: FamilyRecord | None,
     quota: QuotaReader,
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
@@ -299,4 +305,5 @@ def _header(
         else NoiseRecord(median=noise.median, p95=noise.p95, tau=noise.tau, passed=measurement.verdict == "quiet"),
         calibration=calibration,
         failures=dict(sorted(failures.items())),
+        family=family,
     )
