@@ -41,10 +41,14 @@ class DataTable(_Table):
 
 
 class LimitTable(_Table):
-    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space."""
+    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space.
+
+    With `safe` a prediction must keep it with the far end of its 90 % band, not with its value alone.
+    """
 
     at_most: float | str | None = None
     at_least: float | None = None
+    safe: bool = False
 
 
 class BudgetTable(_Table):
@@ -267,7 +271,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
 
     Example:
         >>> limit_of("latency_ms", LimitTable(at_most="60 %"), largest=lambda: 0.5)
-        Limit(name='latency_ms', at_most=0.3, at_least=None)
+        Limit(name='latency_ms', at_most=0.3, at_least=None, safe=False)
     """
     at_most = table.at_most
     if isinstance(at_most, str):
@@ -277,7 +281,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
                 f'at_most is "{at_most}"; expected a number in the metric\'s unit, or "60 %" of the largest network\'s'
             )
         at_most = float(match[1]) / 100 * largest()
-    return Limit(metric, at_most=at_most, at_least=table.at_least)
+    return Limit(metric, at_most=at_most, at_least=table.at_least, safe=table.safe)
 
 
 def explain(error: ValidationError) -> str:
