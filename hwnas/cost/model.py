@@ -84,7 +84,7 @@ class UnitSumCost:
         drift_spread: See `LatencyTable.drift_spread`; it widens the band.
 
     Example:
-        >>> from hwnas.space import Decision, Unit
+        >>> from hwnas.space import Block, Decision, Unit
         >>> a, b = (Block("conv", (("kernel", k),), (8, 4, 4), (8, 4, 4), k * k * 128, k * k * 8) for k in (3, 5))
         >>> space = Space("tiny", (Decision("kernel", (3, 5)),), (Unit("u", ("kernel",), (a, b)),))
         >>> macs = UnitSumCost.count(space, "macs")
