@@ -8,6 +8,7 @@ from pathlib import Path
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.device import Device
+from hwnas.space import Space
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 
@@ -32,21 +33,31 @@ def spaces(as_json: AsJson = False) -> None:
         return
     show_table(
         "spaces",
-        ["name", "networks", "decisions", "resolutions", "kernels", "expansions", "depths"],
+        ["name", "networks", "decisions", "resolutions", "chosen per place"],
         [
             [
                 str(row["name"]),
                 f"{row['networks']:.2e}",
                 str(row["decisions"]),
-                *(
-                    str(list(getattr(FAMILIES[str(row["name"])], key)))
-                    for key in ("resolutions", "kernels", "expansions", "depths")
-                ),
+                str(list(FAMILIES[str(row["name"])].resolutions)),
+                _chosen(FAMILIES[str(row["name"])].space),
             ]
             for row in rows
         ],
         note="channels and classes come from the data; hwnas spaces --json shows every field",
     )
+
+
+def _chosen(space: Space) -> str:
+    """What the decisions are about, each kind once: the last part of their labels with the largest set of options."""
+    kinds: dict[str, tuple[object, ...]] = {}
+    for decision in space.decisions:
+        kind = decision.label.rpartition(".")[2]
+        if kind != "resolution":
+            kinds[kind] = max(kinds.get(kind, ()), decision.options, key=len)
+    if len(set(kinds.values())) == 1 < len(kinds):  # the edges of a cell
+        return f"{', '.join(map(str, next(iter(kinds.values()))))} on each of {len(space.decisions) - 1} edges"
+    return "; ".join(f"{kind} {', '.join(map(str, options))}" for kind, options in kinds.items())
 
 
 def methods(as_json: AsJson = False) -> None:

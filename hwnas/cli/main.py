@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 from rich.console import Console
 
+from hwnas.cli.bench import bench
 from hwnas.cli.check import check
 from hwnas.cli.export import export
 from hwnas.cli.front import front
@@ -18,6 +19,7 @@ from hwnas.cli.search import search
 from hwnas.core import HwnasError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "bench": bench,
     "check": check,
     "devices": devices,
     "export": export,

@@ -11,6 +11,8 @@ from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.job import profile as run_profile
 from hwnas.profiling import OnNoise, ProfileReport
 
+_KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
+
 
 def profile(
     recipe: RecipeFile = QUICKSTART,
@@ -60,7 +62,8 @@ def in_words(report: ProfileReport) -> list[str]:
     calibration = header.calibration
     if calibration:
         lines.append(
-            f"  calibrated on {calibration.n} whole networks with {' + '.join(calibration.terms)}: leave-one-out error "
+            f"  calibrated on {calibration.n} whole networks, {_KINDS[calibration.kind]}, with "
+            f"{' + '.join(calibration.terms)}: leave-one-out error "
             f"{calibration.loo_mape:.2%}, 90 % band +-{calibration.band:.1%}"
         )
         held = calibration.holdout

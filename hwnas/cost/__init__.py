@@ -1,13 +1,26 @@
 """What a network costs: latency tables, calibration, and cost models that know every network of a space at once."""
 
-from hwnas.cost.calibration import TERMS, Features, Fit, band, calibrate, choose_terms, fit, score
-from hwnas.cost.model import CostModel, UnitSumCost
+from hwnas.cost.calibration import (
+    TERMS,
+    Features,
+    Fit,
+    band,
+    calibrate,
+    calibrate_records,
+    choose_terms,
+    fit,
+    score,
+    terms_of,
+)
+from hwnas.cost.model import Banded, CostModel, UnitSumCost
 from hwnas.cost.table import (
     Calibration,
     DeviceRecord,
     ExportRecord,
+    FamilyRecord,
     Holdout,
     LatencyTable,
+    NetworkRecord,
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
@@ -15,18 +28,21 @@ from hwnas.cost.table import (
     TableHeader,
     Timing,
 )
-from hwnas.cost.unit_sum import UnitSum, blocks_of
+from hwnas.cost.unit_sum import UnitSum, blocks_of, entries_of
 
 __all__ = [
     "TERMS",
+    "Banded",
     "Calibration",
     "CostModel",
     "DeviceRecord",
     "ExportRecord",
+    "FamilyRecord",
     "Features",
     "Fit",
     "Holdout",
     "LatencyTable",
+    "NetworkRecord",
     "NoiseRecord",
     "ProtocolRecord",
     "ReferenceRecord",
@@ -38,7 +54,10 @@ __all__ = [
     "band",
     "blocks_of",
     "calibrate",
+    "calibrate_records",
     "choose_terms",
+    "entries_of",
     "fit",
     "score",
+    "terms_of",
 ]

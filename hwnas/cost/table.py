@@ -13,16 +13,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import Option, TableError, write_atomically
-from hwnas.cost.unit_sum import blocks_of
+from hwnas.cost.unit_sum import entries_of
 from hwnas.space import Space
 
-Term = Literal["sum", "constant", "blocks", "boundary", "se", "residual"]
-"""A term of the calibration: the sum of the block times, a constant, and counts of `hwnas.space.FEATURES`."""
+Term = Annotated[str, Field(pattern=r"^(sum|constant|blocks|boundary|se|residual|kernels|count:[\w.]+)$")]
+"""A term of the calibration: the sum of the times in the table, a constant, counts of `hwnas.space.FEATURES`, and where
+the table holds kernels instead of blocks their number, of all ("kernels") or of one kind ("count:relu")."""
 
 _US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _AGAIN = "measure the device again: hwnas profile"
@@ -212,10 +213,28 @@ class Holdout(_Record):
     n: int = Field(ge=1)
 
 
+class NetworkRecord(_Record):
+    """A whole network that a calibration rests on or is checked with.
+
+    Attributes:
+        architecture: Label to option.
+        p25_us: Its time, brought to the session in which the table was made.
+        role: "fitted", or "held_out": never fitted.
+        source: What measured it: "profile", or "run NAME".
+    """
+
+    architecture: dict[str, Option]
+    p25_us: float = Field(gt=0, validation_alias="p25", serialization_alias="p25")
+    role: Literal["fitted", "held_out"] = "fitted"
+    source: str = "profile"
+
+
 class Calibration(_Record):
     """From the blocks of a network to its time: `time = sum over terms of coefficient * feature`, in microseconds.
 
     Attributes:
+        kind: What the table holds and "sum" adds up: "blocks", each measured as a whole, or "kernels" of blocks that
+            are too many.
         terms: Those that were kept, in the order in which they were tried.
         coefficients: One per term; that of "sum" is a plain factor, the others are microseconds per unit.
         n: Whole networks behind the fit.
@@ -223,8 +242,10 @@ class Calibration(_Record):
         band: Half-width of the 90 % band of log(measured / predicted).
         box: Smallest and largest value of each feature among those networks; beyond them one extrapolates.
         holdout: Error on networks that were never fitted; None if there were none.
+        networks: All networks behind it, so that it can be fitted again with more; empty in tables of before that.
     """
 
+    kind: Literal["blocks", "kernels"] = "blocks"
     terms: tuple[Term, ...] = Field(min_length=1)
     coefficients: tuple[float, ...]
     n: int = Field(ge=1)
@@ -232,6 +253,7 @@ class Calibration(_Record):
     band: float = Field(ge=0)
     box: dict[Term, tuple[float, float]]
     holdout: Holdout | None = None
+    networks: tuple[NetworkRecord, ...] = ()
 
     @model_validator(mode="after")
     def _one_coefficient_per_term(self) -> Self:
@@ -242,6 +264,22 @@ class Calibration(_Record):
     def coefficient(self, term: Term) -> float:
         """The coefficient of a term, 0 if the term was not kept."""
         return self.coefficients[self.terms.index(term)] if term in self.terms else 0.0
+
+
+class FamilyRecord(_Record):
+    """A family of the zoo with what a recipe and its data made of it.
+
+    Attributes:
+        name: A key of the zoo.
+        channels: Of the images.
+        classes: Of the labels.
+        fields: What the recipe set.
+    """
+
+    name: str
+    channels: int = Field(ge=1)
+    classes: int = Field(ge=1)
+    fields: dict[str, Any] = {}
 
 
 class TableHeader(_Record):
@@ -269,6 +307,8 @@ class TableHeader(_Record):
         noise: How well two halves of the measurement agree; None if it was not looked at.
         calibration: From blocks to networks; None if it was not done, and then nothing can be predicted.
         failures: Blocks that could not be measured, with the reason.
+        family: What the space was built from, to build it again: `name`, `channels`, `classes` and the recipe's own
+            `fields`; None if it was none of the zoo's.
     """
 
     schema_version: Literal[1] = 1
@@ -294,6 +334,7 @@ class TableHeader(_Record):
     noise: NoiseRecord | None = None
     calibration: Calibration | None = None
     failures: dict[str, str] = {}
+    family: FamilyRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -304,6 +345,9 @@ class LatencyTable:
         header: Where the times come from.
         rows: Time by `Block.key`, sorted.
         source: What errors call it: its file.
+        refitted: A later calibration that is used instead of the header's; see `hwnas.cost.refit`. Not in the file.
+        drift_spread: How far a single reference network was off the common factor when they were measured again,
+            relative: it widens the band. Not in the file.
 
     Raises:
         TableError: If the header's unit is not "us": in memory every time is in microseconds.
@@ -312,11 +356,18 @@ class LatencyTable:
     header: TableHeader
     rows: Mapping[str, Timing]
     source: str = field(default="latency table", compare=False)
+    refitted: Calibration | None = field(default=None, compare=False)
+    drift_spread: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         if self.header.unit != "us":
             raise TableError(f'{self.source}: unit is "{self.header.unit}"; in memory every time is in "us"')
         object.__setattr__(self, "rows", {key: self.rows[key] for key in sorted(self.rows)})
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What predictions use: the latest fit."""
+        return self.refitted or self.header.calibration
 
     # ------------------------------------------------------------------------------------------------- files
 
@@ -385,7 +436,7 @@ class LatencyTable:
         Raises:
             CostError: If the space has no units.
         """
-        return [key for key in blocks_of(space) if key not in self.rows]
+        return [key for key in entries_of(space) if key not in self.rows]
 
     def check_coverage(self, space: Space) -> None:
         """That every block of the space has a time.
@@ -403,7 +454,7 @@ class LatencyTable:
         ]
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise TableError(
-            f"{self.source}: {len(missing)} of the {len(blocks_of(space))} blocks of space {space.name} are missing: "
+            f"{self.source}: {len(missing)} of the {len(entries_of(space))} blocks of space {space.name} are missing: "
             f"{', '.join(shown)}{more}",
             hint="measure just these: hwnas profile --missing",
         )
@@ -543,7 +594,10 @@ def _in_us(header: TableHeader, factor: float) -> TableHeader:
         box = dict(calibration.box)
         if "sum" in box:
             box["sum"] = (box["sum"][0] * factor, box["sum"][1] * factor)
-        calibration = calibration.model_copy(update={"coefficients": tuple(coefficients), "box": box})
+        networks = tuple(one.model_copy(update={"p25_us": one.p25_us * factor}) for one in calibration.networks)
+        calibration = calibration.model_copy(
+            update={"coefficients": tuple(coefficients), "box": box, "networks": networks}
+        )
     return header.model_copy(
         update={
             "unit": "us",

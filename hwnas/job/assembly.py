@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import nn
 
 from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
-from hwnas.cost import CostModel, LatencyTable, UnitSumCost
+from hwnas.cost import CostModel, FamilyRecord, LatencyTable, UnitSumCost
+from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
@@ -20,7 +21,7 @@ from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
 from hwnas.profiling import OnNoise, ProfileReport, Remeasurement, check_references, table_matches, table_path
 from hwnas.profiling import profile as measure_space
-from hwnas.zoo import MobileNetV3
+from hwnas.zoo import AnyFamily
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
@@ -45,7 +46,7 @@ class Assembly:
     root: Path
     device: Device
     splits: Splits
-    family: MobileNetV3
+    family: AnyFamily
     quota: QuotaReader = cgroup_quota
 
     @cached_property
@@ -87,12 +88,14 @@ class Assembly:
                 the hint names the command that measures it.
         """
         with self._way_out():
-            table = LatencyTable.load(self.table_path)
+            table = with_refit(self.table_path, LatencyTable.load(self.table_path))
             for warning in table_matches(table, self.device, self.family.space, quota=self.quota):
                 teller.say(warning)
             if recheck:
-                for warning in self._check_references(table, teller).warnings:
+                again = self._check_references(table, teller)
+                for warning in again.warnings:
                     teller.say(warning)
+                table = replace(table, drift_spread=again.spread)
         return table
 
     def _check_references(self, table: LatencyTable, teller: Teller) -> Remeasurement:
@@ -136,6 +139,17 @@ class Assembly:
         """The plain network of an architecture, with random weights."""
         space = self.family.space
         return lambda architecture: build_network(space, architecture)
+
+    @property
+    def family_record(self) -> FamilyRecord:
+        """What the space is built from, for the header of its table."""
+        space = self.recipe.space
+        return FamilyRecord(
+            name=str(space["name"]),
+            channels=self.family.channels,
+            classes=self.family.classes,
+            fields={key: value for key, value in space.items() if key != "name"},
+        )
 
     def costs(self, table: LatencyTable) -> list[CostModel]:
         """Predicted latency, multiply-adds, parameters."""
@@ -225,6 +239,7 @@ def profile(
         seed=assembly.recipe.seed,
         existing=existing,
         on_noise=on_noise,
+        family=assembly.family_record,
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )

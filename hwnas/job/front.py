@@ -144,7 +144,9 @@ class Front:
             "schema": SCHEMA,
             **self.facts,
             "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit} for o in self.objectives],
-            "limits": [{"name": k.name, "at_most": k.at_most, "at_least": k.at_least} for k in self.limits],
+            "limits": [
+                {"name": k.name, "at_most": k.at_most, "at_least": k.at_least, "safe": k.safe} for k in self.limits
+            ],
             "members": [member.to_json() for member in self.members],
         }
 

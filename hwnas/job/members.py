@@ -22,9 +22,10 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
+from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
-from hwnas.pareto import costs_of, crowding, fronts, non_dominated, violations_of
+from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
 from hwnas.profiling import Remeasurement, remeasure
 from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
@@ -332,21 +333,34 @@ class Finisher:
             for one, file in zip(finished, exported, strict=True)
             if file.path.stem in measured.latency_ms
         ]
-        members = _ranked(members, assembly.objectives, limits)
+        noise = self.table.header.noise
+        members = _ranked(members, assembly.objectives, limits, noise=noise.median if noise else 0.0)
         if not any(member.on_front for member in members):
             raise NoFeasibleError(
                 f"{assembly.run_folder}: of {len(members)} members measured, none keeps "
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )
+        learnt = refit_members(
+            assembly.family.space,
+            self.table,
+            members,
+            path=assembly.table_path,
+            run=assembly.recipe.name,
+            holds=measured.holds,
+        )
         front = Front(
             assembly.run_folder,
             tuple(assembly.objectives),
             tuple(limits),
             tuple(members),
-            self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+            {
+                **self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+                "refit": learnt.facts,
+            },
         )
         front.save()
+        learnt.save(assembly.table_path, self.table)  # after the front: a run cut off between is whole without it
         return front
 
     def _noise(self, evaluations: Sequence[Evaluation]) -> float:
@@ -443,8 +457,13 @@ def prediction_error(members: Sequence[Member]) -> dict[str, float]:
     }
 
 
-def _ranked(members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit]) -> list[Member]:
-    """Members with the front as measured marked, best in the first objective first, the default network last."""
+def _ranked(
+    members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit], *, noise: float
+) -> list[Member]:
+    """Members with the front as measured marked, best in the first objective first, the default network last.
+
+    Latencies that differ by no more than the table's noise, a share, are a tie.
+    """
     values = [member.values for member in members]
     costs = costs_of(values, objectives)
     allowed = [
@@ -452,7 +471,8 @@ def _ranked(members: Sequence[Member], objectives: Sequence[Objective], limits: 
         for n, violation in enumerate(violations_of(values, limits).tolist())
         if violation == 0 and members[n].role == "member"
     ]
-    best = {allowed[n] for n in non_dominated(costs[allowed]).tolist()} if allowed else set()
+    noises = [noise if objective.name == "latency_ms" else 0.0 for objective in objectives]
+    best = {allowed[n] for n in non_dominated_beyond(costs[allowed], noises).tolist()} if allowed else set()
     order = sorted(range(len(members)), key=lambda n: (members[n].role == "default", *costs[n].tolist()))
     return [replace(members[n], on_front=n in best) for n in order]
 

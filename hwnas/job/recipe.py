@@ -17,7 +17,7 @@ from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Schedule
-from hwnas.zoo import FAMILIES, MobileNetV3, family
+from hwnas.zoo import FAMILIES, AnyFamily, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -41,10 +41,14 @@ class DataTable(_Table):
 
 
 class LimitTable(_Table):
-    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space."""
+    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space.
+
+    With `safe` a prediction must keep it with the far end of its 90 % band, not with its value alone.
+    """
 
     at_most: float | str | None = None
     at_least: float | None = None
+    safe: bool = False
 
 
 class BudgetTable(_Table):
@@ -216,7 +220,7 @@ class Recipe(_Table):
         with _in_table("members"):
             self.member_schedule()
 
-    def family(self, *, channels: int, classes: int) -> MobileNetV3:
+    def family(self, *, channels: int, classes: int) -> AnyFamily:
         """The space's family for some data.
 
         Raises:
@@ -275,7 +279,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
 
     Example:
         >>> limit_of("latency_ms", LimitTable(at_most="60 %"), largest=lambda: 0.5)
-        Limit(name='latency_ms', at_most=0.3, at_least=None)
+        Limit(name='latency_ms', at_most=0.3, at_least=None, safe=False)
     """
     at_most = table.at_most
     if isinstance(at_most, str):
@@ -285,7 +289,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
                 f'at_most is "{at_most}"; expected a number in the metric\'s unit, or "60 %" of the largest network\'s'
             )
         at_most = float(match[1]) / 100 * largest()
-    return Limit(metric, at_most=at_most, at_least=table.at_least)
+    return Limit(metric, at_most=at_most, at_least=table.at_least, safe=table.safe)
 
 
 def explain(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas.core import LimitError, StoreError, write_atomically
+from hwnas.core import LimitError, RecipeError, StoreError, write_atomically
 from hwnas.cost import CostModel
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, cgroup_quota, usable_cores
@@ -21,6 +21,7 @@ from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
+from hwnas.job.refitting import settled
 from hwnas.job.teller import Silent, Teller
 from hwnas.nn import Supernet
 from hwnas.store import discard
@@ -81,6 +82,7 @@ def search(
 
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
+        RecipeError: If the recipe is wrong, or its space has no supernet.
         LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
@@ -90,14 +92,23 @@ def search(
     teller = teller or Silent()
     started = time.perf_counter()
     assembly = assemble(recipe, root=root, quota=quota)
+    if not assembly.family.has_supernet:
+        raise RecipeError(
+            f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet; hwnas search trains '
+            "one and scores every network with its weights",
+            hint="search a mobilenet_v3 space; hwnas profile measures this one",
+        )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     table = assembly.load_table(teller)
-    costs = assembly.costs(table)
-    limits = assembly.limits(costs)
     folder = assembly.run_folder
     if fresh:
         discard(folder)
+        (folder / "calibration.json").unlink(missing_ok=True)
+    table = settled(folder, table)
+    costs = assembly.costs(table)
+    limits = assembly.limits(costs)
+    if fresh:
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)

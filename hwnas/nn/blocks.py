@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hwnas.core import Architecture, SpaceError
 from hwnas.core.errors import did_you_mean
+from hwnas.nn.cells import CELL_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.space import Block, Space
 
@@ -251,7 +252,12 @@ def _head(block: Block) -> nn.Module:
     )
 
 
-BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {"head": _head, "mbconv": _mbconv, "stem": _stem}
+BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
+    "head": _head,
+    "mbconv": _mbconv,
+    "stem": _stem,
+    **CELL_BUILDERS,
+}
 
 
 def build_block(block: Block) -> nn.Module:

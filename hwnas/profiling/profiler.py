@@ -14,9 +14,11 @@ from torch import nn
 
 from hwnas.core import Architecture, MeasureError
 from hwnas.cost import (
+    TERMS,
     Calibration,
     DeviceRecord,
     ExportRecord,
+    FamilyRecord,
     LatencyTable,
     NoiseRecord,
     ProtocolRecord,
@@ -24,14 +26,15 @@ from hwnas.cost import (
     RuntimeRecord,
     TableHeader,
     Timing,
-    blocks_of,
     calibrate,
+    entries_of,
+    terms_of,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
 from hwnas.nn.to_onnx import EXPORTER, OPSET
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
-from hwnas.profiling.networks import Networks, choose_networks
+from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Block, Space
 
@@ -96,6 +99,7 @@ def profile(
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
     existing: LatencyTable | None = None,
+    family: FamilyRecord | None = None,
     quota: QuotaReader = cgroup_quota,
     progress: ProgressCall | None = None,
 ) -> ProfileReport:
@@ -116,6 +120,7 @@ def profile(
         on_noise: See `measure_models`.
         existing: A table of the same device: only the blocks it lacks are timed, and its rows are brought to this
             session by timing a dozen of them again. The networks are always timed.
+        family: What the space was built from, for the header.
         quota: Says how many cores' worth of time this process may spend.
         progress: Called as the work goes on.
 
@@ -128,8 +133,8 @@ def profile(
     """
     started = time.perf_counter()
     device.check_cores(quota=quota)
-    blocks = blocks_of(space)
-    networks = choose_networks(space, seed=seed)
+    blocks = entries_of(space)
+    networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
     if existing is not None:
         existing.check_conditions(conditions_of(device, quota=quota))
@@ -160,13 +165,30 @@ def profile(
     if rows.keys() >= blocks.keys():
         calibration = _calibrate(space, rows, networks, measurement)
     table = LatencyTable(
-        _header(space, networks, measurement, calibration, failures, device=device, seed=seed, quota=quota),
+        _header(
+            space, networks, measurement, calibration, failures, device=device, seed=seed, family=family, quota=quota
+        ),
         rows,
         source=str(table_path(folder, device, space)),
     )
     path = table_path(folder, device, space)
     table.save(path)
     return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+
+
+def networks_needed(space: Space) -> int:
+    """How many whole networks the calibration of a space wants: more where only kernels are measured.
+
+    Raises:
+        CostError: If the space has no units.
+
+    Example:
+        >>> from hwnas.space import Unit
+        >>> conv = Block("conv", (), (8, 4, 4), (8, 4, 4), 0, 0)
+        >>> networks_needed(Space("tiny", (), (Unit("u", (), (conv,)),)))
+        20
+    """
+    return CALIBRATION if terms_of(space) == TERMS else CALIBRATION_OF_KERNELS
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
@@ -244,6 +266,7 @@ def _header(
     *,
     device: Device,
     seed: int,
+    family: FamilyRecord | None,
     quota: QuotaReader,
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
@@ -282,4 +305,5 @@ def _header(
         else NoiseRecord(median=noise.median, p95=noise.p95, tau=noise.tau, passed=measurement.verdict == "quiet"),
         calibration=calibration,
         failures=dict(sorted(failures.items())),
+        family=family,
     )

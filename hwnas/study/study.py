@@ -821,7 +821,9 @@ class Study:
         return {
             "space": [self.space.name, self.space.digest, self.space.entries_digest],
             "objectives": [[o.name, o.direction, o.unit] for o in self.objectives],
-            "limits": [[limit.name, limit.at_least, limit.at_most] for limit in self.limits],
+            "limits": [
+                [limit.name, limit.at_least, limit.at_most, *(["safe"] if limit.safe else [])] for limit in self.limits
+            ],
             "costs": [[cost.name, cost.unit, cost.origin, cost.digest] for cost in self.costs],
             "budget": [self.budget.evaluations, self.budget.minutes, self.budget.reserve],
             "seed": self.seed,

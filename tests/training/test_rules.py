@@ -7,7 +7,7 @@ from torch import nn
 from hwnas.core import Architecture, generator
 from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
 from hwnas.training import Plain, Sandwich, SinglePath, accuracies, distillation
-from hwnas.zoo import FAMILIES, MobileNetV3
+from hwnas.zoo import FAMILIES, Family
 
 
 def toy_batch(side: int = 32) -> Batch:
@@ -17,7 +17,7 @@ def toy_batch(side: int = 32) -> Batch:
     return next(batches(Images(part, Preprocessing.fit(part)), batch_size=12))
 
 
-def ends(family: MobileNetV3) -> tuple[Architecture, Architecture]:
+def ends(family: Family) -> tuple[Architecture, Architecture]:
     listed = sorted(family.space.enumerate(), key=lambda a: sum(b.macs for b in family.space.blocks_of(a)))
     return listed[0], listed[-1]
 
