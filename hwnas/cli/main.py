@@ -12,6 +12,7 @@ from hwnas.cli.bench import bench
 from hwnas.cli.check import check
 from hwnas.cli.export import export
 from hwnas.cli.front import front
+from hwnas.cli.import_table import import_
 from hwnas.cli.lists import devices, methods, spaces
 from hwnas.cli.pick import pick
 from hwnas.cli.profile import profile
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "devices": devices,
     "export": export,
     "front": front,
+    "import": import_,
     "methods": methods,
     "pick": pick,
     "profile": profile,

@@ -13,6 +13,7 @@ from hwnas.cost.calibration import (
     terms_of,
 )
 from hwnas.cost.model import Banded, CostModel, UnitSumCost
+from hwnas.cost.roofline import EstimatedLatency, block_us, kernels_of, read_measured
 from hwnas.cost.table import (
     Calibration,
     DeviceRecord,
@@ -36,6 +37,7 @@ __all__ = [
     "Calibration",
     "CostModel",
     "DeviceRecord",
+    "EstimatedLatency",
     "ExportRecord",
     "FamilyRecord",
     "Features",
@@ -52,12 +54,15 @@ __all__ = [
     "UnitSum",
     "UnitSumCost",
     "band",
+    "block_us",
     "blocks_of",
     "calibrate",
     "calibrate_records",
     "choose_terms",
     "entries_of",
     "fit",
+    "kernels_of",
+    "read_measured",
     "score",
     "terms_of",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -161,6 +162,8 @@ class UnitSum:
                 f"codes of space {self.space.name}: shape {codes.shape}; expected [n, {decisions}], "
                 "a row per network and a column per decision"
             )
+        if len(codes) == 1 and (codes[0] < self._one_row.options).all():
+            return self._one(codes[0])
         total = np.full(len(codes), self.constant)
         for start in range(0, len(codes), _ROWS):
             columns = np.ascontiguousarray(np.maximum(codes[start : start + _ROWS], 0).T)
@@ -175,6 +178,28 @@ class UnitSum:
                         f"their numbers of options are {list(tensor.shape)}"
                     ) from error
         return total
+
+    @cached_property
+    def _one_row(self) -> _OneRow:
+        strides = np.zeros((len(self.space.decisions), len(self.tensors)), dtype=np.int64)
+        for n, (labels, tensor) in enumerate(self.tensors):
+            for axis, label in enumerate(labels):
+                strides[self.space.index(label), n] = prod(tensor.shape[axis + 1 :])
+        sizes = [tensor.size for _, tensor in self.tensors]
+        return _OneRow(
+            np.array([len(decision.options) for decision in self.space.decisions], dtype=np.int64),
+            strides,
+            np.cumsum([0, *sizes], dtype=np.int64)[:-1],
+            np.concatenate([np.zeros(0), *(tensor.ravel() for _, tensor in self.tensors)]),
+        )
+
+    def _one(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same for one network: one lookup for all tensors, added in the same order, so equal to the bit."""
+        plan = self._one_row
+        total = self.constant
+        for entry in plan.entries[np.maximum(row, 0) @ plan.strides + plan.starts].tolist():
+            total += entry
+        return np.array([total])
 
     def expectation(self, probabilities: Mapping[str, NDArray[np.float64]]) -> float:
         """The exact mean when every decision is drawn on its own, whatever is active.
@@ -265,6 +290,23 @@ class UnitSum:
             content.update(repr((labels, tensor.shape)).encode())
             content.update(tensor.astype("<f8").tobytes())
         return content.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _OneRow:
+    """All tensors end to end, so that one network is one lookup.
+
+    Attributes:
+        options: Of each decision.
+        strides: [decisions, tensors]: how far a code leads within a tensor.
+        starts: Where each tensor begins among the entries.
+        entries: Of all tensors.
+    """
+
+    options: NDArray[np.int64]
+    strides: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    entries: NDArray[np.float64]
 
 
 def _check_units(space: Space) -> None:

@@ -3,11 +3,15 @@
 from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.device.device import Device
 from hwnas.device.fingerprint import Fingerprint, fingerprint
+from hwnas.device.roofline import Efficiency, KernelKind, Roofline
 
 __all__ = [
     "Device",
+    "Efficiency",
     "Fingerprint",
+    "KernelKind",
     "QuotaReader",
+    "Roofline",
     "allowed_cores",
     "cgroup_quota",
     "fingerprint",

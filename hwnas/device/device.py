@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import DeviceError
 from hwnas.core.errors import did_you_mean
 from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+from hwnas.device.roofline import Roofline
 
 
 class Device(BaseModel):
@@ -18,12 +19,13 @@ class Device(BaseModel):
 
     Attributes:
         name: The file's name without `.toml`; part of a table's name.
-        reach: "local": this machine.
-        runtime: What times the networks, and should be what runs them later.
+        reach: "local": this machine. "none": nobody here has one, and its latencies are estimated from `roofline`.
+        runtime: What times the networks, and should be what runs them later; "none" where nothing is timed.
         threads: Of the runtime, inside one operator.
         precision: Of weights and activations.
         batch: Images at once.
         core: The first core to pin to; None: the last ones that the process may use.
+        roofline: What data sheets say of a device that cannot be reached.
 
     Example:
         >>> Device(name="this-cpu").threads
@@ -33,12 +35,26 @@ class Device(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(min_length=1)
-    reach: Literal["local"] = "local"
-    runtime: Literal["onnxruntime-cpu"] = "onnxruntime-cpu"
+    reach: Literal["local", "none"] = "local"
+    runtime: Literal["onnxruntime-cpu", "none"] = "onnxruntime-cpu"
     threads: int = Field(default=1, ge=1)
     precision: Literal["float32"] = "float32"
     batch: int = Field(default=1, ge=1)
     core: int | None = Field(default=None, ge=0)
+    roofline: Roofline | None = None
+
+    @model_validator(mode="after")
+    def _measured_or_estimated(self) -> Self:
+        if (self.reach == "none") != (self.runtime == "none"):
+            raise ValueError(f'with runtime "{self.runtime}" another reach: both are "none" or neither is')
+        if (self.reach == "none") != (self.roofline is not None):
+            raise ValueError('"none" exactly where a [roofline] table says what to estimate from')
+        return self
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nothing can be timed on the device, so that its latencies are estimated."""
+        return self.reach == "none"
 
     @classmethod
     def load(cls, name_or_path: str | Path, folder: Path = Path("devices")) -> Device:
@@ -85,7 +101,25 @@ class Device(BaseModel):
             first = error.errors()[0]
             expected = first["msg"].removeprefix("Input should be ")
             where = ".".join(map(str, first["loc"]))
+            if not where:  # two keys that do not fit each other
+                found, expected = repr(values.get("reach", "local")), expected.removeprefix("Value error, ")
+                raise DeviceError(f"{path}: reach is {found}; it must be {expected}") from error
+            if first["type"] == "missing":
+                raise DeviceError(f"{path}: {where} is missing; every figure of a roofline must be given") from error
             raise DeviceError(f"{path}: {where} is {first['input']!r}; it must be {expected}") from error
+
+    def check_reachable(self) -> None:
+        """That networks can be timed on the device.
+
+        Raises:
+            DeviceError: If it is one that nobody here has.
+        """
+        if self.estimated:
+            raise DeviceError(
+                f'device {self.name}: reach is "none": it cannot be reached, so nothing can be timed on it, and a '
+                "search ends in measured networks",
+                hint="hwnas.cost.EstimatedLatency works from its [roofline]; or name a device that can be reached",
+            )
 
     def check_cores(
         self, cores: tuple[int, ...] | None = None, *, quota: QuotaReader = cgroup_quota
@@ -100,12 +134,14 @@ class Device(BaseModel):
             As many cores as the device has threads; None on systems without affinity.
 
         Raises:
-            DeviceError: If there are fewer cores than threads, or the core to pin to is not allowed.
+            DeviceError: If there are fewer cores than threads, the core to pin to is not allowed, or the device is one
+                that cannot be reached.
 
         Example:
             >>> Device(name="a").check_cores((0, 1), quota=lambda: None)
             (1,)
         """
+        self.check_reachable()
         cores = allowed_cores() if cores is None else cores
         limit = quota()
         usable = usable_cores(cores, limit)

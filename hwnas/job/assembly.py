@@ -86,7 +86,9 @@ class Assembly:
         Raises:
             TableError: If it is missing, damaged, incomplete, of other conditions, or no longer describes the machine;
                 the hint names the command that measures it.
+            DeviceError: If the device is one that cannot be reached, so that no table can be its own.
         """
+        self.device.check_reachable()
         with self._way_out():
             table = with_refit(self.table_path, LatencyTable.load(self.table_path))
             for warning in table_matches(table, self.device, self.family.space, quota=self.quota):

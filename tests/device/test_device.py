@@ -44,12 +44,15 @@ def test_a_device_round_trips_through_json() -> None:
     ("text", "message"),
     [
         ("thread = 4", r'pi\.toml: unknown key thread = 4; did you mean "threads"\?'),
-        ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, precision, reach, runtime, threads"),
+        (
+            "wheels = 4",
+            r"pi\.toml: unknown key wheels = 4; known: batch, core, precision, reach, roofline, runtime, threads",
+        ),
         ('name = "other"', r'pi\.toml: name is "other"; the file\'s own name is the device\'s name'),
         ("threads = 0", r"pi\.toml: threads is 0; it must be greater than or equal to 1"),
         ('threads = "2"', r"pi\.toml: threads is '2'; it must be a valid integer"),
         ("threads = true", r"pi\.toml: threads is True; it must be a valid integer"),
-        ('reach = "ssh"', r"pi\.toml: reach is 'ssh'; it must be 'local'"),
+        ('reach = "ssh"', r"pi\.toml: reach is 'ssh'; it must be 'local' or 'none'"),
         ('precision = "int8"', r"pi\.toml: precision is 'int8'; it must be 'float32'"),
         ("core = -1", r"pi\.toml: core is -1; it must be greater than or equal to 0"),
         ("threads = ", r"pi\.toml: not TOML: "),
@@ -117,3 +120,38 @@ def test_a_core_that_is_not_allowed_is_refused() -> None:
 def test_without_affinity_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwnas.device.device.allowed_cores", lambda: None)
     assert Device(name="a", threads=64).check_cores(quota=unlimited) is None
+
+
+# ------------------------------------------------------------------------------- devices that cannot be reached
+
+ROOFLINE = "[roofline]\npeak_gflops = 100\nbandwidth_gb_per_s = 10.5\nlaunch_us = 2"
+
+
+def test_a_device_that_cannot_be_reached_has_a_roofline(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, f'reach = "none"\nruntime = "none"\n{ROOFLINE}'))
+    assert device.estimated and device.roofline is not None
+    assert (device.roofline.peak_gflops, device.roofline.bandwidth_gb_per_s) == (100.0, 10.5)
+    assert not Device(name="here").estimated
+    assert Device.model_validate_json(device.model_dump_json()) == device
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('reach = "none"\nruntime = "none"', r"reach is 'none'; it must be .*exactly where a \[roofline\] table"),
+        (ROOFLINE, r"reach is 'local'; it must be .*\[roofline\]"),
+        (f'reach = "none"\n{ROOFLINE}', r"""reach is 'none'; it must be .*both are "none" or neither is"""),
+        (f'reach = "none"\nruntime = "none"\n{ROOFLINE}\nwatts = 5', r"roofline\.watts is 5; it must be"),
+        (f'reach = "none"\nruntime = "none"\n{ROOFLINE.replace("100", "0")}', r"roofline\.peak_gflops is 0; it must"),
+        ('reach = "none"\nruntime = "none"\n[roofline]\nlaunch_us = 2', r"roofline\.peak_gflops is missing"),
+    ],
+)
+def test_a_device_file_that_claims_both_or_neither_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        Device.load(written(tmp_path, text))
+
+
+def test_nothing_can_be_timed_on_a_device_that_cannot_be_reached(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, f'reach = "none"\nruntime = "none"\n{ROOFLINE}'))
+    with pytest.raises(DeviceError, match='device pi: reach is "none": it cannot be reached.*EstimatedLatency'):
+        device.check_cores((0, 1), quota=lambda: None)
