@@ -524,6 +524,20 @@ class Fingerprint:
         """
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Fingerprint:
+        """From what `to_json` gives.
+
+        Raises:
+            TypeError: If a field is missing or unknown.
+
+        Example:
+            >>> Fingerprint.from_json(fingerprint().to_json()) == fingerprint()
+            True
+        """
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        return cls(**values)
+
 
 def fingerprint(
     *,

@@ -99,7 +99,7 @@ def remeasure(
     Raises:
         TableError: If the table has no reference networks.
         MeasureError: If the measuring program failed, or no reference network could be run.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
         SpaceError: If a reference network is not one of the space.
     """
     if not table.header.reference:
