@@ -11,6 +11,7 @@ from rich.console import Console
 from hwnas.cli.check import check
 from hwnas.cli.export import export
 from hwnas.cli.front import front
+from hwnas.cli.kit import kit
 from hwnas.cli.lists import devices, methods, spaces
 from hwnas.cli.pick import pick
 from hwnas.cli.profile import profile
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "devices": devices,
     "export": export,
     "front": front,
+    "kit": kit,
     "methods": methods,
     "pick": pick,
     "profile": profile,

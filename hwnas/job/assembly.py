@@ -11,15 +11,24 @@ from pathlib import Path
 
 from torch import nn
 
-from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
+from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError
 from hwnas.cost import CostModel, LatencyTable, UnitSumCost
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
-from hwnas.profiling import ProfileReport, Remeasurement, check_references, table_matches, table_path
+from hwnas.profiling import (
+    Kit,
+    ProfileReport,
+    Remeasurement,
+    check_references,
+    table_matches,
+    table_path,
+    write_kit,
+)
 from hwnas.profiling import profile as measure_space
+from hwnas.profiling import take_in as take_in_results
 from hwnas.zoo import MobileNetV3
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
@@ -225,8 +234,82 @@ def profile(
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )
+    _tell(report, assembly, teller)
+    return report
+
+
+def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: Teller | None = None) -> Kit:
+    """Write a folder that measures the latency table of a recipe's space on a device that is reached by hand.
+
+    Args:
+        recipe: A file in search/.
+        root: The workspace.
+        out: The folder; kits/DEVICE--RUNTIME--SPACE in the workspace unless given.
+        teller: Told of progress and of what could not be exported.
+
+    Raises:
+        MeasureError: If the folder is in use, or no block could be exported.
+        DeviceError: If the device is unknown, or is this machine.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used: their channels and classes decide the blocks.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    device, space = assembly.device, assembly.family.space
+    if device.reach == "local":
+        raise DeviceError(
+            f'device {device.name}: is this machine, which needs no kit; expected reach = "kit" or a host in its file',
+            hint=f"hwnas profile {recipe}; for another machine write a file in devices/ and name it in the recipe",
+        )
+    teller.stage(f"kit of {assembly.family.name} for {device.name}")
+    folder = out or root / "kits" / table_path(Path(), device, space).stem
+    made = write_kit(
+        space,
+        build_block,
+        assembly.build_network,
+        device=device,
+        folder=folder,
+        recipe=str(recipe),
+        seed=assembly.recipe.seed,
+        progress=lambda p: teller.progress(p.done, p.total, p.stage),
+    )
+    for key, reason in sorted(made.failures.items()):
+        teller.say(f"{key} could not be exported: {reason}")
+    return made
+
+
+def take_in(recipe: Path, results: Path, *, root: Path = Path(), teller: Teller | None = None) -> ProfileReport:
+    """Write the latency table of a device from what its kit brought back.
+
+    Args:
+        recipe: That the kit was made for.
+        results: What the kit's `measure.py` wrote.
+        root: The workspace.
+        teller: Told of what a reader of the table should know.
+
+    Raises:
+        MeasureError: If the file is missing, damaged or of another kit, or the device was too noisy.
+        DeviceError: If the device is unknown.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used.
+        CostError: If too few networks could be measured to calibrate.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    teller.stage(f"take in {results}")
+    report = take_in_results(
+        results,
+        assembly.family.space,
+        device=assembly.device,
+        folder=root / "latency_tables",
+        seed=assembly.recipe.seed,
+    )
+    _tell(report, assembly, teller)
+    return report
+
+
+def _tell(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
     for warning in report.warnings:
         teller.say(warning)
     if report.path != assembly.table_path:
-        teller.say(f"{recipe}: table is {assembly.table_path}; this one went to {report.path}")
-    return report
+        teller.say(f"{assembly.path}: table is {assembly.table_path}; this one went to {report.path}")
