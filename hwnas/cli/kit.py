@@ -10,7 +10,7 @@ import typer
 from hwnas.cli.options import AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.job import kit as write
-from hwnas.profiling.kit import RESULTS
+from hwnas.profiling.by_hand import RESULTS
 
 
 def kit(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +14,12 @@ from torch import nn
 from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import ExportRecord, RuntimeRecord, blocks_of
 from hwnas.device import Device, Fingerprint
+from hwnas.profiling.by_hand import RESULTS, check_free, pack
 from hwnas.profiling.networks import choose_networks
 from hwnas.profiling.profiler import ProfileReport, export_record, models_of, table_of
-from hwnas.profiling.program import PROGRAM, ProgressCall, read_result
+from hwnas.profiling.program import ProgressCall, read_result
 from hwnas.profiling.session import ROUNDS, Measurement, OnNoise, job_of, measurement_of
 from hwnas.space import Block, Space
-
-RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,36 +70,28 @@ def write_kit(
         MeasureError: If the folder is in use, no block could be exported, or the space has fewer than five networks.
         CostError: If the space has no units.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise MeasureError(f"{folder}: is there already; a kit needs a folder of its own", hint="give another: --out")
+    check_free(folder)  # before a minute of exporting
     networks = choose_networks(space, seed=seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        kit, exported = Path(temporary) / "kit", Path(temporary) / "exported"
+    with tempfile.TemporaryDirectory(prefix="hwnas-kit-") as temporary:
         models, failures = models_of(
             space,
             blocks_of(space),
             networks,
             build,
             build_network,
-            folder=exported,
+            folder=Path(temporary),
             seed=seed,
             progress=progress,
         )
-        job = job_of(models, exported, device=device, cores=None, rounds=rounds, seed=seed, on_noise=on_noise)
-        for name, path in job.files.items():
-            target = kit / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, target)
+        job = job_of(models, Path(temporary), device=device, cores=None, rounds=rounds, seed=seed, on_noise=on_noise)
         made = {"recipe": recipe, "export": export_record().model_dump(), "failures": failures}
-        about = _decides(space, device, seed=seed) | made
-        (kit / "job.json").write_text(json.dumps({**job.values, "about": about}, indent=1) + "\n", encoding="utf-8")
-        shutil.copyfile(PROGRAM, kit / "measure.py")
-        (kit / "README.md").write_text(_readme(device, len(models), recipe), encoding="utf-8")
-        size_bytes = sum(path.stat().st_size for path in kit.rglob("*") if path.is_file())
-        if folder.exists():
-            folder.rmdir()
-        kit.rename(folder)
+        size_bytes = pack(
+            job,
+            folder,
+            device=device,
+            about=_decides(space, device, seed=seed) | made,
+            then=f"Bring `{RESULTS}` back, and where hwnas is: `hwnas profile {recipe} --from {RESULTS}`.",
+        )
     return Kit(folder, len(models), size_bytes, failures)
 
 
@@ -213,24 +202,3 @@ def _check_kit(results: Path, about: object, space: Space, device: Device, *, se
             f"{results}: of another kit, made for recipe {about['recipe']}: {'; '.join(differing)}",
             hint="give the recipe and the device file that the kit was made with, or make a new kit: hwnas kit RECIPE",
         )
-
-
-def _readme(device: Device, models: int, recipe: str) -> str:
-    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
-    return f"""# Measure this device
-
-{models} ONNX files, made by hwnas for the device that it calls {device.name}.
-Nothing of hwnas is needed here: only Python 3.9 or newer with numpy and onnxruntime.
-
-1. Copy this whole folder to the device.
-2. There, in this folder:
-
-       python3 -m pip install numpy onnxruntime
-       python3 measure.py job.json {RESULTS}
-
-   Stop other programs first. It times with {threads}, prints how far it is, and says at the end
-   whether the device was quiet enough.
-3. Bring `{RESULTS}` back, and where hwnas is:
-
-       hwnas profile {recipe} --from {RESULTS}
-"""

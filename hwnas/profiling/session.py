@@ -18,6 +18,7 @@ import onnx
 from hwnas.core import DeviceError, MeasureError
 from hwnas.cost import Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.profiling.by_hand import KitReach
 from hwnas.profiling.program import (
     PROGRAM,
     Job,
@@ -145,11 +146,16 @@ class LocalReach:
             return _run(job.in_place(os.getpid()), Path(folder), progress, self.device)
 
 
-def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> Reach:
+def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path | None = None) -> Reach:
     """The way to a device.
 
+    Args:
+        device: Its file.
+        quota: Says how many cores' worth of time this process may spend.
+        by_hand: The folder through which a device that is reached by hand is measured.
+
     Raises:
-        DeviceError: If it is reached by hand only.
+        DeviceError: If it is reached by hand, and there is no such folder.
 
     Example:
         >>> type(reach_of(Device(name="pi", host="user@board"))).__name__
@@ -160,6 +166,8 @@ def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> Reach:
             return LocalReach(device, quota)
         case "ssh":
             return SshReach(device)
+    if by_hand is not None:
+        return KitReach(device, by_hand)
     raise DeviceError(
         f'device {device.name}: reach is "kit", so nothing can be measured on it from here',
         hint="write a kit, carry it there and bring its result: hwnas kit RECIPE; or give host in its file",
@@ -184,6 +192,7 @@ def measure_models(
     seed: int = 0,
     on_noise: OnNoise = "default",
     quota: QuotaReader = cgroup_quota,
+    by_hand: Path | None = None,
     progress: ProgressCall | None = None,
 ) -> Measurement:
     """Time ONNX files together on a device, in a process of their own.
@@ -196,17 +205,20 @@ def measure_models(
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
         quota: Says how many cores' worth of time this process may spend, if the device is this machine.
+        by_hand: Of a device that is reached by hand: the folder that is carried there, and that its results come back
+            to.
         progress: Called in this process as the work goes on.
 
     Raises:
-        MeasureError: If there is nothing to time, the program failed, the device vanished, or was too noisy.
+        MeasureError: If there is nothing to time, the program failed, the device vanished, or was too noisy; or if a
+            folder has to be carried to it first.
         DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
         raise MeasureError(f"measuring {len(models)} models in {rounds} rounds; expected at least 1 in 2")
-    reach = reach_of(device, quota=quota)
-    machine = reach.machine().fingerprint
-    cores = device.choose_cores(machine.affinity, machine.quota)
+    reach = reach_of(device, quota=quota, by_hand=by_hand)
+    machine = None if device.reach == "kit" else reach.machine().fingerprint
+    cores = None if machine is None else device.choose_cores(machine.affinity, machine.quota)
     with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
         job = job_of(models, Path(folder), device=device, cores=cores, rounds=rounds, seed=seed, on_noise=on_noise)
         return measurement_of(reach.run(job, progress=progress))

@@ -14,13 +14,24 @@ from typing import Any
 import pytest
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError
+from hwnas.core import Architecture, DeviceError, MeasureError, TableError
 from hwnas.cost import LatencyTable, blocks_of
 from hwnas.device import Device, fingerprint
-from hwnas.profiling import Kit, table_matches, take_in, write_kit
+from hwnas.profiling import (
+    Kit,
+    Measurement,
+    measure_models,
+    remeasure,
+    remeasuring,
+    table_matches,
+    take_in,
+    write_kit,
+)
+from hwnas.profiling.program import runtime_version
 from hwnas.space import Block
 from hwnas.zoo import FAMILIES
 from tests.profiling.chain import build, build_network, chain, convolution
+from tests.profiling.models import table_for, timing, write_model
 
 BOARD = Device(name="board", reach="kit")
 SPACE = chain()
@@ -249,3 +260,43 @@ def test_a_board_that_has_only_numpy_and_onnxruntime(tmp_path: Path) -> None:
     result |= {"verdict": "noisy"} if result["verdict"] == "refused" else {}
     table = taken(made.path / RESULTS, result, tmp_path / "tables", seed=0)
     assert table.missing(SPACE) == []
+
+
+def test_a_session_waits_for_its_kit_and_goes_on_when_asked_again(tmp_path: Path) -> None:
+    """What a search does with its members when their device is reached by hand."""
+    folder = tmp_path / "run" / "kit"
+    models = {name: write_model(tmp_path / f"{name}.onnx", "Tanh") for name in ("a", "b")}
+
+    def ask(*names: str) -> Measurement:
+        return measure_models(
+            {name: models[name] for name in names}, device=BOARD, rounds=2, on_noise="mark", by_hand=folder
+        )
+
+    for _ in range(2):  # asking twice changes nothing
+        with pytest.raises(MeasureError, match="device board: is reached by hand, and 2 networks wait") as info:
+            ask("a", "b")
+        assert f"bring results.jsonl back into {folder}, and give the same command again" in info.value.hint
+    assert f"into the folder `{folder}`" in (folder / "README.md").read_text()
+    done = run_kit(folder)
+    assert done.returncode == 0, done.stderr
+    found = ask("a", "b")
+    assert sorted(found.timings) == ["a", "b"]
+    assert ask("a", "b") == found
+    with pytest.raises(MeasureError, match="results.jsonl: of other networks than those") as info:
+        ask("a")
+    assert f"remove {folder}" in info.value.hint
+    with pytest.raises(DeviceError, match='reach is "kit", so nothing can be measured on it from here'):
+        measure_models(models, device=BOARD)
+
+
+def test_members_timed_on_another_machine_than_the_table_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    architecture = Architecture({"depth": 1, "kernel1": 1})
+    table = table_for(SPACE, architecture)
+    machine = fingerprint().to_json() | {"cpu_model": "Another Board"}
+    conditions = {"machine": machine, "onnxruntime": runtime_version()}
+    session = Measurement({"reference 0": timing(20.0)}, {}, None, "quiet", 3.0, conditions)
+    monkeypatch.setattr(remeasuring, "measure_models", lambda *_, **__: session)
+    with pytest.raises(TableError, match="device.cpu_model is .* in the table, 'Another Board' in this run"):
+        remeasure({}, table=table, device=BOARD, space=SPACE, build_network=build_network, by_hand=tmp_path)
