@@ -64,7 +64,7 @@ Run = Callable[[], object]
 
 
 # What the process ends with where a line on the error stream is all there is to say.
-PARENT_GONE, NOT_THIS_MACHINE, NO_RUNTIME = 3, 4, 5
+PARENT_GONE, NOT_THIS_MACHINE, NO_RUNTIME = 3, 10, 11
 
 
 class ParentGoneError(Exception):
@@ -681,10 +681,8 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     watch = watcher(job["parent"])
     watch()
     load_before, ticks_before = load_average(), ticks()
-    machine = fingerprint()  # before the pinning, which changes what it says
-    pinned = pin(
-        job["cores"] or choose_cores(job["threads"], job.get("core"), cores=machine.affinity, quota=machine.quota)
-    )
+    here = fingerprint()  # before the pinning, which changes what it says
+    pinned = pin(job["cores"] or choose_cores(job["threads"], job.get("core"), cores=here.affinity, quota=here.quota))
     settle_allocator()
     loaded, failures = load_all(job, watch)
     result: dict[str, Any] = {
@@ -737,7 +735,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "spinning": False,
         "denormals_as_zero": True,
         "python": platform.python_version(),
-        "machine": machine.to_json(),
+        "machine": here.to_json(),
         "pinned": pinned,
         "batch": job["batch"],
         "rounds": rounds_done,

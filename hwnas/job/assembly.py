@@ -239,7 +239,7 @@ def profile(
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )
-    _tell(report, assembly, teller)
+    _warn(report, assembly, teller)
     return report
 
 
@@ -309,11 +309,11 @@ def take_in(recipe: Path, results: Path, *, root: Path = Path(), teller: Teller 
         folder=root / "latency_tables",
         seed=assembly.recipe.seed,
     )
-    _tell(report, assembly, teller)
+    _warn(report, assembly, teller)
     return report
 
 
-def _tell(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
+def _warn(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
     for warning in report.warnings:
         teller.say(warning)
     if report.path != assembly.table_path:

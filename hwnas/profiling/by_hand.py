@@ -12,7 +12,7 @@ from typing import Any
 
 from hwnas.core import DeviceError, MeasureError
 from hwnas.device import Device
-from hwnas.profiling.program import PROGRAM, Job, Machine, ProgressCall, read_result
+from hwnas.profiling.program import PROGRAM, Identity, Job, ProgressCall, read_result
 
 RESULTS = "results.jsonl"
 
@@ -75,7 +75,7 @@ class KitReach:
     device: Device
     folder: Path
 
-    def machine(self) -> Machine:
+    def identity(self) -> Identity:
         """Nobody can ask before the results are here, which say it themselves.
 
         Raises:

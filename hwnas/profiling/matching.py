@@ -10,8 +10,8 @@ from typing import Any
 from hwnas.core import TableError
 from hwnas.cost import LatencyTable
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.profiling.program import Machine, runtime_version
-from hwnas.profiling.session import machine_of
+from hwnas.profiling.program import Identity, runtime_version
+from hwnas.profiling.session import identify
 from hwnas.space import Space
 
 __all__ = [
@@ -62,8 +62,8 @@ def table_matches(
             table was never calibrated; names each field, the table's value and this run's, and the command to measure.
     """
     rebuild = f"measure {device.name} again for space {space.name}: hwnas profile RECIPE"
-    machine = machine_of(device, quota=quota)
-    conditions = conditions_of(device, machine) | {
+    identity = identify(device, quota=quota)
+    conditions = conditions_of(device, identity) | {
         "resolutions": resolutions_of(space),
         "space_digest": space.digest,
         "entries_digest": space.entries_digest,
@@ -80,23 +80,23 @@ def table_matches(
         raise TableError(error.message, hint=f"{rebuild} --missing") from error
     if table.header.calibration is None:
         raise TableError(f"{table.source}: calibration is missing; expected one on whole networks", hint=rebuild)
-    return [f"{table.source}: {line}" for line in _changes(table, device, machine, now or datetime.now(UTC))]
+    return [f"{table.source}: {line}" for line in _changes(table, device, identity, now or datetime.now(UTC))]
 
 
-def conditions_of(device: Device, machine: Machine | None) -> dict[str, Any]:
+def conditions_of(device: Device, identity: Identity | None) -> dict[str, Any]:
     """The fields of a header that must be as they are on the device now, whatever the space.
 
     Args:
         device: Its file.
-        machine: What it is; None where nobody can ask.
+        identity: What it is; None where nobody can ask.
 
     Example:
         >>> conditions_of(Device(name="board", reach="kit", threads=4), None)["runtime.intra_op_threads"]
         4
     """
     known: dict[str, Any] = {}
-    if machine is not None:
-        known = {"runtime.onnxruntime": machine.onnxruntime, "device.cpu_model": machine.fingerprint.cpu_model}
+    if identity is not None:
+        known = {"runtime.onnxruntime": identity.onnxruntime, "device.cpu_model": identity.fingerprint.cpu_model}
     return {
         "unit": "us",
         "precision": device.precision,
@@ -129,13 +129,13 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _changes(table: LatencyTable, device: Device, machine: Machine | None, now: datetime) -> list[str]:
+def _changes(table: LatencyTable, device: Device, identity: Identity | None, now: datetime) -> list[str]:
     header = table.header
     changes = []
     here: dict[str, object] = {}
-    if machine is not None:
-        here = {"runtime.onnxruntime": machine.onnxruntime}
-        here |= {f"device.{name}": value for name, value in asdict(machine.fingerprint).items()}
+    if identity is not None:
+        here = {"runtime.onnxruntime": identity.onnxruntime}
+        here |= {f"device.{name}": value for name, value in asdict(identity.fingerprint).items()}
     here |= {"export.torch": version_of("torch"), "export.onnx": version_of("onnx")}
     recorded = header.model_dump()
     for name, value in here.items():

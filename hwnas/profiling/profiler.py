@@ -127,13 +127,13 @@ def profile(
         DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
     """
     started = time.perf_counter()
-    machine = reach_of(device, quota=quota).machine()  # before anything is exported: is it there, has it the cores?
-    device.choose_cores(machine.fingerprint.affinity, machine.fingerprint.quota)
+    identity = reach_of(device, quota=quota).identity()  # before anything is exported: is it there, has it the cores?
+    device.choose_cores(identity.fingerprint.affinity, identity.fingerprint.quota)
     blocks = blocks_of(space)
     networks = choose_networks(space, seed=seed)
     old: dict[str, Timing] = {}
     if existing is not None:
-        existing.check_conditions(conditions_of(device, machine))
+        existing.check_conditions(conditions_of(device, identity))
         old = {key: timing for key, timing in existing.rows.items() if key in blocks}
     anchors = spread_keys(old, ANCHORS)
     timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}

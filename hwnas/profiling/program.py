@@ -33,7 +33,7 @@ ProgressCall = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Machine:
+class Identity:
     """What a device turned out to be.
 
     Attributes:
@@ -45,7 +45,7 @@ class Machine:
     onnxruntime: str
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Machine:
+    def from_json(cls, row: Mapping[str, Any]) -> Identity:
         """From what `measure.py --machine` prints.
 
         Raises:
@@ -55,7 +55,7 @@ class Machine:
         Example:
             >>> from hwnas.device import fingerprint
             >>> row = {"fingerprint": fingerprint().to_json(), "onnxruntime": "1.20.0"}
-            >>> Machine.from_json(row).fingerprint == fingerprint()
+            >>> Identity.from_json(row).fingerprint == fingerprint()
             True
         """
         return cls(Fingerprint.from_json(row["fingerprint"]), str(row["onnxruntime"]))
@@ -87,7 +87,7 @@ class Job:
 class Reach(Protocol):
     """A way to a device."""
 
-    def machine(self) -> Machine:
+    def identity(self) -> Identity:
         """What the device is.
 
         Raises:

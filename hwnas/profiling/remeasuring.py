@@ -15,7 +15,7 @@ from hwnas.cost import LatencyTable, Timing, score
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.profiling.exporting import export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, conditions_of
-from hwnas.profiling.program import Machine
+from hwnas.profiling.program import Identity
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Space
 
@@ -135,7 +135,7 @@ def remeasure(
         )
     if device.reach == "kit":  # nobody could ask before; of other devices the table was checked when it was loaded
         found = {"fingerprint": measurement.conditions["machine"], "onnxruntime": measurement.conditions["onnxruntime"]}
-        table.check_conditions(conditions_of(device, Machine.from_json(found)))
+        table.check_conditions(conditions_of(device, Identity.from_json(found)))
     failures |= measurement.failures
     again = [key for key in stored if key in measurement.timings]
     if not again:

@@ -21,8 +21,8 @@ from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
 from hwnas.profiling.by_hand import KitReach
 from hwnas.profiling.program import (
     PROGRAM,
+    Identity,
     Job,
-    Machine,
     Progress,
     ProgressCall,
     Reach,
@@ -51,8 +51,8 @@ __all__ = [
     "Progress",
     "ProgressCall",
     "Verdict",
+    "identify",
     "job_of",
-    "machine_of",
     "measure_models",
     "measurement_of",
     "reach_of",
@@ -108,7 +108,7 @@ class Measurement:
         noise: Of the whole networks if there are five or more, else of all models; None if every model failed.
         verdict: "noisy" times may be used but must be marked.
         empty_run_us: Time of a model that does nothing: the cost of the call.
-        conditions: Machine, runtime, cores, rounds, load, seconds, as the measuring program found them there.
+        conditions: Identity, runtime, cores, rounds, load, seconds, as the measuring program found them there.
     """
 
     timings: dict[str, Timing]
@@ -131,9 +131,9 @@ class LocalReach:
     device: Device
     quota: QuotaReader = cgroup_quota
 
-    def machine(self) -> Machine:
+    def identity(self) -> Identity:
         """What this machine is."""
-        return Machine(fingerprint(quota=self.quota), runtime_version())
+        return Identity(fingerprint(quota=self.quota), runtime_version())
 
     def run(self, job: Job, *, progress: ProgressCall | None) -> dict[str, Any]:
         """Run a job in a child process, which never outlives this call.
@@ -174,14 +174,14 @@ def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path
     )
 
 
-def machine_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> Machine | None:
+def identify(device: Device, *, quota: QuotaReader = cgroup_quota) -> Identity | None:
     """What a device is; None for one that is reached by hand only.
 
     Raises:
         DeviceError: If it should be reached and cannot be.
         MeasureError: If it does not say what it is.
     """
-    return None if device.reach == "kit" else reach_of(device, quota=quota).machine()
+    return None if device.reach == "kit" else reach_of(device, quota=quota).identity()
 
 
 def measure_models(
@@ -217,8 +217,8 @@ def measure_models(
     if not models or rounds < 2:
         raise MeasureError(f"measuring {len(models)} models in {rounds} rounds; expected at least 1 in 2")
     reach = reach_of(device, quota=quota, by_hand=by_hand)
-    machine = None if device.reach == "kit" else reach.machine().fingerprint
-    cores = None if machine is None else device.choose_cores(machine.affinity, machine.quota)
+    there = None if device.reach == "kit" else reach.identity().fingerprint
+    cores = None if there is None else device.choose_cores(there.affinity, there.quota)
     with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
         job = job_of(models, Path(folder), device=device, cores=cores, rounds=rounds, seed=seed, on_noise=on_noise)
         return measurement_of(reach.run(job, progress=progress))

@@ -17,8 +17,8 @@ from hwnas.core import DeviceError, MeasureError
 from hwnas.device import Device
 from hwnas.profiling.program import (
     PROGRAM,
+    Identity,
     Job,
-    Machine,
     Progress,
     ProgressCall,
     check_end,
@@ -51,7 +51,7 @@ class SshReach:
 
     device: Device
 
-    def machine(self) -> Machine:
+    def identity(self) -> Identity:
         """What the device is, as `measure.py --machine` says there.
 
         Raises:
@@ -66,7 +66,7 @@ class SshReach:
             raise self._no_ssh() from error
         self._check(done.returncode, done.stderr, heard=None)
         try:
-            return Machine.from_json(json.loads(last_line(done.stdout.decode(errors="replace"))))
+            return Identity.from_json(json.loads(last_line(done.stdout.decode(errors="replace"))))
         except (ValueError, KeyError, TypeError) as error:
             raise MeasureError(
                 f"device {self.device.name}: {self.device.host} does not say what machine it is: {error!r}"

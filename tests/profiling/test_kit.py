@@ -222,7 +222,7 @@ def test_too_many_threads_are_told_there_and_then(kit: Kit, tmp_path: Path) -> N
     (tmp_path / "job.json").write_text(json.dumps(job))
     (tmp_path / "measure.py").write_bytes((kit.path / "measure.py").read_bytes())
     done = run_kit(tmp_path)
-    assert done.returncode == 4
+    assert done.returncode == 10
     assert done.stderr.startswith("threads is 4096; ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / RESULTS).exists()
@@ -234,7 +234,7 @@ def test_a_missing_runtime_is_told_with_the_command(kit: Kit, tmp_path: Path) ->
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "measure.py", "job.json", "other.jsonl"]
     done = subprocess.run(command, cwd=kit.path, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 5
+    assert done.returncode == 11
     assert done.stderr == f"{sys.executable} has no module onnxruntime: {sys.executable} -m pip install onnxruntime\n"
 
 

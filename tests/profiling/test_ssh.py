@@ -130,7 +130,7 @@ def test_the_command_never_asks_and_takes_nothing_for_an_option() -> None:
 def test_without_an_ssh_client_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DeviceError, match="device pi: there is no ssh on this machine") as info:
-        SshReach(Device(name="pi", host="board")).machine()
+        SshReach(Device(name="pi", host="board")).identity()
     assert "hwnas kit" in info.value.hint
 
 
@@ -162,7 +162,7 @@ def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Devi
             "numpy and onnx",
         ),
         (
-            "echo 'py has no module onnxruntime: pip install it' >&2; exit 5",
+            "echo 'py has no module onnxruntime: pip install it' >&2; exit 11",
             "cannot measure: py has no module onnx",
             "numpy",
         ),
@@ -173,16 +173,16 @@ def test_what_ssh_says_becomes_one_line_with_the_way_out(
 ) -> None:
     device = fake_ssh(tmp_path, monkeypatch, script)
     with pytest.raises(DeviceError, match=re.escape(message)) as info:
-        SshReach(device).machine()
+        SshReach(device).identity()
     assert info.value.message.startswith("device pi: ")
     assert hint in info.value.hint
 
 
 def test_a_device_that_says_something_else_than_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MeasureError, match="device pi: user@board does not say what machine it is"):
-        SshReach(fake_ssh(tmp_path, monkeypatch, "echo welcome")).machine()
+        SshReach(fake_ssh(tmp_path, monkeypatch, "echo welcome")).identity()
     with pytest.raises(MeasureError, match="the measuring program on user@board ended with code 9: it said nothing"):
-        SshReach(fake_ssh(tmp_path, monkeypatch, "exit 9")).machine()
+        SshReach(fake_ssh(tmp_path, monkeypatch, "exit 9")).identity()
 
 
 MACHINE = json.dumps({"fingerprint": fingerprint().to_json(), "onnxruntime": "1"})
@@ -214,7 +214,7 @@ def test_a_device_that_vanishes_is_told_with_how_far_it_was(
 
 @needs_ssh
 def test_the_device_says_what_it_is(server: Server) -> None:
-    found = SshReach(server.device()).machine()
+    found = SshReach(server.device()).identity()
     assert found.fingerprint == fingerprint()
     assert found.onnxruntime == runtime_version()
 
@@ -275,7 +275,7 @@ def test_an_unknown_host_key_is_not_accepted_in_silence(
 ) -> None:
     monkeypatch.setenv("KNOWN", str(tmp_path / "empty"))
     with pytest.raises(DeviceError, match="Host key verification failed") as info:
-        SshReach(server.device()).machine()
+        SshReach(server.device()).identity()
     assert f"connect once by hand, ssh {server.host}" in info.value.hint
 
 
