@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -21,8 +22,8 @@ import pytest
 from hwnas.core import DeviceError, MeasureError
 from hwnas.device import Device, fingerprint
 from hwnas.profiling import ModelFile, Progress, measure_models, profile
-from hwnas.profiling.program import runtime_version
-from hwnas.profiling.ssh import SshReach
+from hwnas.profiling.program import PROGRAM, runtime_version
+from hwnas.profiling.ssh import ERRAND, SshReach
 from tests.profiling.chain import build, build_network, chain
 from tests.profiling.models import write_broken_model, write_model
 
@@ -125,6 +126,15 @@ def test_the_command_never_asks_and_takes_nothing_for_an_option() -> None:
     assert command[command.index("-p") :][:2] == ["-p", "2222"]
     assert command[command.index("-i") + 1] == str(Path("~/key").expanduser())
     assert not {"-p", "-i"} & set(SshReach(Device(name="pi", host="board")).command())
+
+
+def test_what_is_sent_needs_the_standard_library_and_an_old_python_only() -> None:
+    tree = ast.parse(ERRAND.read_text(encoding="utf-8"), feature_version=(3, 9))
+    nodes = list(ast.walk(tree))
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+    ast.parse(PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
 def test_without_an_ssh_client_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
