@@ -81,5 +81,5 @@ def devices(as_json: AsJson = False) -> None:
     show_table(
         "devices",
         ["name", "reach", "runtime", "threads", "precision", "batch"],
-        [[d.name, d.reach, d.runtime, str(d.threads), d.precision, str(d.batch)] for d in found],
+        [[d.name, d.host or d.reach, d.runtime, str(d.threads), d.precision, str(d.batch)] for d in found],
     )

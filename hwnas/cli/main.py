@@ -13,6 +13,7 @@ from hwnas.cli.check import check
 from hwnas.cli.export import export
 from hwnas.cli.front import front
 from hwnas.cli.import_table import import_
+from hwnas.cli.kit import kit
 from hwnas.cli.lists import devices, methods, spaces
 from hwnas.cli.pick import pick
 from hwnas.cli.profile import profile
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "front": front,
     "import": import_,
+    "kit": kit,
     "methods": methods,
     "pick": pick,
     "profile": profile,

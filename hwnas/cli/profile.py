@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.core import RecipeError
 from hwnas.job import profile as run_profile
+from hwnas.job import take_in
 from hwnas.profiling import OnNoise, ProfileReport
 
 _KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
@@ -23,11 +26,19 @@ def profile(
             help="On a noisy machine: refuse early (strict), refuse useless numbers (default), only mark them."
         ),
     ] = "default",
+    results: Annotated[
+        Path | None, typer.Option("--from", help="The results file that a kit's measure.py wrote on the device.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
     with Terminal() as terminal:
-        report = run_profile(recipe, missing=missing, on_noise=on_noise, teller=terminal)
+        if results is None:
+            report = run_profile(recipe, missing=missing, on_noise=on_noise, teller=terminal)
+        elif missing:
+            raise RecipeError("--missing and --from exclude each other: a kit measures everything")
+        else:
+            report = take_in(recipe, results, teller=terminal)
     if as_json:
         show_json(summary(report))
         return

@@ -1,8 +1,7 @@
-"""Devices: what a network is to run on, how to reach it, and what it is made of."""
+"""Devices: what a network is to run on, how to reach it, what it is made of, and the program that times networks."""
 
-from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.device.device import Device
-from hwnas.device.fingerprint import Fingerprint, fingerprint
+from hwnas.device.measure import Fingerprint, QuotaReader, allowed_cores, cgroup_quota, fingerprint, usable_cores
 from hwnas.device.roofline import Efficiency, KernelKind, Roofline
 
 __all__ = [

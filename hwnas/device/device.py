@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import DeviceError
 from hwnas.core.errors import did_you_mean
-from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+from hwnas.device.measure import CoresError, QuotaReader, allowed_cores, cgroup_quota, choose_cores
 from hwnas.device.roofline import Roofline
+
+_PYTHON = "python3"
 
 
 class Device(BaseModel):
@@ -19,7 +21,13 @@ class Device(BaseModel):
 
     Attributes:
         name: The file's name without `.toml`; part of a table's name.
-        reach: "local": this machine. "none": nobody here has one, and its latencies are estimated from `roofline`.
+        reach: "local": this machine; "ssh": `host`, over ssh; "kit": a board that a folder is carried to by hand;
+            "none": nobody here has one, and its latencies are estimated from `roofline`. Need not be given where there
+            is a host.
+        host: As ssh takes it: "user@board", or a name from ~/.ssh/config.
+        port: Of the ssh server there; None: ssh's own choice.
+        identity: File of the private key; None: ssh's own choice.
+        python: The interpreter there; it needs numpy and onnxruntime.
         runtime: What times the networks, and should be what runs them later; "none" where nothing is timed.
         threads: Of the runtime, inside one operator.
         precision: Of weights and activations.
@@ -35,7 +43,12 @@ class Device(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(min_length=1)
-    reach: Literal["local", "none"] = "local"
+    reach: Literal["local", "ssh", "kit", "none"] = "local"
+    # Neither may begin with a dash: ssh would take it for an option.
+    host: str | None = Field(default=None, pattern=r"^[^\s-]\S*$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    identity: str | None = Field(default=None, min_length=1)
+    python: str = Field(default=_PYTHON, pattern=r"^[^\s-]\S*$")
     runtime: Literal["onnxruntime-cpu", "none"] = "onnxruntime-cpu"
     threads: int = Field(default=1, ge=1)
     precision: Literal["float32"] = "float32"
@@ -55,6 +68,21 @@ class Device(BaseModel):
     def estimated(self) -> bool:
         """Whether nothing can be timed on the device, so that its latencies are estimated."""
         return self.reach == "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host_means_ssh(cls, values: Any) -> Any:
+        return {"reach": "ssh"} | values if isinstance(values, dict) and values.get("host") is not None else values
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.reach == "ssh" and self.host is None:
+            raise ValueError('reach is "ssh", so host must be given: "user@board"')
+        python = None if self.python == _PYTHON else self.python
+        for name, value in {"host": self.host, "port": self.port, "identity": self.identity, "python": python}.items():
+            if self.reach != "ssh" and value is not None:
+                raise ValueError(f'reach is "{self.reach}", so {name} = {value!r} has no use: drop one of the two')
+        return self
 
     @classmethod
     def load(cls, name_or_path: str | Path, folder: Path = Path("devices")) -> Device:
@@ -99,6 +127,8 @@ class Device(BaseModel):
             return cls(name=path.stem, **values)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:
+                raise DeviceError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
             expected = first["msg"].removeprefix("Input should be ")
             where = ".".join(map(str, first["loc"]))
             if not where:  # two keys that do not fit each other
@@ -142,29 +172,23 @@ class Device(BaseModel):
             (1,)
         """
         self.check_reachable()
-        cores = allowed_cores() if cores is None else cores
-        limit = quota()
-        usable = usable_cores(cores, limit)
-        if usable is not None and self.threads > usable:
-            found = f"{usable} core{'s' if usable > 1 else ''} may be used here"
-            found += f" (affinity {_ranges(cores)}, quota {'none' if limit is None else f'{limit:g}'})"
-            raise DeviceError(
-                f"device {self.name}: threads is {self.threads}; {found}",
-                hint=f"set threads to at most {usable}, or allow more cores",
-            )
-        if cores is None:
-            return None
-        if self.core is None:
-            # The last ones: interrupts and other programs tend to sit on the first.
-            return cores[-self.threads :]
-        if self.core not in cores:
-            raise DeviceError(f"device {self.name}: core is {self.core}; this process may use {_ranges(cores)}")
-        others = [core for core in cores if core != self.core]
-        return tuple(sorted([self.core, *others[: self.threads - 1]]))
+        return self.choose_cores(allowed_cores() if cores is None else cores, quota())
 
+    def choose_cores(self, cores: tuple[int, ...] | None, quota: float | None) -> tuple[int, ...] | None:
+        """The same where cores and quota are already known: those of another machine.
 
-def _ranges(cores: tuple[int, ...] | None) -> str:
-    return "unknown" if cores is None else ",".join(map(str, cores))
+        Args:
+            cores: Those a process may use; None where the system does not say.
+            quota: Cores' worth of time a process may spend; None where nothing limits it.
+
+        Raises:
+            DeviceError: As `check_cores`.
+        """
+        where = "here" if self.host is None else f"on {self.host}"
+        try:
+            return choose_cores(self.threads, self.core, cores=cores, quota=quota, where=where)
+        except CoresError as error:
+            raise DeviceError(f"device {self.name}: {error}", hint=error.hint) from error
 
 
 def _others(path: Path) -> str:

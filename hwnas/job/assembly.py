@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
+from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError
 from hwnas.cost import CostModel, FamilyRecord, LatencyTable, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
@@ -19,8 +19,18 @@ from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
-from hwnas.profiling import OnNoise, ProfileReport, Remeasurement, check_references, table_matches, table_path
+from hwnas.profiling import (
+    Kit,
+    OnNoise,
+    ProfileReport,
+    Remeasurement,
+    check_references,
+    table_matches,
+    table_path,
+    write_kit,
+)
 from hwnas.profiling import profile as measure_space
+from hwnas.profiling import take_in as take_in_results
 from hwnas.zoo import AnyFamily
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
@@ -93,7 +103,12 @@ class Assembly:
             table = with_refit(self.table_path, LatencyTable.load(self.table_path))
             for warning in table_matches(table, self.device, self.family.space, quota=self.quota):
                 teller.say(warning)
-            if recheck:
+            if recheck and self.device.reach == "kit":
+                teller.say(
+                    f"{self.table_path}: device {self.device.name} is reached by hand, so the table is taken as it is; "
+                    "at the end the members wait for another kit to be carried there"
+                )
+            elif recheck:
                 again = self._check_references(table, teller)
                 for warning in again.warnings:
                     teller.say(warning)
@@ -245,8 +260,84 @@ def profile(
         quota=quota,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )
+    _warn(report, assembly, teller)
+    return report
+
+
+def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: Teller | None = None) -> Kit:
+    """Write a folder that measures the latency table of a recipe's space on a device that is reached by hand.
+
+    Args:
+        recipe: A file in search/.
+        root: The workspace.
+        out: The folder; kits/DEVICE--RUNTIME--SPACE in the workspace unless given.
+        teller: Told of progress and of what could not be exported.
+
+    Raises:
+        MeasureError: If the folder is in use, or no block could be exported.
+        DeviceError: If the device is unknown, or is this machine.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used: their channels and classes decide the blocks.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    device, space = assembly.device, assembly.family.space
+    device.check_reachable()
+    if device.reach == "local":
+        raise DeviceError(
+            f'device {device.name}: is this machine, which needs no kit; expected reach = "kit" or a host in its file',
+            hint=f"hwnas profile {recipe}; for another machine write a file in devices/ and name it in the recipe",
+        )
+    teller.stage(f"kit of {assembly.family.name} for {device.name}")
+    folder = out or root / "kits" / table_path(Path(), device, space).stem
+    made = write_kit(
+        space,
+        build_block,
+        assembly.build_network,
+        device=device,
+        folder=folder,
+        recipe=str(recipe),
+        seed=assembly.recipe.seed,
+        progress=lambda p: teller.progress(p.done, p.total, p.stage),
+    )
+    for key, reason in sorted(made.failures.items()):
+        teller.say(f"{key} could not be exported: {reason}")
+    return made
+
+
+def take_in(recipe: Path, results: Path, *, root: Path = Path(), teller: Teller | None = None) -> ProfileReport:
+    """Write the latency table of a device from what its kit brought back.
+
+    Args:
+        recipe: That the kit was made for.
+        results: What the kit's `measure.py` wrote.
+        root: The workspace.
+        teller: Told of what a reader of the table should know.
+
+    Raises:
+        MeasureError: If the file is missing, damaged or of another kit, or the device was too noisy.
+        DeviceError: If the device is unknown.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used.
+        CostError: If too few networks could be measured to calibrate.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    teller.stage(f"take in {results}")
+    report = take_in_results(
+        results,
+        assembly.family.space,
+        device=assembly.device,
+        folder=root / "latency_tables",
+        seed=assembly.recipe.seed,
+        family=assembly.family_record,
+    )
+    _warn(report, assembly, teller)
+    return report
+
+
+def _warn(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
     for warning in report.warnings:
         teller.say(warning)
     if report.path != assembly.table_path:
-        teller.say(f"{recipe}: table is {assembly.table_path}; this one went to {report.path}")
-    return report
+        teller.say(f"{assembly.path}: table is {assembly.table_path}; this one went to {report.path}")

@@ -19,7 +19,7 @@ from hwnas.export import read_metadata
 from hwnas.nn import build_network
 from hwnas.profiling import Measurement, ProgressCall, measure_models, remeasure
 from hwnas.profiling.matching import conditions_of
-from hwnas.profiling.session import ROUNDS
+from hwnas.profiling.session import ROUNDS, reach_of
 from hwnas.space import Space
 from hwnas.zoo import family
 
@@ -106,7 +106,7 @@ def bench(
             )
             key = _MODEL
         else:
-            found.check_conditions(conditions_of(device, quota=quota))
+            found.check_conditions(conditions_of(device, reach_of(device, quota=quota).identity()))
             space = space_of(found)
             predicted, reason = _prediction(found, space, facts)
             warnings += [reason] if reason else []

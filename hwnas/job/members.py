@@ -286,7 +286,8 @@ class Finisher:
         Raises:
             NoFeasibleError: If no member could be measured within the limits.
             ExportError: If a file does not agree with torch.
-            MeasureError: If the measuring program failed.
+            MeasureError: If the measuring program failed, or a kit has to be carried to the device first.
+            TableError: If the kit's results are of another machine than the table.
         """
         assembly = self.assembly
         succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
@@ -324,6 +325,7 @@ class Finisher:
             space=assembly.family.space,
             build_network=assembly.build_network,
             quota=assembly.quota,
+            by_hand=assembly.run_folder / "kit",
             progress=lambda p: self.teller.progress(p.done, p.total, p.stage),
         )
         for warning in measured.warnings:

@@ -14,8 +14,7 @@ import torch
 from hwnas.core import LimitError, RecipeError, StoreError, write_atomically
 from hwnas.cost import CostModel
 from hwnas.data import Batch, batches
-from hwnas.device import QuotaReader, cgroup_quota, usable_cores
-from hwnas.device.cores import allowed_cores
+from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation.shared_weights import SharedWeights
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front

@@ -1,5 +1,6 @@
 """Blocks and networks to ONNX, timed in the deployment runtime; from the times a latency table."""
 
+from hwnas.profiling.kit import Kit, take_in, write_kit
 from hwnas.profiling.matching import table_matches
 from hwnas.profiling.networks import Networks, build_seeded, choose_networks
 from hwnas.profiling.profiler import ProfileReport, profile, table_path
@@ -7,6 +8,7 @@ from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasu
 from hwnas.profiling.session import Measurement, ModelFile, Noise, OnNoise, Progress, ProgressCall, measure_models
 
 __all__ = [
+    "Kit",
     "Measurement",
     "ModelFile",
     "Networks",
@@ -24,4 +26,6 @@ __all__ = [
     "remeasure",
     "table_matches",
     "table_path",
+    "take_in",
+    "write_kit",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 from hwnas.core import Architecture
 from hwnas.nn import write_onnx
 from hwnas.profiling.networks import build_seeded
-from hwnas.profiling.session import Progress, ProgressCall
+from hwnas.profiling.program import Progress, ProgressCall
 from hwnas.space import Block, Space
 
 

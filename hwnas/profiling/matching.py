@@ -1,4 +1,4 @@
-"""Whether a latency table holds for this machine, this device file and this space."""
+"""Whether a latency table holds for the machine behind a device, its file, and a space."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from typing import Any
 
 from hwnas.core import TableError
 from hwnas.cost import LatencyTable
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.profiling.program import Identity, runtime_version
+from hwnas.profiling.session import identify
 from hwnas.space import Space
+
+__all__ = [
+    "FACTOR_REFUSED",
+    "FACTOR_SILENT",
+    "TAU_REFUSED",
+    "conditions_of",
+    "resolutions_of",
+    "runtime_version",
+    "table_matches",
+    "version_of",
+]
 
 OLD = timedelta(days=30)
 
@@ -30,6 +43,8 @@ def table_matches(
 ) -> list[str]:
     """Check that a table may be used, and tell what else has changed since it was made.
 
+    A device that is reached by hand only cannot be asked what it is: of its machine nothing is compared.
+
     Args:
         table: With its header.
         device: That the search is for.
@@ -41,11 +56,14 @@ def table_matches(
         One line per difference that can move latencies a little: versions, age, the kind of virtual machine, noise.
 
     Raises:
+        DeviceError: If the device should be reached and cannot be.
+        MeasureError: If it does not say what it is.
         TableError: If space, unit, precision, batch, threads, runtime or processor differ, a block is missing, or the
             table was never calibrated; names each field, the table's value and this run's, and the command to measure.
     """
     rebuild = f"measure {device.name} again for space {space.name}: hwnas profile RECIPE"
-    conditions = conditions_of(device, quota=quota) | {
+    identity = identify(device, quota=quota)
+    conditions = conditions_of(device, identity) | {
         "resolutions": resolutions_of(space),
         "space_digest": space.digest,
         "entries_digest": space.entries_digest,
@@ -62,16 +80,23 @@ def table_matches(
         raise TableError(error.message, hint=f"{rebuild} --missing") from error
     if table.header.calibration is None:
         raise TableError(f"{table.source}: calibration is missing; expected one on whole networks", hint=rebuild)
-    return [f"{table.source}: {line}" for line in _changes(table, device, quota, now or datetime.now(UTC))]
+    return [f"{table.source}: {line}" for line in _changes(table, device, identity, now or datetime.now(UTC))]
 
 
-def conditions_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> dict[str, Any]:
-    """The fields of a header that must be as they are here and now, whatever the space.
+def conditions_of(device: Device, identity: Identity | None) -> dict[str, Any]:
+    """The fields of a header that must be as they are on the device now, whatever the space.
+
+    Args:
+        device: Its file.
+        identity: What it is; None where nobody can ask.
 
     Example:
-        >>> conditions_of(Device(name="this-cpu"))["runtime.intra_op_threads"]
-        1
+        >>> conditions_of(Device(name="board", reach="kit", threads=4), None)["runtime.intra_op_threads"]
+        4
     """
+    known: dict[str, Any] = {}
+    if identity is not None:
+        known = {"runtime.onnxruntime": identity.onnxruntime, "device.cpu_model": identity.fingerprint.cpu_model}
     return {
         "unit": "us",
         "precision": device.precision,
@@ -80,9 +105,7 @@ def conditions_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> dict[
         "runtime.provider": "CPUExecutionProvider",
         "runtime.optimization_level": "all",
         "runtime.intra_op_threads": device.threads,
-        "runtime.onnxruntime": runtime_version(),
-        "device.cpu_model": fingerprint(quota=quota).cpu_model,
-    }
+    } | known
 
 
 def resolutions_of(space: Space) -> tuple[int, ...]:
@@ -106,18 +129,13 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def runtime_version() -> str:
-    """Of onnxruntime, as it says itself: builds for other hardware are installed under other names."""
-    import onnxruntime  # here, because importing hwnas should not load a runtime
-
-    return str(onnxruntime.__version__)
-
-
-def _changes(table: LatencyTable, device: Device, quota: QuotaReader, now: datetime) -> list[str]:
+def _changes(table: LatencyTable, device: Device, identity: Identity | None, now: datetime) -> list[str]:
     header = table.header
     changes = []
-    here: dict[str, object] = {"runtime.onnxruntime": runtime_version()}
-    here |= {f"device.{name}": value for name, value in asdict(fingerprint(quota=quota)).items()}
+    here: dict[str, object] = {}
+    if identity is not None:
+        here = {"runtime.onnxruntime": identity.onnxruntime}
+        here |= {f"device.{name}": value for name, value in asdict(identity.fingerprint).items()}
     here |= {"export.torch": version_of("torch"), "export.onnx": version_of("onnx")}
     recorded = header.model_dump()
     for name, value in here.items():

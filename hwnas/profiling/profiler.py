@@ -1,11 +1,11 @@
-"""From a space to its latency table on this machine."""
+"""From a space to its latency table on a device."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,12 +30,12 @@ from hwnas.cost import (
     entries_of,
     terms_of,
 )
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.nn.to_onnx import EXPORTER, OPSET
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
 from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
-from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
+from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models, reach_of
 from hwnas.space import Block, Space
 
 ANCHORS = 12
@@ -129,34 +129,116 @@ def profile(
             networks, no block could be measured, or the machine has drifted too far from the existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
     """
     started = time.perf_counter()
-    device.check_cores(quota=quota)
+    identity = reach_of(device, quota=quota).identity()  # before anything is exported: is it there, has it the cores?
+    device.choose_cores(identity.fingerprint.affinity, identity.fingerprint.quota)
     blocks = entries_of(space)
     networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
     if existing is not None:
-        existing.check_conditions(conditions_of(device, quota=quota))
+        existing.check_conditions(conditions_of(device, identity))
         old = {key: timing for key, timing in existing.rows.items() if key in blocks}
     anchors = spread_keys(old, ANCHORS)
-    sources = {key: block_source(block, build) for key, block in blocks.items() if key not in old or key in anchors}
-    timed = set(sources)
-    for role, architectures in _roles(networks):
-        for architecture in architectures:
-            sources[_key(role, architecture)] = network_source(space, architecture, build_network)
+    timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}
     with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as temporary:
-        files, failures = export_all(sources, workspace or Path(temporary), seed=seed, progress=progress)
-        models = {
-            key: ModelFile(path, "block" if key in timed else "reference" if key.startswith("reference") else "network")
-            for key, path in files.items()
-        }
-        if not timed & models.keys():
-            raise MeasureError(f"space {space.name}: no block could be exported; the first: {_first(failures)}")
+        models, failures = models_of(
+            space,
+            timed,
+            networks,
+            build,
+            build_network,
+            folder=workspace or Path(temporary),
+            seed=seed,
+            progress=progress,
+        )
         measurement = measure_models(
             models, device=device, rounds=rounds, seed=seed, on_noise=on_noise, quota=quota, progress=progress
         )
-    failures |= measurement.failures
+    return table_of(
+        space,
+        networks,
+        measurement,
+        failures,
+        device=device,
+        folder=folder,
+        seed=seed,
+        family=family,
+        export=export_record(),
+        timed=timed,
+        old=old,
+        started=started,
+    )
+
+
+def models_of(
+    space: Space,
+    blocks: Mapping[str, Block],
+    networks: Networks,
+    build: Callable[[Block], nn.Module],
+    build_network: Callable[[Architecture], nn.Module],
+    *,
+    folder: Path,
+    seed: int,
+    progress: ProgressCall | None,
+) -> tuple[dict[str, ModelFile], dict[str, str]]:
+    """Blocks and whole networks as ONNX files in a folder, and what could not be built or exported.
+
+    Raises:
+        MeasureError: If that is every block.
+    """
+    sources = {key: block_source(block, build) for key, block in blocks.items()}
+    for role, architectures in _roles(networks):
+        for architecture in architectures:
+            sources[_key(role, architecture)] = network_source(space, architecture, build_network)
+    files, failures = export_all(sources, folder, seed=seed, progress=progress)
+    models = {
+        key: ModelFile(path, "block" if key in blocks else "reference" if key.startswith("reference") else "network")
+        for key, path in files.items()
+    }
+    if not blocks.keys() & models.keys():
+        raise MeasureError(f"space {space.name}: no block could be exported; the first: {_first(failures)}")
+    return models, failures
+
+
+def table_of(
+    space: Space,
+    networks: Networks,
+    measurement: Measurement,
+    failures: Mapping[str, str],
+    *,
+    device: Device,
+    folder: Path,
+    seed: int,
+    family: FamilyRecord | None,
+    export: ExportRecord,
+    timed: Collection[str],
+    old: Mapping[str, Timing],
+    started: float,
+) -> ProfileReport:
+    """Calibrate, and write the table.
+
+    Args:
+        space: That was measured.
+        networks: Chosen for it with the seed.
+        measurement: Of the blocks and the networks.
+        failures: Of the export.
+        device: That was measured on.
+        folder: Where the table goes.
+        seed: As in `profile`.
+        family: What the space was built from, for the header.
+        export: What made the ONNX files.
+        timed: Keys of the blocks that were measured.
+        old: Rows of an earlier table, to be brought to this session.
+        started: `time.perf_counter()` when the work began.
+
+    Raises:
+        MeasureError: If no block could be measured, or the machine has drifted too far from the old rows.
+        CostError: If too few networks could be measured to calibrate.
+    """
+    blocks = entries_of(space)
+    failures = {**failures, **measurement.failures}
     new = {key: timing for key, timing in measurement.timings.items() if key in timed}
     if not new:
         raise MeasureError(f"space {space.name}: no block could be measured; the first: {_first(failures)}")
@@ -166,7 +248,15 @@ def profile(
         calibration = _calibrate(space, rows, networks, measurement)
     table = LatencyTable(
         _header(
-            space, networks, measurement, calibration, failures, device=device, seed=seed, family=family, quota=quota
+            space,
+            networks,
+            measurement,
+            calibration,
+            failures,
+            device=device,
+            seed=seed,
+            family=family,
+            export=export,
         ),
         rows,
         source=str(table_path(folder, device, space)),
@@ -189,6 +279,16 @@ def networks_needed(space: Space) -> int:
         20
     """
     return CALIBRATION if terms_of(space) == TERMS else CALIBRATION_OF_KERNELS
+
+
+def export_record() -> ExportRecord:
+    """What makes ONNX files here.
+
+    Example:
+        >>> export_record().opset
+        17
+    """
+    return ExportRecord(torch=version_of("torch"), onnx=version_of("onnx"), exporter=EXPORTER, opset=OPSET)
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
@@ -267,7 +367,7 @@ def _header(
     device: Device,
     seed: int,
     family: FamilyRecord | None,
-    quota: QuotaReader,
+    export: ExportRecord,
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
     references = [
@@ -282,9 +382,9 @@ def _header(
         entries_digest=space.entries_digest,
         created_utc=datetime.now(UTC),
         tool_version=version_of("hwnas") or "source tree",
-        device=DeviceRecord(name=device.name, **asdict(fingerprint(quota=quota))),
+        device=DeviceRecord(name=device.name, **conditions["machine"]),
         runtime=RuntimeRecord(**{name: conditions[name] for name in RuntimeRecord.model_fields}),
-        export=ExportRecord(torch=version_of("torch"), onnx=version_of("onnx"), exporter=EXPORTER, opset=OPSET),
+        export=export,
         precision=device.precision,
         batch=device.batch,
         threads=device.threads,

@@ -14,7 +14,8 @@ from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing, score
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.profiling.exporting import export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED
+from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, conditions_of
+from hwnas.profiling.program import Identity
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Space
 
@@ -78,6 +79,7 @@ def remeasure(
     rounds: int = ROUNDS,
     on_noise: OnNoise = "mark",
     quota: QuotaReader = cgroup_quota,
+    by_hand: Path | None = None,
     progress: ProgressCall | None = None,
 ) -> Remeasurement:
     """Time networks interleaved with the table's reference networks, which are built again from its header.
@@ -94,12 +96,14 @@ def remeasure(
         rounds: Visits of each model.
         on_noise: See `measure_models`; by default nothing is refused: a search should not lose its front at the end.
         quota: Says how many cores' worth of time this process may spend.
+        by_hand: See `measure_models`.
         progress: Called as the work goes on.
 
     Raises:
-        TableError: If the table has no reference networks.
+        TableError: If the table has no reference networks, or the results of a device that is reached by hand are of
+            another machine than the table.
         MeasureError: If the measuring program failed, or no reference network could be run.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
         SpaceError: If a reference network is not one of the space.
     """
     if not table.header.reference:
@@ -126,8 +130,12 @@ def remeasure(
             seed=table.header.protocol.order_seed,
             on_noise=on_noise,
             quota=quota,
+            by_hand=by_hand,
             progress=progress,
         )
+    if device.reach == "kit":  # nobody could ask before; of other devices the table was checked when it was loaded
+        found = {"fingerprint": measurement.conditions["machine"], "onnxruntime": measurement.conditions["onnxruntime"]}
+        table.check_conditions(conditions_of(device, Identity.from_json(found)))
     failures |= measurement.failures
     again = [key for key in stored if key in measurement.timings]
     if not again:

@@ -8,41 +8,56 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
 
-from hwnas.core import MeasureError
+from hwnas.core import DeviceError, MeasureError
 from hwnas.cost import Timing
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.profiling.by_hand import KitReach
+from hwnas.profiling.program import (
+    PROGRAM,
+    Identity,
+    Job,
+    Progress,
+    ProgressCall,
+    Reach,
+    check_end,
+    last_line,
+    pass_on,
+    read_result,
+    runtime_version,
+)
+from hwnas.profiling.ssh import SshReach
 
 Kind = Literal["block", "network", "reference"]
 OnNoise = Literal["strict", "default", "mark"]
 Verdict = Literal["quiet", "noisy"]
 
-PROGRAM = Path(__file__).with_name("measure.py")
 ROUNDS = 20
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a long piece of work is.
-
-    Attributes:
-        stage: "export", "load" or "measure".
-        done: Models, or visits of models.
-        total: Grows when a noisy measurement is prolonged.
-    """
-
-    stage: str
-    done: int
-    total: int
-
-
-ProgressCall = Callable[[Progress], None]
+__all__ = [
+    "ROUNDS",
+    "Kind",
+    "LocalReach",
+    "Measurement",
+    "ModelFile",
+    "Noise",
+    "OnNoise",
+    "Progress",
+    "ProgressCall",
+    "Verdict",
+    "identify",
+    "job_of",
+    "measure_models",
+    "measurement_of",
+    "reach_of",
+    "write_empty_model",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class Measurement:
         noise: Of the whole networks if there are five or more, else of all models; None if every model failed.
         verdict: "noisy" times may be used but must be marked.
         empty_run_us: Time of a model that does nothing: the cost of the call.
-        conditions: Runtime, cores, rounds, load, seconds, as the measuring program found them.
+        conditions: Identity, runtime, cores, rounds, load, seconds, as the measuring program found them there.
     """
 
     timings: dict[str, Timing]
@@ -104,6 +119,71 @@ class Measurement:
     conditions: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class LocalReach:
+    """This machine: a child process of its own.
+
+    Attributes:
+        device: Of this machine.
+        quota: Says how many cores' worth of time this process may spend.
+    """
+
+    device: Device
+    quota: QuotaReader = cgroup_quota
+
+    def identity(self) -> Identity:
+        """What this machine is."""
+        return Identity(fingerprint(quota=self.quota), runtime_version())
+
+    def run(self, job: Job, *, progress: ProgressCall | None) -> dict[str, Any]:
+        """Run a job in a child process, which never outlives this call.
+
+        Raises:
+            DeviceError: If the runtime is not installed.
+            MeasureError: If the program failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="hwnas-measure-") as folder:
+            return _run(job.in_place(os.getpid()), Path(folder), progress, self.device)
+
+
+def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path | None = None) -> Reach:
+    """The way to a device.
+
+    Args:
+        device: Its file.
+        quota: Says how many cores' worth of time this process may spend.
+        by_hand: The folder through which a device that is reached by hand is measured.
+
+    Raises:
+        DeviceError: If it is reached by hand, and there is no such folder.
+
+    Example:
+        >>> type(reach_of(Device(name="pi", host="user@board"))).__name__
+        'SshReach'
+    """
+    match device.reach:
+        case "local":
+            return LocalReach(device, quota)
+        case "ssh":
+            return SshReach(device)
+    if by_hand is not None:
+        return KitReach(device, by_hand)
+    raise DeviceError(
+        f'device {device.name}: reach is "kit", so nothing can be measured on it from here',
+        hint="write a kit, carry it there and bring its result: hwnas kit RECIPE; or give host in its file",
+    )
+
+
+def identify(device: Device, *, quota: QuotaReader = cgroup_quota) -> Identity | None:
+    """What a device is; None for one that is reached by hand only.
+
+    Raises:
+        DeviceError: If it should be reached and cannot be.
+        MeasureError: If it does not say what it is.
+    """
+    return None if device.reach == "kit" else reach_of(device, quota=quota).identity()
+
+
 def measure_models(
     models: Mapping[str, Path | ModelFile],
     *,
@@ -112,46 +192,76 @@ def measure_models(
     seed: int = 0,
     on_noise: OnNoise = "default",
     quota: QuotaReader = cgroup_quota,
+    by_hand: Path | None = None,
     progress: ProgressCall | None = None,
 ) -> Measurement:
-    """Time ONNX files together, in a child process of their own.
+    """Time ONNX files together on a device, in a process of their own.
 
     Args:
         models: By any key. A path alone is a whole network.
-        device: Threads, batch and cores.
+        device: Threads, batch and cores, and how to reach it.
         rounds: Visits of each model, at least 2; doubled up to twice while the halves disagree.
         seed: Of the orders and of the inputs.
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
-        quota: Says how many cores' worth of time this process may spend.
+        quota: Says how many cores' worth of time this process may spend, if the device is this machine.
+        by_hand: Of a device that is reached by hand: the folder that is carried there, and that its results come back
+            to.
         progress: Called in this process as the work goes on.
 
     Raises:
-        MeasureError: If there is nothing to time, the program failed, or the machine was too noisy.
-        DeviceError: If the device has more threads than this process has cores.
+        MeasureError: If there is nothing to time, the program failed, the device vanished, or was too noisy; or if a
+            folder has to be carried to it first.
+        DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
         raise MeasureError(f"measuring {len(models)} models in {rounds} rounds; expected at least 1 in 2")
-    cores = device.check_cores(quota=quota)
+    reach = reach_of(device, quota=quota, by_hand=by_hand)
+    there = None if device.reach == "kit" else reach.identity().fingerprint
+    cores = None if there is None else device.choose_cores(there.affinity, there.quota)
+    with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
+        job = job_of(models, Path(folder), device=device, cores=cores, rounds=rounds, seed=seed, on_noise=on_noise)
+        return measurement_of(reach.run(job, progress=progress))
+
+
+def job_of(
+    models: Mapping[str, Path | ModelFile],
+    folder: Path,
+    *,
+    device: Device,
+    cores: tuple[int, ...] | None,
+    rounds: int,
+    seed: int,
+    on_noise: OnNoise,
+) -> Job:
+    """What the measuring program is asked for.
+
+    Args:
+        models: As in `measure_models`.
+        folder: Where the file of the model that does nothing goes.
+        device: As in `measure_models`.
+        cores: To pin to; None: the program chooses them.
+        rounds: As in `measure_models`.
+        seed: As in `measure_models`.
+        on_noise: As in `measure_models`.
+    """
     files = {key: model if isinstance(model, ModelFile) else ModelFile(model) for key, model in models.items()}
-    with tempfile.TemporaryDirectory(prefix="hwnas-measure-") as name:
-        folder = Path(name)
-        write_empty_model(folder / "empty.onnx")
-        job = {
-            "models": [
-                {"key": key, "path": str(file.path.resolve()), "kind": file.kind} for key, file in files.items()
-            ],
-            "batch": device.batch,
-            "threads": device.threads,
-            "cores": None if cores is None else list(cores),
-            "rounds": rounds,
-            "seed": seed,
-            "on_noise": on_noise,
-            "empty": str(folder / "empty.onnx"),
-            "parent": os.getpid(),
-        }
-        result = _run(job, folder, progress)
-    return _measurement(result)
+    names = {key: f"models/{n}.onnx" for n, key in enumerate(files, start=1)}
+    empty = folder / "empty.onnx"
+    write_empty_model(empty)
+    values = {
+        "models": [{"key": key, "path": names[key], "kind": file.kind} for key, file in files.items()],
+        "batch": device.batch,
+        "threads": device.threads,
+        "core": device.core,
+        "cores": None if cores is None else list(cores),
+        "rounds": rounds,
+        "seed": seed,
+        "on_noise": on_noise,
+        "empty": "models/empty.onnx",
+        "parent": None,
+    }
+    return Job(values, {names[key]: file.path for key, file in files.items()} | {"models/empty.onnx": empty})
 
 
 def write_empty_model(path: Path) -> None:
@@ -165,10 +275,11 @@ def write_empty_model(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None) -> dict[str, Any]:
+def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None, device: Device) -> dict[str, Any]:
     """The result of the measuring program, which never outlives this call.
 
     Raises:
+        DeviceError: If it cannot run here.
         MeasureError: If it failed, with its last line.
     """
     request, answer, errors = folder / "job.json", folder / "result.json", folder / "errors.txt"
@@ -184,24 +295,16 @@ def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None) ->
         try:
             assert child.stdout is not None  # for the type checker: it was asked for
             for line in child.stdout:
-                if progress is not None:
-                    _pass_on(line, progress)
+                pass_on(line, progress)
             code = child.wait()
         finally:
             # Nothing to do unless an exception came through: Ctrl-C, or one of the caller's own from `progress`.
             child.kill()
     if code or not answer.is_file():
-        raise MeasureError(f"the measuring program {_end_of(code)}: {_last_line(errors)}")
-    result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    return result
-
-
-def _pass_on(line: str, progress: ProgressCall) -> None:
-    try:
-        step = json.loads(line)
-    except json.JSONDecodeError:  # the runtime's own words, of which there should be none
-        return
-    progress(Progress(step["stage"], step["done"], step["total"]))
+        said = last_line(errors.read_text(encoding="utf-8", errors="replace"))
+        check_end(code, said, device)
+        raise MeasureError(f"the measuring program {_end_of(code)}: {said}")
+    return read_result(answer)
 
 
 def _end_of(code: int) -> str:
@@ -213,12 +316,12 @@ def _end_of(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _last_line(errors: Path) -> str:
-    lines = [line.strip() for line in errors.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+def measurement_of(result: Mapping[str, Any]) -> Measurement:
+    """What the measuring program wrote, as values.
 
-
-def _measurement(result: Mapping[str, Any]) -> Measurement:
+    Raises:
+        MeasureError: If the machine was too noisy.
+    """
     noise = None if result["noise"] is None else Noise(**result["noise"])
     conditions = result["conditions"]
     if result["verdict"] == "refused":

@@ -44,15 +44,19 @@ def test_a_device_round_trips_through_json() -> None:
     ("text", "message"),
     [
         ("thread = 4", r'pi\.toml: unknown key thread = 4; did you mean "threads"\?'),
-        (
-            "wheels = 4",
-            r"pi\.toml: unknown key wheels = 4; known: batch, core, precision, reach, roofline, runtime, threads",
-        ),
+        ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, host, identity, port, "),
         ('name = "other"', r'pi\.toml: name is "other"; the file\'s own name is the device\'s name'),
         ("threads = 0", r"pi\.toml: threads is 0; it must be greater than or equal to 1"),
         ('threads = "2"', r"pi\.toml: threads is '2'; it must be a valid integer"),
         ("threads = true", r"pi\.toml: threads is True; it must be a valid integer"),
-        ('reach = "ssh"', r"pi\.toml: reach is 'ssh'; it must be 'local' or 'none'"),
+        ('reach = "radio"', r"pi\.toml: reach is 'radio'; it must be 'local', 'ssh', 'kit' or 'none'"),
+        ('reach = "ssh"', r'pi\.toml: reach is "ssh", so host must be given: "user@board"'),
+        ('host = "-oProxyCommand=x"', r"pi\.toml: host is '-oProxyCommand=x'; it must be"),
+        ('host = "two words"', r"pi\.toml: host is 'two words'; it must be"),
+        ('host = "a"\nport = 0', r"pi\.toml: port is 0; it must be greater than or equal to 1"),
+        ('host = "a"\nreach = "kit"', r"pi\.toml: reach is \"kit\", so host = 'a' has no use: drop one of the two"),
+        ("port = 22", r'pi\.toml: reach is "local", so port = 22 has no use'),
+        ('python = "python3.12"', r"pi\.toml: reach is \"local\", so python = 'python3.12' has no use"),
         ('precision = "int8"', r"pi\.toml: precision is 'int8'; it must be 'float32'"),
         ("core = -1", r"pi\.toml: core is -1; it must be greater than or equal to 0"),
         ("threads = ", r"pi\.toml: not TOML: "),
@@ -62,6 +66,13 @@ def test_a_wrong_device_file_is_refused_by_file_key_and_value(tmp_path: Path, te
     written(tmp_path, text)
     with pytest.raises(DeviceError, match=message):
         Device.load("pi", tmp_path)
+
+
+def test_a_host_means_ssh(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, 'host = "user@board"\nport = 2222\npython = "~/venv/bin/python"\n'))
+    assert (device.reach, device.host, device.port, device.identity) == ("ssh", "user@board", 2222, None)
+    assert Device.model_validate_json(device.model_dump_json()) == device
+    assert Device.load(written(tmp_path, 'reach = "kit"')).host is None
 
 
 def test_a_missing_device_names_the_near_one(tmp_path: Path) -> None:
@@ -110,6 +121,14 @@ def test_more_threads_than_the_quota_pays_for_are_refused() -> None:
     with pytest.raises(DeviceError, match=r"threads is 3; 2 cores may be used here \(affinity 0,1,2,3, quota 1.5\)"):
         Device(name="a", threads=3).check_cores((0, 1, 2, 3), quota=lambda: 1.5)
     assert Device(name="a").check_cores((0, 1), quota=lambda: 0.5) == (1,)
+
+
+def test_the_cores_of_another_machine_are_named_as_its_own() -> None:
+    board = Device(name="pi", host="user@board", threads=4)
+    assert board.choose_cores((0, 1, 2, 3), None) == (0, 1, 2, 3)
+    assert board.choose_cores(None, None) is None
+    with pytest.raises(DeviceError, match=r"device pi: threads is 4; 2 cores may be used on user@board"):
+        board.choose_cores((0, 1), None)
 
 
 def test_a_core_that_is_not_allowed_is_refused() -> None:

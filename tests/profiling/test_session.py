@@ -187,7 +187,8 @@ def test_a_program_that_fails_is_told_with_its_last_line(
 def test_a_refused_measurement_says_how_noisy_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = {"median": 0.05, "p95": 0.2, "tau": 0.8, "resolved_tau": 0.9, "close_pairs": 0.1, "models": 9}
     conditions = {"rounds": 80, "load_before": 7.5, "load_after": 8.0}
-    result = {"noise": noise, "verdict": "refused", "conditions": conditions}
+    result: dict[str, object] = {"schema": 1, "about": None, "timings": {}, "failures": {}, "empty_run_us": None}
+    result |= {"noise": noise, "verdict": "refused", "conditions": conditions}
     program(
         tmp_path,
         monkeypatch,

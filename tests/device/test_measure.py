@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hwnas.profiling import measure as program
+from hwnas.device import measure as program
 
 times = st.lists(st.integers(1, 20), min_size=2, max_size=12)
 

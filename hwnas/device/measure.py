@@ -1,13 +1,19 @@
-"""The measuring program: times ONNX files on the machine it runs on. Standard library, numpy and onnxruntime only.
+"""The measuring program: times ONNX files on the machine it runs on, and says what machine that is.
 
     python measure.py job.json result.json
+    python measure.py --machine
 
-It is one file that imports nothing of hwnas, because it also runs where hwnas is not installed. Progress goes to the
-standard output as JSON lines; the result is a JSON file that appears whole or not at all. A job is
+Standard library, numpy and onnxruntime only, Python 3.9 or newer. It is one file that imports nothing of hwnas, because
+it also runs where hwnas is not installed: as a child process here, over ssh, or carried to a board by hand. So what
+hwnas itself asks of this machine is written here too, and `hwnas.device` hands it on. Progress goes to the standard
+output as JSON lines; the result is a JSON file that appears whole or not at all. A job is
 
     {"models": [{"key": "a", "path": "a.onnx", "kind": "network"}, ...],  kind: "block", "network" or "reference"
      "batch": 1, "threads": 1, "cores": [1] or null, "rounds": 20, "seed": 0, "on_noise": "default",
      "empty": "empty.onnx" or null, "parent": pid or null}
+
+Paths start at the job's folder. Without `cores` the program chooses them itself, `core` first if the job has one. What
+a job says `about` itself is handed back in the result.
 
 How it measures, and why (numbers from trials on a shared two-core machine):
 
@@ -25,17 +31,21 @@ from __future__ import annotations
 import functools
 import gc
 import json
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the runtime is loaded when something is run: hwnas.device is free of it
+    import onnxruntime
 
 SCHEMA = 1
 WARM_UP = 2
@@ -53,8 +63,25 @@ Floats = NDArray[np.float64]
 Run = Callable[[], object]
 
 
+# What the process ends with where a line on the error stream is all there is to say.
+PARENT_GONE, NOT_THIS_MACHINE, NO_RUNTIME = 3, 10, 11
+
+
 class ParentGoneError(Exception):
     """Whoever asked for the measurement no longer runs."""
+
+
+class CoresError(Exception):
+    """More threads than cores that may be used, or a core that may not.
+
+    Args:
+        message: What was asked for and what there is.
+        hint: The way out.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 # ------------------------------------------------------------------------------------------------------ statistics
@@ -226,6 +253,8 @@ def collect(
 
 def session_options(*, threads: int, batch: int) -> onnxruntime.SessionOptions:
     """As a careful deployment would set them: explicit threads, no spinning, no profiling, all optimisations."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -245,6 +274,8 @@ def load(path: str, options: onnxruntime.SessionOptions, *, batch: int, seed: in
     Raises:
         ValueError: If the input is not one image batch of known size, or an output is not finite.
     """
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
@@ -295,6 +326,285 @@ def visits_of(loaded: Mapping[str, Run], watch: Callable[[], None]) -> dict[str,
         pilot_us = visit(run, 5).min() / 1000
         visits[key] = functools.partial(one, run, SHORT_RUNS if pilot_us < SHORT_US else RUNS)
     return visits
+
+
+# ----------------------------------------------------------------------------------------------------------- cores
+
+QuotaReader = Callable[[], Optional[float]]  # noqa: UP045 - evaluated, and Python 3.9 knows no float | None
+"""Says how many cores' worth of time this process may spend, None where there is no limit or none is known."""
+
+
+def allowed_cores() -> tuple[int, ...] | None:
+    """The cores this process may run on, ascending; None on systems that do not say.
+
+    Example:
+        >>> cores = allowed_cores()
+        >>> cores is None or len(cores) >= 1
+        True
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def cgroup_quota(root: Path = Path("/")) -> float | None:
+    """Cores' worth of CPU time that the control groups of this process allow, the tightest of all levels.
+
+    Reads version 2 (`cpu.max`) and version 1 (`cpu.cfs_quota_us`), also where both are mounted side by side.
+
+    Args:
+        root: Where the system's files lie; another folder in tests.
+
+    Returns:
+        For example 1.5; None where nothing limits it or nothing can be read.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "sys/fs/cgroup").mkdir(parents=True)
+        >>> _ = (root / "sys/fs/cgroup/cpu.max").write_text("150000 100000")
+        >>> cgroup_quota(root)
+        1.5
+    """
+    quotas = [quota for folder in _groups(root) if (quota := _quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """The folders of this process's CPU groups and of all groups above them."""
+    mount = root / "sys/fs/cgroup"
+    unified, cpu = {"/"}, {"/"}
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if number == "0" and not controllers:
+            unified.add(path)
+        elif "cpu" in controllers.split(","):
+            cpu.add(path)
+    mounts = [(mount, unified), (mount / "unified", unified), (mount / "cpu", cpu), (mount / "cpu,cpuacct", cpu)]
+    for base, paths in mounts:
+        for path in sorted(paths):
+            # Inside a container the path may be the host's and not exist here; its parents up to the mount may.
+            group = base / path.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(base) and folder.is_dir())
+
+
+def _quota_of(group: Path) -> float | None:
+    words = _text(group / "cpu.max").split() or [
+        _text(group / "cpu.cfs_quota_us").strip(),
+        _text(group / "cpu.cfs_period_us").strip(),
+    ]
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:  # "max", or a file that is not there
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def usable_cores(cores: tuple[int, ...] | None, quota: float | None) -> int | None:
+    """How many threads can run at once, the quota rounded up; None if nothing is known.
+
+    Example:
+        >>> usable_cores((0, 1, 2, 3), 1.5), usable_cores((1,), None), usable_cores(None, None)
+        (2, 1, None)
+    """
+    bounds = [len(cores)] if cores else []
+    if quota is not None:
+        bounds.append(math.ceil(quota))
+    return min(bounds, default=None)
+
+
+def choose_cores(
+    threads: int, core: int | None, *, cores: tuple[int, ...] | None, quota: float | None, where: str = "here"
+) -> tuple[int, ...] | None:
+    """As many cores as there are threads; None on systems that do not say which there are.
+
+    Args:
+        threads: Of the runtime.
+        core: One of the cores to take; None: the last ones, as interrupts and other programs tend to sit on the first.
+        cores: That the process may use, ascending.
+        quota: Cores' worth of time that the process may spend.
+        where: How errors call the machine.
+
+    Raises:
+        CoresError: If there are fewer cores than threads, or the core is not among them.
+
+    Example:
+        >>> choose_cores(2, None, cores=(0, 1, 2, 3), quota=None), choose_cores(1, 0, cores=(0, 1), quota=0.5)
+        ((2, 3), (0,))
+    """
+    usable = usable_cores(cores, quota)
+    if usable is not None and threads > usable:
+        raise CoresError(
+            f"threads is {threads}; {usable} core{'s' if usable > 1 else ''} may be used {where} "
+            f"(affinity {_ranges(cores)}, quota {'none' if quota is None else f'{quota:g}'})",
+            f"set threads to at most {usable}, or allow more cores",
+        )
+    if cores is None:
+        return None
+    if core is None:
+        return cores[-threads:]
+    if core not in cores:
+        raise CoresError(f"core is {core}; this process may use {_ranges(cores)} {where}", "set core to one of these")
+    others = [other for other in cores if other != core]
+    return tuple(sorted([core, *others[: threads - 1]]))
+
+
+def _ranges(cores: tuple[int, ...] | None) -> str:
+    return "unknown" if cores is None else ",".join(map(str, cores))
+
+
+# ----------------------------------------------------------------------------------------------------- fingerprint
+
+# Instruction sets that the runtime has kernels for; each changes latencies. Linux's names, x86 then ARM.
+FLAGS = (
+    "sse4_1",
+    "avx",
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "neon",
+    "asimd",
+    "asimddp",
+    "asimdhp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What is known about a machine. None is unknown; nothing unknown is ever 0.
+
+    Attributes:
+        cpu_model: As the processor names itself; where it has no name, its architecture, as "aarch64".
+        family: CPU family, x86 only.
+        model: Model number within the family, x86 only.
+        stepping: Revision of the model, x86 only.
+        flags: Those of `FLAGS` the CPU has.
+        cores: Visible to the system.
+        affinity: Cores this process may use.
+        quota: Cores' worth of time this process may spend; None: no limit, or unknown.
+        hypervisor: Who made the virtual machine; "none" on bare metal.
+        memory_bytes: Of the whole machine.
+    """
+
+    cpu_model: str | None
+    family: int | None
+    model: int | None
+    stepping: int | None
+    flags: tuple[str, ...] | None
+    cores: int | None
+    affinity: tuple[int, ...] | None
+    quota: float | None
+    hypervisor: str | None
+    memory_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain map of everything, unknown parts as None.
+
+        Example:
+            >>> "cpu_model" in fingerprint().to_json()
+            True
+        """
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Fingerprint:
+        """From what `to_json` gives.
+
+        Raises:
+            TypeError: If a field is missing or unknown.
+
+        Example:
+            >>> Fingerprint.from_json(fingerprint().to_json()) == fingerprint()
+            True
+        """
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        return cls(**values)
+
+
+def fingerprint(
+    *,
+    quota: QuotaReader = cgroup_quota,
+    affinity: tuple[int, ...] | None = None,
+    root: Path = Path("/"),
+) -> Fingerprint:
+    """Describe this machine.
+
+    Args:
+        quota: Says how many cores' worth of time the process may spend.
+        affinity: Cores the process may use; asked of the system if not given.
+        root: Where the system's files lie; another folder in tests.
+
+    Example:
+        >>> fingerprint(quota=lambda: 1.5).quota
+        1.5
+    """
+    info = _cpu_info(root)
+    words = info.get("flags", info.get("Features", "")).split()
+    return Fingerprint(
+        cpu_model=info.get("model name") or info.get("Model") or info.get("Hardware") or platform.machine() or None,
+        family=_number(info.get("cpu family")),
+        model=_number(info.get("model")),
+        stepping=_number(info.get("stepping")),
+        flags=tuple(flag for flag in FLAGS if flag in words) if words else None,
+        cores=os.cpu_count(),
+        affinity=allowed_cores() if affinity is None else affinity,
+        quota=quota(),
+        hypervisor=_hypervisor(root, words),
+        memory_bytes=_memory(root),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _cpu_info(root: Path) -> Mapping[str, str]:
+    """The first core's lines, and lines of the machine as a whole, which ARM systems put last."""
+    info: dict[str, str] = {}
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            info.setdefault(name.strip(), value.strip())
+    return info
+
+
+def _hypervisor(root: Path, flags: list[str]) -> str | None:
+    if "hypervisor" not in flags:
+        return "none" if "fpu" in flags else None  # only x86 says so in its flags
+    return _read(root / "sys/class/dmi/id/sys_vendor") or _read(root / "sys/hypervisor/type") or "unnamed"
+
+
+def _memory(root: Path) -> int | None:
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            kibibytes = _number(line.split()[1])
+            return kibibytes * 1024 if kibibytes else None
+    return None
 
 
 # --------------------------------------------------------------------------------------------------------- machine
@@ -365,13 +675,24 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ParentGoneError: If the parent ended meanwhile.
     """
+    import onnxruntime
+
     started = time.perf_counter()
     watch = watcher(job["parent"])
+    watch()
     load_before, ticks_before = load_average(), ticks()
-    pinned = pin(job["cores"])
+    here = fingerprint()  # before the pinning, which changes what it says
+    pinned = pin(job["cores"] or choose_cores(job["threads"], job.get("core"), cores=here.affinity, quota=here.quota))
     settle_allocator()
     loaded, failures = load_all(job, watch)
-    result: dict[str, Any] = {"schema": SCHEMA, "timings": {}, "failures": failures, "noise": None, "verdict": "quiet"}
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "about": job.get("about"),
+        "timings": {},
+        "failures": failures,
+        "noise": None,
+        "verdict": "quiet",
+    }
     empty: list[NDArray[np.int64]] = []
     rounds_done = 0
     gc.collect()
@@ -414,6 +735,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "spinning": False,
         "denormals_as_zero": True,
         "python": platform.python_version(),
+        "machine": here.to_json(),
         "pinned": pinned,
         "batch": job["batch"],
         "rounds": rounds_done,
@@ -427,21 +749,63 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def this_machine() -> dict[str, Any]:
+    """What this machine is, and the runtime's version as it says itself: builds for some hardware have other names."""
+    import onnxruntime
+
+    return {"fingerprint": fingerprint().to_json(), "onnxruntime": str(onnxruntime.__version__)}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Read a job, write its result; the exit code."""
-    if len(arguments) != 2:
-        print("usage: python measure.py job.json result.json", file=sys.stderr)
-        return 2
-    job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
+        if list(arguments) == ["--machine"]:
+            print(json.dumps(this_machine()))
+            return 0
+        if len(arguments) != 2:
+            print("usage: python measure.py job.json result.json", file=sys.stderr)
+            return 2
+        request, target = map(Path, arguments)
+        job = json.loads(request.read_text(encoding="utf-8"))
+        for model in job["models"]:
+            model["path"] = str(request.parent / model["path"])
+        if job["empty"] is not None:
+            job["empty"] = str(request.parent / job["empty"])
         result = measure(job)
     except ParentGoneError:
-        return 3
-    target = Path(arguments[1])
+        return PARENT_GONE
+    except CoresError as error:
+        print(f"{error}: {error.hint}", file=sys.stderr)
+        return NOT_THIS_MACHINE
+    except ModuleNotFoundError as error:
+        print(
+            f"{sys.executable} has no module {error.name}: {sys.executable} -m pip install {error.name}",
+            file=sys.stderr,
+        )
+        return NO_RUNTIME
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
+    temporary.write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(target)
+    if result["about"] is not None:  # run by hand: nobody reads the result before it is carried home
+        print(f"{target}: {len(result['timings'])} models timed, {len(result['failures'])} failed; {words(result)}")
     return 0
+
+
+def words(result: Mapping[str, Any]) -> str:
+    """What a person beside the machine should know of a result.
+
+    Example:
+        >>> words({"noise": {"median": 0.05}, "verdict": "refused"})
+        'too noisy (halves differ by 5.0%): stop other work and run it again'
+    """
+    if result["noise"] is None:
+        return "nothing could be run"
+    said = f"halves differ by {result['noise']['median']:.1%}"
+    return {
+        "quiet": f"a quiet machine ({said})",
+        "noisy": f"a noisy machine ({said}): better stop other work and run it again",
+        "refused": f"too noisy ({said}): stop other work and run it again",
+    }[result["verdict"]]
 
 
 if __name__ == "__main__":
