@@ -59,9 +59,9 @@ class Device(BaseModel):
     @model_validator(mode="after")
     def _measured_or_estimated(self) -> Self:
         if (self.reach == "none") != (self.runtime == "none"):
-            raise ValueError(f'with runtime "{self.runtime}" another reach: both are "none" or neither is')
+            raise ValueError(f'reach is "{self.reach}" and runtime is "{self.runtime}"; both are "none" or neither is')
         if (self.reach == "none") != (self.roofline is not None):
-            raise ValueError('"none" exactly where a [roofline] table says what to estimate from')
+            raise ValueError(f'reach is "{self.reach}"; it is "none" exactly where there is a [roofline] table')
         return self
 
     @property
@@ -131,9 +131,6 @@ class Device(BaseModel):
                 raise DeviceError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
             expected = first["msg"].removeprefix("Input should be ")
             where = ".".join(map(str, first["loc"]))
-            if not where:  # two keys that do not fit each other
-                found, expected = repr(values.get("reach", "local")), expected.removeprefix("Value error, ")
-                raise DeviceError(f"{path}: reach is {found}; it must be {expected}") from error
             if first["type"] == "missing":
                 raise DeviceError(f"{path}: {where} is missing; every figure of a roofline must be given") from error
             raise DeviceError(f"{path}: {where} is {first['input']!r}; it must be {expected}") from error
