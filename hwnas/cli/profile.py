@@ -10,16 +10,31 @@ from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.job import profile as run_profile
 from hwnas.profiling import ProfileReport
+from hwnas.profiling.session import LIMIT_S
 
 
 def profile(
     recipe: RecipeFile = QUICKSTART,
     missing: Annotated[bool, typer.Option("--missing", help="Measure only what the table lacks.")] = False,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Measure again in a fresh process, and say how far the times differ.")
+    ] = False,
+    drop_disturbed: Annotated[
+        bool, typer.Option("--drop-disturbed", help="Leave out bursts in which the machine was disturbed; counted.")
+    ] = False,
+    limit_s: Annotated[
+        float, typer.Option("--limit-s", min=1.0, help="Seconds that the timing may take; slow models get fewer runs.")
+    ] = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
+    """Measure every block of a recipe's space in the deployment runtime, and write its latency table.
+
+    A profile that was cut off goes on where it was when the same command is given again.
+    """
     with Terminal() as terminal:
-        report = run_profile(recipe, missing=missing, teller=terminal)
+        report = run_profile(
+            recipe, missing=missing, repeat=repeat, drop_disturbed=drop_disturbed, limit_s=limit_s, teller=terminal
+        )
     if as_json:
         show_json(summary(report))
         return
@@ -36,6 +51,8 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "blocks": len(report.table.rows),
         "measured_now": report.measured,
         "seconds": round(report.seconds, 1),
+        "repeat": header.protocol.repeat.model_dump() if header.protocol.repeat else None,
+        "dropped_visits": header.protocol.dropped_visits,
         "noise": header.noise.model_dump() if header.noise else None,
         "calibration": calibration.model_dump(mode="json") if calibration else None,
         "warnings": report.warnings,
@@ -50,6 +67,15 @@ def in_words(report: ProfileReport) -> list[str]:
         lines.append(
             f"  repeatability: halves of the session differ by {header.noise.median:.2%} at the median, tau "
             f"{header.noise.tau:.3f}"
+        )
+    protocol = header.protocol
+    if protocol.drop_disturbed:
+        lines.append(f"  left out: {protocol.dropped_visits} of {protocol.visits} bursts, in which it was disturbed")
+    if protocol.repeat:
+        lines.append(
+            f"  repeated in a fresh process: everything took {protocol.repeat.factor:.3f} times as long; after that "
+            f"factor {protocol.repeat.n} models differ by {protocol.repeat.median:.2%} at the median, "
+            f"{protocol.repeat.p95:.2%} at the 95th percentile"
         )
     calibration = header.calibration
     if calibration:

@@ -2,6 +2,7 @@
 
 from hwnas.cost.calibration import TERMS, Features, Fit, band, calibrate, choose_terms, fit, score
 from hwnas.cost.model import CostModel, UnitSumCost
+from hwnas.cost.peak_memory import PeakMemory
 from hwnas.cost.table import (
     Calibration,
     DeviceRecord,
@@ -11,6 +12,7 @@ from hwnas.cost.table import (
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
@@ -28,8 +30,10 @@ __all__ = [
     "Holdout",
     "LatencyTable",
     "NoiseRecord",
+    "PeakMemory",
     "ProtocolRecord",
     "ReferenceRecord",
+    "RepeatRecord",
     "RuntimeRecord",
     "TableHeader",
     "Timing",

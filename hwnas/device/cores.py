@@ -85,13 +85,15 @@ def _text(path: Path) -> str:
 
 
 def usable_cores(cores: tuple[int, ...] | None, quota: float | None) -> int | None:
-    """How many threads can run at once, the quota rounded up; None if nothing is known.
+    """How many threads can run at once all the time: the quota rounded down, at least 1; None if nothing is known.
+
+    With a thread more than that the quota runs out within each period, and all of them stand still until the next.
 
     Example:
-        >>> usable_cores((0, 1, 2, 3), 1.5), usable_cores((1,), None), usable_cores(None, None)
+        >>> usable_cores((0, 1, 2, 3), 2.5), usable_cores((0, 1), 0.5), usable_cores(None, None)
         (2, 1, None)
     """
     bounds = [len(cores)] if cores else []
     if quota is not None:
-        bounds.append(math.ceil(quota))
+        bounds.append(max(1, math.floor(quota)))
     return min(bounds, default=None)

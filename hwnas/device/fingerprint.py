@@ -51,6 +51,8 @@ class Fingerprint:
         quota: Cores' worth of time this process may spend; None: no limit, or unknown.
         hypervisor: Who made the virtual machine; "none" on bare metal.
         memory_bytes: Of the whole machine.
+        vendor: Of the processor; on ARM systems the number of who designed it.
+        caches: Size in bytes of each cache that the first core sees, as "L1 data".
     """
 
     cpu_model: str | None
@@ -63,6 +65,8 @@ class Fingerprint:
     quota: float | None
     hypervisor: str | None
     memory_bytes: int | None
+    vendor: str | None
+    caches: dict[str, int] | None
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything, unknown parts as None.
@@ -104,6 +108,8 @@ def fingerprint(
         quota=quota(),
         hypervisor=_hypervisor(root, words),
         memory_bytes=_memory(root),
+        vendor=info.get("vendor_id") or info.get("CPU implementer") or None,
+        caches=_caches(root),
     )
 
 
@@ -140,3 +146,13 @@ def _memory(root: Path) -> int | None:
             kibibytes = _number(line.split()[1])
             return kibibytes * 1024 if kibibytes else None
     return None
+
+
+def _caches(root: Path) -> dict[str, int] | None:
+    caches = {}
+    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (_read(folder / name) for name in ("level", "type", "size"))
+        number = _number(size.removesuffix("K"))
+        if level and number:
+            caches[f"L{level} {kind.lower()}"] = number * (1024 if size.endswith("K") else 1)
+    return caches or None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError
+from hwnas.core import Architecture, MeasureError, digest_of
 from hwnas.cost import (
     Calibration,
     DeviceRecord,
@@ -21,6 +24,7 @@ from hwnas.cost import (
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
@@ -28,12 +32,27 @@ from hwnas.cost import (
     calibrate,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
-from hwnas.nn.to_onnx import EXPORTER, OPSET
+from hwnas.nn.to_onnx import CONSTANT_FOLDING, EXPORTER, OPSET
 from hwnas.profiling.exporting import block_source, export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
+from hwnas.profiling.journal import Journal, sha256_of
+from hwnas.profiling.liveness import footprint_of
+from hwnas.profiling.matching import FACTOR_REFUSED, classes_of, conditions_of, resolutions_of, version_of
 from hwnas.profiling.networks import Networks, choose_networks
-from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
+from hwnas.profiling.session import (
+    LIMIT_S,
+    ROUNDS,
+    Measurement,
+    ModelFile,
+    OnNoise,
+    Progress,
+    ProgressCall,
+    measure_models,
+)
 from hwnas.space import Block, Space
+from hwnas.store.lock import FolderLock
+
+if TYPE_CHECKING:  # the program imports a runtime, which importing hwnas should not
+    from hwnas.profiling.measure import Machine
 
 ANCHORS = 12
 """Rows of an existing table that are timed again, to bring the others to this session."""
@@ -50,6 +69,7 @@ class ProfileReport:
         measured: Blocks that the table got from this run.
         measurement: The session: its noise, verdict and conditions.
         failures: Blocks and whole networks that could not be built, exported or run, with the reason.
+        notes: Lesser things that a reader should know, as that a block's memory is unknown.
     """
 
     table: LatencyTable
@@ -58,6 +78,7 @@ class ProfileReport:
     measured: int
     measurement: Measurement
     failures: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -65,10 +86,8 @@ class ProfileReport:
         lines = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
         if self.measurement.verdict == "noisy":
             lines.append(f"the table is marked noisy: {self.measurement.noise}")
-        protocol, cores = self.table.header.protocol, self.table.header.device.cores
-        loads = [load for load in (protocol.load_before, protocol.load_after) if load is not None]
-        if loads and cores is not None and max(loads) > cores:
-            lines.append(f"the machine was busy: the load was {max(loads):.1f} on {cores} cores")
+        lines += [f"the machine was {mark}" for mark in self.table.header.protocol.marks]
+        lines += self.notes
         if self.table.header.calibration is None:
             lines.append("the table lacks blocks and so is not calibrated: nothing can be predicted from it yet")
         return lines
@@ -92,11 +111,17 @@ def profile(
     device: Device,
     folder: Path = Path("latency_tables"),
     workspace: Path | None = None,
+    journal: Path | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    repeat: bool = False,
     existing: LatencyTable | None = None,
     quota: QuotaReader = cgroup_quota,
+    machine: Machine | None = None,
+    now: datetime | None = None,
     progress: ProgressCall | None = None,
 ) -> ProfileReport:
     """Time every block of a space and some whole networks in one session, calibrate, and write the table.
@@ -111,17 +136,26 @@ def profile(
         device: Threads, batch, cores, name.
         folder: Where the table goes.
         workspace: Where the ONNX files go and stay; if not given, a temporary folder that is removed.
+        journal: A folder of this profile's own, in the place of `workspace`: finished files and rounds are kept there
+            until the table is written, so that a profile that was killed goes on when it is started again.
         seed: Of the choice of networks, their weights, the inputs and the order of visits.
         rounds: Visits of each model, see `measure_models`.
         on_noise: See `measure_models`.
+        limit_s: See `measure_models`.
+        drop_disturbed: See `measure_models`.
+        repeat: Measure everything once more in a fresh process, and put into the header how far the times differ.
         existing: A table of the same device: only the blocks it lacks are timed, and its rows are brought to this
             session by timing a dozen of them again. The networks are always timed.
         quota: Says how many cores' worth of time this process may spend.
+        machine: A clock and other readers of one's own, see `measure_models`.
+        now: That the table says it was made at.
         progress: Called as the work goes on.
 
     Raises:
+        StoreError: If another process works in the journal's folder.
         MeasureError: If the measuring program failed, the machine was too noisy, the space has fewer than five
-            networks, no block could be measured, or the machine has drifted too far from the existing table.
+            networks, no block could be measured, the journal is damaged, or the machine has drifted too far from the
+            existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
         DeviceError: If the device has more threads than this process has cores.
@@ -140,33 +174,111 @@ def profile(
     for role, architectures in _roles(networks):
         for architecture in architectures:
             sources[_key(role, architecture)] = network_source(space, architecture, build_network)
-    with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as temporary:
-        files, failures = export_all(sources, workspace or Path(temporary), seed=seed, progress=progress)
+    with ExitStack() as stack:
+        files_at = workspace or journal or Path(stack.enter_context(TemporaryDirectory(prefix="hwnas-profile-")))
+        done = None
+        if journal is not None:
+            lock = FolderLock(journal.with_name(f"{journal.name}.lock"))
+            stack.callback(shutil.rmtree, lock.path.parent, ignore_errors=True)
+            how = [seed, rounds, limit_s, drop_disturbed, sorted(sources)]
+            done = Journal(journal, _identity(space, device, how, quota))
+            files_at = journal
+            if progress is not None and (done.discarded or len(done)):
+                left = (
+                    "is of other conditions and thrown away" if done.discarded else f"has {len(done)} files: going on"
+                )
+                progress(Progress("export", 0, len(sources), f"an earlier profile that was not finished {left}"))
+        files, failures = export_all(sources, files_at, seed=seed, journal=done, progress=progress)
         models = {
             key: ModelFile(path, "block" if key in timed else "reference" if key.startswith("reference") else "network")
             for key, path in files.items()
         }
         if not timed & models.keys():
             raise MeasureError(f"space {space.name}: no block could be exported; the first: {_first(failures)}")
-        measurement = measure_models(
-            models, device=device, rounds=rounds, seed=seed, on_noise=on_noise, quota=quota, progress=progress
+
+        def session(seed: int, log: Path | None) -> Measurement:
+            return measure_models(
+                models,
+                device=device,
+                rounds=rounds,
+                seed=seed,
+                on_noise=on_noise,
+                limit_s=limit_s,
+                drop_disturbed=drop_disturbed,
+                log=log,
+                quota=quota,
+                machine=machine,
+                progress=progress,
+            )
+
+        measurement = session(seed, done and done.rounds)
+        repeated = repeat_of(measurement, session(seed + 1, None)) if repeat else None
+        new, notes = _with_footprints(measurement, files, {key: blocks[key] for key in timed})
+        sha256 = {key: sha256_of(path) for key, path in files.items() if key.startswith("reference")}
+        failures |= measurement.failures
+        if not new:
+            raise MeasureError(f"space {space.name}: no block could be measured; the first: {_first(failures)}")
+        rows = rescaled(old, drift(old, new)) | new
+        calibration = None
+        if rows.keys() >= blocks.keys():
+            calibration = _calibrate(space, rows, networks, measurement)
+        header = _header(
+            space, networks, measurement, calibration, failures, sha256, repeated, device=device, seed=seed, quota=quota
         )
-    failures |= measurement.failures
-    new = {key: timing for key, timing in measurement.timings.items() if key in timed}
-    if not new:
-        raise MeasureError(f"space {space.name}: no block could be measured; the first: {_first(failures)}")
-    rows = rescaled(old, drift(old, new)) | new
-    calibration = None
-    if rows.keys() >= blocks.keys():
-        calibration = _calibrate(space, rows, networks, measurement)
-    table = LatencyTable(
-        _header(space, networks, measurement, calibration, failures, device=device, seed=seed, quota=quota),
-        rows,
-        source=str(table_path(folder, device, space)),
-    )
-    path = table_path(folder, device, space)
-    table.save(path)
-    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+        if now is not None:
+            header = header.model_copy(update={"created_utc": now})
+        path = table_path(folder, device, space)
+        table = LatencyTable(header, rows, source=str(path))
+        table.save(path)
+        if done is not None:
+            done.remove()
+    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes))
+
+
+def repeat_of(first: Measurement, second: Measurement) -> RepeatRecord | None:
+    """How far two measurements of the same models differ once the reference networks' factor is taken out.
+
+    Returns:
+        None if no model was timed both times. Without reference networks the factor is that of all models.
+    """
+    keys = sorted(first.timings.keys() & second.timings.keys())
+    if not keys:
+        return None
+    ratios = {key: second.timings[key].p25_us / first.timings[key].p25_us for key in keys}
+    references = [ratio for key, ratio in ratios.items() if key.startswith("reference")]
+    factor = float(np.median(references or list(ratios.values())))
+    off = np.abs(np.array(list(ratios.values())) / factor - 1)
+    return RepeatRecord(factor=factor, median=float(np.median(off)), p95=float(np.percentile(off, 95)), n=len(keys))
+
+
+def _identity(space: Space, device: Device, how: Sequence[Any], quota: QuotaReader) -> str:
+    """What makes an unfinished profile one that can be continued: the same work on the same processor."""
+    here = fingerprint(quota=quota)
+    return digest_of([
+        *(space.digest, space.entries_digest, device.model_dump(mode="json"), *how),
+        *(here.cpu_model, here.family, here.model, here.stepping, list(here.flags or ())),
+        *(version_of(package) for package in ("torch", "onnx", "onnxruntime")),
+    ])
+
+
+def _with_footprints(
+    measurement: Measurement, files: Mapping[str, Path], blocks: Mapping[str, Block]
+) -> tuple[dict[str, Timing], list[str]]:
+    """The rows of blocks with what else is known of them, and whose memory is not known, and why."""
+    rows, notes = {}, []
+    for key, block in blocks.items():
+        if key not in measurement.timings:
+            continue
+        row = replace(measurement.timings[key], macs=block.macs)
+        try:
+            found = footprint_of(files[key])
+            row = replace(
+                row, weight_bytes=found.weight_bytes, peak_activation_bytes=found.peak_activation_bytes or None
+            )
+        except MeasureError as error:
+            notes.append(f"the memory of {key} is unknown: {error.message}")
+        rows[key] = row
+    return rows, notes
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
@@ -241,6 +353,8 @@ def _header(
     measurement: Measurement,
     calibration: Calibration | None,
     failures: Mapping[str, str],
+    sha256: Mapping[str, str],
+    repeated: RepeatRecord | None,
     *,
     device: Device,
     seed: int,
@@ -248,7 +362,11 @@ def _header(
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
     references = [
-        ReferenceRecord(architecture=dict(a), p25_us=measurement.timings[_key("reference", a)].p25_us)
+        ReferenceRecord(
+            architecture=dict(a),
+            p25_us=measurement.timings[_key("reference", a)].p25_us,
+            onnx_sha256=sha256[_key("reference", a)],
+        )
         for a in networks.reference
         if _key("reference", a) in measurement.timings
     ]
@@ -261,19 +379,24 @@ def _header(
         tool_version=version_of("hwnas") or "source tree",
         device=DeviceRecord(name=device.name, **asdict(fingerprint(quota=quota))),
         runtime=RuntimeRecord(**{name: conditions[name] for name in RuntimeRecord.model_fields}),
-        export=ExportRecord(torch=version_of("torch"), onnx=version_of("onnx"), exporter=EXPORTER, opset=OPSET),
+        export=ExportRecord(
+            torch=version_of("torch"),
+            onnx=version_of("onnx"),
+            exporter=EXPORTER,
+            opset=OPSET,
+            constant_folding=CONSTANT_FOLDING,
+        ),
         precision=device.precision,
         batch=device.batch,
         threads=device.threads,
         resolutions=resolutions_of(space),
+        classes=classes_of(space),
         weights="random",
         protocol=ProtocolRecord(
-            rounds=conditions["rounds"],
-            runs=conditions["runs"],
             order_seed=seed,
-            load_before=conditions["load_before"],
-            load_after=conditions["load_after"],
-            steal_share=conditions["steal_share"],
+            energy="rapl" if any(row.energy_mj is not None for row in measurement.timings.values()) else "unmeasured",
+            repeat=repeated,
+            **{name: conditions[name] for name in ProtocolRecord.model_fields if name in conditions},
         ),
         empty_run_us=measurement.empty_run_us,
         reference=tuple(references),

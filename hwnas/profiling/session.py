@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
@@ -19,12 +19,17 @@ from hwnas.core import MeasureError
 from hwnas.cost import Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota
 
+if TYPE_CHECKING:  # the program imports a runtime, which importing hwnas should not
+    from hwnas.profiling.measure import Machine
+
 Kind = Literal["block", "network", "reference"]
 OnNoise = Literal["strict", "default", "mark"]
 Verdict = Literal["quiet", "noisy"]
 
 PROGRAM = Path(__file__).with_name("measure.py")
 ROUNDS = 20
+LIMIT_S = 300.0
+"""Seconds of timing, by default: some thousand small models; fewer runs and rounds for what takes longer."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,16 @@ class Progress:
     """How far a long piece of work is.
 
     Attributes:
-        stage: "export", "load" or "measure".
+        stage: "export", "load", "plan", "measure" or "energy".
         done: Models, or visits of models.
         total: Grows when a noisy measurement is prolonged.
+        note: A line worth keeping, as how long the measurement will take; empty otherwise.
     """
 
     stage: str
     done: int
     total: int
+    note: str = ""
 
 
 ProgressCall = Callable[[Progress], None]
@@ -111,7 +118,11 @@ def measure_models(
     rounds: int = ROUNDS,
     seed: int = 0,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    log: Path | None = None,
     quota: QuotaReader = cgroup_quota,
+    machine: Machine | None = None,
     progress: ProgressCall | None = None,
 ) -> Measurement:
     """Time ONNX files together, in a child process of their own.
@@ -123,11 +134,18 @@ def measure_models(
         seed: Of the orders and of the inputs.
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
+        limit_s: Seconds that the timing may take. Slow models get fewer runs, then all fewer rounds; see `plan_for` in
+            the measuring program.
+        drop_disturbed: Leave out whole visits in which the system took the core away, and those of rounds in which the
+            reference networks were off by more than a tenth. They are counted.
+        log: A file to which each finished round is appended; the same measurement goes on there when it was killed.
         quota: Says how many cores' worth of time this process may spend.
+        machine: A clock and other readers of one's own; the measurement then takes place in this process.
         progress: Called in this process as the work goes on.
 
     Raises:
-        MeasureError: If there is nothing to time, the program failed, or the machine was too noisy.
+        MeasureError: If there is nothing to time, the program failed, the log is damaged or of another measurement, or
+            the machine was too noisy.
         DeviceError: If the device has more threads than this process has cores.
     """
     if not models or rounds < 2:
@@ -148,10 +166,56 @@ def measure_models(
             "seed": seed,
             "on_noise": on_noise,
             "empty": str(folder / "empty.onnx"),
+            "limit_s": limit_s,
+            "drop_disturbed": drop_disturbed,
+            "log": None if log is None else str(log.resolve()),
             "parent": os.getpid(),
         }
-        result = _run(job, folder, progress)
+        result = _run(job, folder, progress) if machine is None else _run_here(job, machine)
+    if log is not None and result["verdict"] == "refused":
+        log.unlink(missing_ok=True)  # going on with the same rounds would be refused for ever
     return _measurement(result)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """What a model takes of a process's memory, as the system counts it, beyond what a model that does nothing takes.
+
+    Attributes:
+        loaded_bytes: The peak while the session is made: the file, and the weights as the runtime packs them. None is
+            unknown, or too little to be told from nothing.
+        run_bytes: The peak after five runs.
+    """
+
+    loaded_bytes: int | None
+    run_bytes: int | None
+
+
+def measure_resident(path: Path, *, device: Device, seed: int = 0) -> Resident:
+    """The memory that running an ONNX file takes, in child processes of their own.
+
+    Args:
+        path: As for `measure_models`.
+        device: Threads and batch.
+        seed: Of the input.
+
+    Raises:
+        MeasureError: If the model cannot be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwnas-resident-") as name:
+        folder = Path(name)
+        write_empty_model(folder / "empty.onnx")
+        found: list[dict[str, int | None]] = []
+        for model in (folder / "empty.onnx", path.resolve()):
+            job = {"resident": str(model), "batch": device.batch, "threads": device.threads, "seed": seed}
+            found.append(_run(job, folder, None))
+
+    def beyond(part: str) -> int | None:
+        nothing, whole = (one[part] for one in found)
+        # Two processes never come out alike to the page, so a tiny model may seem to take less than nothing.
+        return None if nothing is None or whole is None or whole <= nothing else whole - nothing
+
+    return Resident(beyond("loaded_bytes"), beyond("run_bytes"))
 
 
 def write_empty_model(path: Path) -> None:
@@ -196,12 +260,31 @@ def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None) ->
     return result
 
 
+def _run_here(job: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The result of the measuring program, run in this process.
+
+    Raises:
+        MeasureError: If its log is damaged or of another measurement.
+    """
+    from hwnas.profiling import measure  # here, because importing hwnas should not load a runtime
+
+    try:
+        return measure.measure(dict(job) | {"parent": None}, machine)
+    except measure.LogError as error:
+        raise MeasureError(str(error)) from error
+
+
 def _pass_on(line: str, progress: ProgressCall) -> None:
     try:
         step = json.loads(line)
     except json.JSONDecodeError:  # the runtime's own words, of which there should be none
         return
-    progress(Progress(step["stage"], step["done"], step["total"]))
+    note = ""
+    if step["stage"] == "plan":
+        note = f"timing {step['models']} models in {step['rounds']} rounds, about {step['seconds']:.0f} s"
+        note += " (runs and rounds cut to fit)" if step["capped"] else ""
+        note += f"; {step['rounds_before']} rounds are there already" if step["rounds_before"] else ""
+    progress(Progress(step["stage"], step["done"], step["total"], note))
 
 
 def _end_of(code: int) -> str:
