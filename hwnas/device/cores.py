@@ -74,7 +74,8 @@ def _quota_of(group: Path) -> float | None:
         quota, period = (float(word) for word in words)
     except ValueError:  # "max", or a file that is not there
         return None
-    return quota / period if quota > 0 and period > 0 else None
+    cores = quota / period if quota > 0 and period > 0 else math.inf
+    return cores if math.isfinite(cores) else None
 
 
 def _text(path: Path) -> str:

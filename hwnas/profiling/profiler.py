@@ -211,7 +211,7 @@ def profile(
                 progress=progress,
             )
 
-        measurement = session(seed, done and done.rounds)
+        measurement = session(seed, None if done is None else done.rounds)
         repeated = repeat_of(measurement, session(seed + 1, None)) if repeat else None
         new, notes = _with_footprints(measurement, files, {key: blocks[key] for key in timed})
         sha256 = {key: sha256_of(path) for key, path in files.items() if key.startswith("reference")}
