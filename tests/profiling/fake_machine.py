@@ -25,6 +25,13 @@ class FakeMachine:
         switched: Numbers of the visits, counted from 0 over all, in which the core is taken away.
         load: What the system says.
         watts: That the package uses; None: it has no counter.
+        range_uj: Where its counter begins again.
+        ns: The time.
+        round: That is going on.
+        order: Files in the order in which rounds visited them.
+        visits: Readings of the switches, two a visit.
+        visiting: Whether a visit has begun and its model has not run yet.
+        asked: Readings of the load, one before the rounds and one at the end of each.
     """
 
     takes: Callable[[str], int] = by_size
@@ -38,6 +45,7 @@ class FakeMachine:
     order: list[str] = field(default_factory=list)
     visits: int = 0
     asked: int = 0
+    visiting: bool = False
 
     def machine(self) -> Machine:
         return Machine(
@@ -56,8 +64,9 @@ class FakeMachine:
     def _loader(self, path: str, options: Any, *, batch: int, seed: int) -> Callable[[], object]:
         def run() -> None:
             self.ns += round(self.takes(path) * self.slowness.get(self.round, 1.0))
-            if not self.order or self.order[-1] != path:
+            if self.visiting:
                 self.order.append(path)
+            self.visiting = False
 
         return run
 
@@ -69,6 +78,7 @@ class FakeMachine:
     def _switches(self) -> int:
         """Asked before and after each visit."""
         before, self.visits = self.visits % 2 == 0, self.visits + 1
+        self.visiting = before
         number = (self.visits - 1) // 2
         return 0 if before or number not in self.switched else 1
 

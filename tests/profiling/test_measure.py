@@ -214,8 +214,8 @@ def test_a_plan_keeps_to_its_limit_or_is_the_smallest_there_is(
 
 def test_a_slow_model_does_not_take_for_ever() -> None:
     """20 rounds of 14 runs of 200 ms, doubled twice, would be 224 s for this model alone."""
-    plan = program.plan_for({"slow": 200e3, **{f"quick{n}": 20.0 for n in range(100)}}, rounds=20, limit_s=20.0)
-    assert plan.seconds <= 20.0
+    plan = program.plan_for({"slow": 200e3, **{f"quick{n}": 20.0 for n in range(100)}}, rounds=20, limit_s=25.0)
+    assert plan.seconds <= 25.0
     assert {plan.runs[key] for key in plan.runs if key != "slow"} == {program.SHORT_RUNS}
     assert plan.runs["slow"] < program.RUNS
 
@@ -278,8 +278,7 @@ def test_all_references_are_visited_in_every_round_and_every_order_is_another(tm
     job = a_job(tmp_path)
     program.measure(job, fake.machine())
     paths = [model["path"] for model in job["models"]]
-    visited = fake.order[-6 * len(paths) :]  # the pilot went before
-    orders = [visited[i : i + len(paths)] for i in range(0, len(visited), len(paths))]
+    orders = [fake.order[i : i + len(paths)] for i in range(0, len(fake.order), len(paths))]
     assert all(sorted(order) == sorted(paths) for order in orders)
     assert len({tuple(order) for order in orders}) == 6
 
@@ -297,8 +296,8 @@ def test_equal_machines_give_equal_results_and_another_seed_another_order(tmp_pa
 
 
 def test_visits_are_dropped_by_the_flag_only_and_counted_either_way(tmp_path: Path) -> None:
-    # Round 3 is slow as a whole; in the first round, visit 2 lost its core.
-    slow = {"slowness": {3: 1.5}, "switched": frozenset({2})}
+    # Round 3 is slow as a whole; in the second round, one of the 13 visits lost its core.
+    slow: dict[str, Any] = {"slowness": {3: 1.5}, "switched": frozenset({15})}
     kept = program.measure(a_job(tmp_path), FakeMachine(**slow).machine())
     dropped = program.measure(a_job(tmp_path, drop_disturbed=True), FakeMachine(**slow).machine())
     for result, count in ((kept, 0), (dropped, 13 + 1)):
