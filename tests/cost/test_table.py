@@ -226,7 +226,7 @@ def test_any_damage_is_a_table_error_or_harmless(tmp_path_factory: pytest.TempPa
         (lambda lines: lines[1].pop("macs"), "line 2: macs is missing"),
         (lambda lines: lines[1].update(macs=1.5), "line 2: macs is 1.5; expected a whole number"),
         (lambda lines: lines[1].update(peak_activation_bytes=0), "line 2: peak_activation_bytes is 0; expected a fin"),
-        (lambda lines: lines[1].update(energy_mj=0), "line 2: energy_mj is 0.0; expected a finite number above 0"),
+        (lambda lines: lines[1].update(energy_mj=0), "line 2: energy_mj is 0; expected a finite number above 0"),
         (lambda lines: lines[0].update(batch=0), "line 1: batch is 0; expected input should be greater"),
         (lambda lines: lines[0].update(created_utc="2026-01-02"), "line 1: created_utc is '2026-01-02'"),
         (lambda lines: lines[0]["calibration"]["coefficients"].pop(), "calibration is .*2 coefficients for terms"),
