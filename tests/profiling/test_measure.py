@@ -226,7 +226,7 @@ def test_a_slow_model_does_not_take_for_ever() -> None:
 def a_job(folder: Path, **changes: Any) -> dict[str, Any]:
     """Two blocks, six networks and five references, in files that are only as long as they should take."""
     kinds = {"block": 2, "network": 6, "reference": 5}
-    models = []
+    models: list[dict[str, str]] = []
     for kind, count in kinds.items():
         for n in range(count):
             path = folder / f"{kind}{n}"
