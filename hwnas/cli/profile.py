@@ -12,7 +12,7 @@ from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.core import RecipeError
 from hwnas.job import profile as run_profile
 from hwnas.job import take_in
-from hwnas.profiling import OnNoise, ProfileReport
+from hwnas.profiling import LIMIT_S, OnNoise, ProfileReport
 
 _KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
 
@@ -29,14 +29,34 @@ def profile(
     results: Annotated[
         Path | None, typer.Option("--from", help="The results file that a kit's measure.py wrote on the device.")
     ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Measure again in a fresh process, and say how far the times differ.")
+    ] = False,
+    drop_disturbed: Annotated[
+        bool, typer.Option("--drop-disturbed", help="Leave out bursts in which the machine was disturbed; counted.")
+    ] = False,
+    limit_s: Annotated[
+        float, typer.Option("--limit-s", min=1.0, help="Seconds that the timing may take; slow models get fewer runs.")
+    ] = LIMIT_S,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
+    """Measure every block of a recipe's space in the deployment runtime, and write its latency table.
+
+    A profile that was cut off goes on where it was when the same command is given again.
+    """
     with Terminal() as terminal:
         if results is None:
-            report = run_profile(recipe, missing=missing, on_noise=on_noise, teller=terminal)
-        elif missing:
-            raise RecipeError("--missing and --from exclude each other: a kit measures everything")
+            report = run_profile(
+                recipe,
+                missing=missing,
+                on_noise=on_noise,
+                repeat=repeat,
+                drop_disturbed=drop_disturbed,
+                limit_s=limit_s,
+                teller=terminal,
+            )
+        elif missing or repeat:
+            raise RecipeError("--from takes in what a kit has measured: neither --missing nor --repeat goes with it")
         else:
             report = take_in(recipe, results, teller=terminal)
     if as_json:
@@ -55,6 +75,8 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "blocks": len(report.table.rows),
         "measured_now": report.measured,
         "seconds": round(report.seconds, 1),
+        "repeat": header.protocol.repeat.model_dump() if header.protocol.repeat else None,
+        "dropped_visits": header.protocol.dropped_visits,
         "noise": header.noise.model_dump() if header.noise else None,
         "calibration": calibration.model_dump(mode="json") if calibration else None,
         "warnings": report.warnings,
@@ -69,6 +91,15 @@ def in_words(report: ProfileReport) -> list[str]:
         lines.append(
             f"  repeatability: halves of the session differ by {header.noise.median:.2%} at the median, tau "
             f"{header.noise.tau:.3f}"
+        )
+    protocol = header.protocol
+    if protocol.drop_disturbed:
+        lines.append(f"  left out: {protocol.dropped_visits} of {protocol.visits} bursts, in which it was disturbed")
+    if protocol.repeat:
+        lines.append(
+            f"  repeated in a fresh process: everything took {protocol.repeat.factor:.3f} times as long; after that "
+            f"factor {protocol.repeat.n} models differ by {protocol.repeat.median:.2%} at the median, "
+            f"{protocol.repeat.p95:.2%} at the 95th percentile"
         )
     calibration = header.calibration
     if calibration:

@@ -21,6 +21,7 @@ METRICS: dict[str, tuple[Direction, str]] = {
     "latency_ms": ("minimize", "ms"),
     "macs": ("minimize", "multiply-adds"),
     "parameters": ("minimize", "parameters"),
+    "peak_memory_bytes": ("minimize", "bytes"),
 }
 
 

@@ -13,6 +13,7 @@ from hwnas.cost.calibration import (
     terms_of,
 )
 from hwnas.cost.model import Banded, CostModel, UnitSumCost
+from hwnas.cost.peak_memory import PeakMemory
 from hwnas.cost.roofline import EstimatedLatency, block_us, kernels_of, read_measured
 from hwnas.cost.table import (
     Calibration,
@@ -25,6 +26,7 @@ from hwnas.cost.table import (
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
@@ -46,8 +48,10 @@ __all__ = [
     "LatencyTable",
     "NetworkRecord",
     "NoiseRecord",
+    "PeakMemory",
     "ProtocolRecord",
     "ReferenceRecord",
+    "RepeatRecord",
     "RuntimeRecord",
     "TableHeader",
     "Timing",

@@ -28,11 +28,13 @@ the table holds kernels instead of blocks their number, of all ("kernels") or of
 _US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _AGAIN = "measure the device again: hwnas profile"
 _SHOWN = 5
+_OPTIONAL = ("energy_mj", "macs", "weight_bytes", "peak_activation_bytes")
+"""What of a row may be unknown: null in a file, not there at all in one of schema version 1."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one model took, over many short bursts in random order among all others.
+    """How long one model took, over many short bursts in random order among all others, and what else it takes.
 
     Attributes:
         p25_us: Lower quartile: the estimate that is used (the mean follows whatever else the machine does).
@@ -42,9 +44,14 @@ class Timing:
         iqr_rel: (p75 - p25) / median; 0 for a clock that is too coarse to see it.
         runs: Timed runs behind the numbers.
         visits: Bursts that they came in.
+        energy_mj: Of one run, the idle part of the processor package included; None is unmeasured.
+        macs: Multiply-adds of one image. None is unknown, here and below.
+        weight_bytes: Of all that is stored in the file: weights, biases, constants.
+        peak_activation_bytes: The most that inputs, outputs and what lies between take at one moment, at batch 1; of a
+            network this is the largest of its blocks, not their sum.
 
     Raises:
-        TableError: If a number is not finite, or not above 0 (`iqr_rel`: below 0).
+        TableError: If a number is not finite, or not above 0 (`iqr_rel`, multiply-adds, weights: below 0).
 
     Example:
         >>> Timing(p25_us=10.0, min_us=9.5, median_us=10.2, p90_us=12.0, iqr_rel=0.03, runs=120, visits=12).p25_us
@@ -58,11 +65,17 @@ class Timing:
     iqr_rel: float
     runs: int
     visits: int
+    energy_mj: float | None = None
+    macs: int | None = None
+    weight_bytes: int | None = None
+    peak_activation_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for part in fields(self):
             value = getattr(self, part.name)
-            lowest_allowed = part.name == "iqr_rel" and value == 0
+            if value is None and part.name in _OPTIONAL:
+                continue
+            lowest_allowed = part.name in {"iqr_rel", "macs", "weight_bytes"} and value == 0
             if not (math.isfinite(value) and (value > 0 or lowest_allowed)):
                 raise TableError(f"{part.name} is {value}; expected a finite number above 0")
 
@@ -88,6 +101,8 @@ class DeviceRecord(_Record):
         quota: Cores' worth of time that the container may use.
         hypervisor: Whether, and under which, this is a guest.
         memory_bytes: Installed.
+        vendor: Of the processor.
+        caches: Size in bytes of each cache that the first core sees, as "L1 data".
     """
 
     name: str
@@ -101,6 +116,8 @@ class DeviceRecord(_Record):
     quota: float | None = None
     hypervisor: str | None = None
     memory_bytes: int | None = None
+    vendor: str | None = None
+    caches: dict[str, int] | None = None
 
 
 class RuntimeRecord(_Record):
@@ -114,6 +131,9 @@ class RuntimeRecord(_Record):
         inter_op_threads: Operators at a time.
         spinning: Whether idle threads spin.
         denormals_as_zero: Whether denormal numbers are flushed.
+        build: As the runtime describes its own build.
+        arena: Whether memory is kept between runs.
+        graph_capture: Whether launches were recorded once and replayed, as CUDA graphs are.
     """
 
     onnxruntime: str
@@ -123,6 +143,9 @@ class RuntimeRecord(_Record):
     inter_op_threads: int = Field(default=1, ge=1)
     spinning: bool = False
     denormals_as_zero: bool | None = None
+    build: str | None = None
+    arena: bool | None = None
+    graph_capture: bool | None = None
 
 
 class ExportRecord(_Record):
@@ -133,16 +156,34 @@ class ExportRecord(_Record):
         onnx: Version.
         exporter: "dynamo" or "torchscript".
         opset: Of the default domain.
+        constant_folding: Whether what depends on weights alone was computed at export.
     """
 
     torch: str | None = None
     onnx: str | None = None
     exporter: str | None = None
     opset: int | None = None
+    constant_folding: bool | None = None
+
+
+class RepeatRecord(_Record):
+    """The same models measured again in a fresh process, relative to the table after the session's factor.
+
+    Attributes:
+        factor: How much longer the reference networks took, at the median.
+        median: Relative difference of a model's two times, median over models.
+        p95: The same, 95th percentile.
+        n: Models.
+    """
+
+    factor: float = Field(gt=0)
+    median: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    n: int = Field(ge=1)
 
 
 class ProtocolRecord(_Record):
-    """How it was measured.
+    """How it was measured. None is unknown.
 
     Attributes:
         rounds: Passes over all models, each in a new random order.
@@ -153,6 +194,24 @@ class ProtocolRecord(_Record):
         load_before: Load average.
         load_after: Load average.
         steal_share: Share of the time that the hypervisor gave to others.
+        drop_disturbed: Whether disturbed bursts were to be thrown away.
+        visits: All bursts, of all models.
+        switched_visits: Those in which the system took the core away.
+        load_max: The highest load average, over all rounds.
+        pinned: Cores that the process kept to.
+        governor: What set the processor's frequency.
+        processes: That worked on it, one after the other: more than 1 where a killed one was continued.
+        seconds: Of the last one.
+        planned_s: That the rounds should take, by a pilot.
+        limit_s: That they might take.
+        capped: Whether runs or rounds were cut to keep to the limit.
+        drift: How much longer the last third of the rounds took than the first.
+        factor_low: Of the quickest round, relative to all.
+        factor_high: Of the slowest.
+        energy: What the rows' energy comes from.
+        idle_watts: That the processor package used with nothing to do.
+        marks: What a reader should know of the machine meanwhile, one line each; empty if it was quiet.
+        repeat: See `RepeatRecord`; None if it was not asked for.
     """
 
     rounds: int = Field(ge=1)
@@ -163,6 +222,24 @@ class ProtocolRecord(_Record):
     load_before: float | None = None
     load_after: float | None = None
     steal_share: float | None = None
+    drop_disturbed: bool | None = None
+    visits: int | None = None
+    switched_visits: int | None = None
+    load_max: float | None = None
+    pinned: tuple[int, ...] | None = None
+    governor: str | None = None
+    processes: int | None = None
+    seconds: float | None = None
+    planned_s: float | None = None
+    limit_s: float | None = None
+    capped: bool | None = None
+    drift: float | None = None
+    factor_low: float | None = None
+    factor_high: float | None = None
+    energy: Literal["rapl", "nvml", "unmeasured"] = "unmeasured"
+    idle_watts: float | None = None
+    marks: tuple[str, ...] = ()
+    repeat: RepeatRecord | None = None
 
 
 class ReferenceRecord(_Record):
@@ -171,10 +248,12 @@ class ReferenceRecord(_Record):
     Attributes:
         architecture: Label to option.
         p25_us: Its time when the table was made.
+        onnx_sha256: Of the file that was timed; None is unknown.
     """
 
     architecture: dict[str, Option]
     p25_us: float = Field(gt=0, validation_alias="p25", serialization_alias="p25")
+    onnx_sha256: str | None = None
 
 
 class NoiseRecord(_Record):
@@ -286,7 +365,8 @@ class TableHeader(_Record):
     """Where the times of a table come from, and for what they hold.
 
     Attributes:
-        schema_version: Of this file format.
+        schema_version: Of this file format. A table of version 1 is read: what it does not say is None, and it keeps
+            its version, so that a reader sees why.
         unit: Of every time in the file: "us", "ms" or "s". In memory always "us".
         space: Name of the space.
         space_digest: Of its decisions.
@@ -300,6 +380,7 @@ class TableHeader(_Record):
         batch: Images per run.
         threads: That the device is allowed to use for a network.
         resolutions: Image sizes that the space can choose.
+        classes: Numbers at the end of each network; None is unknown.
         weights: Trained ones can be slower, where denormal numbers are not flushed.
         protocol: How it was measured.
         empty_run_us: Time of a model that does nothing: the cost of the call.
@@ -311,7 +392,7 @@ class TableHeader(_Record):
             `fields`; None if it was none of the zoo's.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     unit: Literal["us", "ms", "s"]
     space: str
     space_digest: str
@@ -325,6 +406,7 @@ class TableHeader(_Record):
     batch: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     resolutions: tuple[int, ...] = ()
+    classes: int | None = None
     weights: Literal["random", "trained"] = "random"
     protocol: ProtocolRecord
     empty_run_us: float | None = Field(
@@ -415,7 +497,7 @@ class LatencyTable:
         rows: dict[str, Timing] = {}
         for number, row in enumerate(body.split("\n")[:-1], start=2):
             where = f"{path}: line {number}"
-            key, timing = _read_row(where, row, factor)
+            key, timing = _read_row(where, row, factor, version=header.schema_version)
             if key in rows:
                 _refuse(where, "key", f"{key!r} stands in the table twice", "each block once")
             rows[key] = timing
@@ -467,48 +549,67 @@ class LatencyTable:
         """
         self.check_conditions({"space_digest": space.digest, "entries_digest": space.entries_digest})
 
-    def check_noise(self) -> None:
+    def check_noise(self, *, median: float = 0.0) -> None:
         """That two halves of the measurement agreed well enough.
+
+        Args:
+            median: A difference at the median that may pass although the gate did not.
 
         Raises:
             TableError: If they did not.
         """
         noise = self.header.noise
-        if noise is not None and not noise.passed:
+        if noise is not None and not noise.passed and noise.median > median:
             raise TableError(
                 f"{self.source}: the device was too noisy while it was measured: two halves differ by "
                 f"{noise.median:.1%} (median) and {noise.p95:.1%} (95th percentile), rank correlation {noise.tau:.3f}",
                 hint="measure it again while nothing else runs: hwnas profile",
             )
 
-    def check_conditions(self, run: Mapping[str, object]) -> None:
-        """That the table was made under the conditions of a run.
+    def differences(self, run: Mapping[str, object]) -> dict[str, str]:
+        """How the conditions of a run differ from those that the table was made under.
 
         Args:
             run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
                 "device.cpu_model". Of "runtime.onnxruntime" the patch version may differ.
 
+        Returns:
+            By field, a phrase with the table's value and the run's.
+
         Raises:
-            TableError: If any differs, naming each field, the table's value and the run's.
             KeyError: If a field is not one of the header.
         """
         header = self.header.model_dump()
-        differing = []
+        differing = {}
         for name, wanted in run.items():
             found: Any = header
             for part in name.split("."):
                 found = found[part]
             same = _minor(found) == _minor(wanted) if name == "runtime.onnxruntime" else found == wanted
             if not same:
-                differing.append(f"{name} is {found!r} in the table, {wanted!r} in this run")
+                differing[name] = f"{name} is {found!r} in the table, {wanted!r} in this run"
+        return differing
+
+    def check_conditions(self, run: Mapping[str, object]) -> None:
+        """That the table was made under the conditions of a run.
+
+        Args:
+            run: As for `differences`.
+
+        Raises:
+            TableError: If any differs, naming each field, the table's value and the run's.
+            KeyError: If a field is not one of the header.
+        """
+        differing = self.differences(run)
         if differing:
             raise TableError(
-                f"{self.source}: made under other conditions: {'; '.join(differing)}; "
+                f"{self.source}: made under other conditions: {'; '.join(differing.values())}; "
                 f"the table is of space {self.header.space} on {self.header.device.name}",
                 hint=_AGAIN,
             )
 
 
+_COUNTS = {"runs", "visits", "macs", "weight_bytes", "peak_activation_bytes"}
 _COLUMNS = {part.name.removesuffix("_us"): part.name for part in fields(Timing)}
 """Field of a line to attribute of `Timing`; times lose their suffix, as the header's unit rules in a file."""
 
@@ -556,8 +657,10 @@ def _read_header(where: str, line: str) -> tuple[TableHeader, str]:
         _refuse(where, name, f"is {first['input']!r}", first["msg"][0].lower() + first["msg"][1:])
 
 
-def _read_row(where: str, line: str, factor: float) -> tuple[str, Timing]:
+def _read_row(where: str, line: str, factor: float, *, version: int) -> tuple[str, Timing]:
     value = _read_object(where, line)
+    if version == 1:
+        value = dict.fromkeys(_OPTIONAL) | value
     for name in ("key", *_COLUMNS):
         if name not in value:
             _refuse(where, name, "is missing", "every field of a block")
@@ -570,7 +673,10 @@ def _read_row(where: str, line: str, factor: float) -> tuple[str, Timing]:
     numbers: dict[str, Any] = {}
     for name, attribute in _COLUMNS.items():
         number = value[name]
-        count = attribute in {"runs", "visits"}
+        count = attribute in _COUNTS
+        if number is None and attribute in _OPTIONAL:
+            numbers[attribute] = None
+            continue
         if isinstance(number, bool) or not isinstance(number, int if count else int | float):
             _refuse(where, name, f"is {number!r}", "a whole number" if count else "a number")
         numbers[attribute] = number

@@ -26,7 +26,7 @@ from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
-from hwnas.profiling import Remeasurement, remeasure
+from hwnas.profiling import Remeasurement, footprint_of, measure_resident, remeasure
 from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
 
@@ -147,10 +147,21 @@ class Finisher:
         weights: Version of the supernet that members inherit from.
         table: The latency table.
         teller: Told of progress.
+        mismatches: How the table's conditions differ from the run's, where that was allowed; stored in `front.json`.
     """
 
-    def __init__(self, assembly: Assembly, study: Study, *, weights: str, table: LatencyTable, teller: Teller) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        study: Study,
+        *,
+        weights: str,
+        table: LatencyTable,
+        teller: Teller,
+        mismatches: Sequence[str] = (),
+    ) -> None:
         self.assembly = assembly
+        self.mismatches = tuple(mismatches)
         self.study = study
         self.table = table
         self.teller = teller
@@ -388,6 +399,8 @@ class Finisher:
         }
         add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
         shares = finished.accuracies
+        footprint = footprint_of(file.path, batch=self.assembly.device.batch)
+        resident = measure_resident(file.path, device=self.assembly.device)
         metrics = {
             **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed"},
             "latency_ms": latency,
@@ -408,6 +421,12 @@ class Finisher:
             training_seconds=finished.seconds,
             on_front=False,
             role=finished.role,
+            memory={
+                "peak_activation_bytes": footprint.peak_activation_bytes,
+                "weight_bytes": footprint.weight_bytes,
+                "resident_loaded_bytes": resident.loaded_bytes,
+                "resident_run_bytes": resident.run_bytes,
+            },
         )
 
     def _facts(
@@ -420,7 +439,11 @@ class Finisher:
             "hwnas": tool_version(),
             "recipe": assembly.recipe.model_dump(mode="json"),
             "device": assembly.device.model_dump(mode="json"),
-            "table": {"file": assembly.table_path.name, "digest": self.table.digest},
+            "table": {
+                "file": assembly.table_path.name,
+                "digest": self.table.digest,
+                "mismatches": list(self.mismatches),
+            },
             "space": {"name": assembly.family.name, "networks": str(assembly.family.space.size)},
             "data": assembly.splits.to_json(),
             "search": {

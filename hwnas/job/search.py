@@ -62,6 +62,7 @@ def search(
     *,
     root: Path = Path(),
     fresh: bool = False,
+    allow_mismatch: bool = False,
     teller: Teller | None = None,
     clock: Callable[[], float] = time.perf_counter,
     quota: QuotaReader = cgroup_quota,
@@ -72,6 +73,8 @@ def search(
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/, latency_tables/ and runs/.
         fresh: Throw away what the run's folder holds.
+        allow_mismatch: Search with a latency table of other conditions (another processor, batch, number of threads,
+            runtime, a drifted machine); every difference is told and stored in `front.json`.
         teller: Told of progress.
         clock: Seconds, for what evaluations and training take.
         quota: Says how many cores' worth of time this process may spend.
@@ -99,7 +102,13 @@ def search(
         )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
-    table = assembly.load_table(teller)
+    mismatches: list[str] = []
+
+    def allow(difference: str) -> None:
+        mismatches.append(difference)
+        teller.say(f"allowed: {difference}")
+
+    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None)
     folder = assembly.run_folder
     if fresh:
         discard(folder)
@@ -132,7 +141,7 @@ def search(
         weights = study.version("supernet")
         if weights is None:
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
-        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller)
+        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller, mismatches=mismatches)
         return finisher.finish(outcome, limits, started=started)
 
 

@@ -1,15 +1,30 @@
 """Blocks and networks to ONNX, timed in the deployment runtime; from the times a latency table."""
 
 from hwnas.profiling.kit import Kit, take_in, write_kit
-from hwnas.profiling.matching import table_matches
+from hwnas.profiling.liveness import Footprint, footprint_of
+from hwnas.profiling.matching import MismatchCall, table_matches
 from hwnas.profiling.networks import Networks, build_seeded, choose_networks
 from hwnas.profiling.profiler import ProfileReport, profile, table_path
 from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasure
-from hwnas.profiling.session import Measurement, ModelFile, Noise, OnNoise, Progress, ProgressCall, measure_models
+from hwnas.profiling.session import (
+    LIMIT_S,
+    Measurement,
+    ModelFile,
+    Noise,
+    OnNoise,
+    Progress,
+    ProgressCall,
+    Resident,
+    measure_models,
+    measure_resident,
+)
 
 __all__ = [
+    "LIMIT_S",
+    "Footprint",
     "Kit",
     "Measurement",
+    "MismatchCall",
     "ModelFile",
     "Networks",
     "Noise",
@@ -18,10 +33,13 @@ __all__ = [
     "Progress",
     "ProgressCall",
     "Remeasurement",
+    "Resident",
     "build_seeded",
     "check_references",
     "choose_networks",
+    "footprint_of",
     "measure_models",
+    "measure_resident",
     "profile",
     "remeasure",
     "table_matches",

@@ -12,6 +12,7 @@ from torch import nn
 
 from hwnas.core import Architecture
 from hwnas.nn import write_onnx
+from hwnas.profiling.journal import Journal
 from hwnas.profiling.networks import build_seeded
 from hwnas.profiling.program import Progress, ProgressCall
 from hwnas.space import Block, Space
@@ -50,7 +51,12 @@ def network_source(
 
 
 def export_all(
-    sources: Mapping[str, Source], folder: Path, *, seed: int, progress: ProgressCall | None = None
+    sources: Mapping[str, Source],
+    folder: Path,
+    *,
+    seed: int,
+    journal: Journal | None = None,
+    progress: ProgressCall | None = None,
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Write one file per source; what cannot be built or exported is named and left out.
 
@@ -58,6 +64,7 @@ def export_all(
         sources: By any key.
         folder: Where the files go.
         seed: Of the weights.
+        journal: Of this folder: what it has is not written again, what is written is added.
         progress: Called after each file.
 
     Returns:
@@ -69,15 +76,18 @@ def export_all(
     with _one_thread():
         for done, (key, source) in enumerate(sources.items(), start=1):
             path = folder / f"{done}.onnx"
+            there = journal.finished(key) if journal is not None else None
             try:
-                write_onnx(
-                    build_seeded(source.build, seed=seed, name=source.name), path, input_shape=source.input_shape
-                )
+                if there is None:
+                    module = build_seeded(source.build, seed=seed, name=source.name)
+                    write_onnx(module, path, input_shape=source.input_shape)
             except Exception as error:  # noqa: BLE001 - an operator of a user's own may raise anything; the rest is kept
                 lines = str(error).strip().splitlines()
                 failures[key] = lines[0] if lines else type(error).__name__
             else:
-                files[key] = path
+                files[key] = there or path
+                if journal is not None and there is None:
+                    journal.add(key, path)
             if progress is not None:
                 progress(Progress("export", done, len(sources)))
     return files, failures

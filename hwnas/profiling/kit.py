@@ -83,7 +83,16 @@ def write_kit(
             seed=seed,
             progress=progress,
         )
-        job = job_of(models, Path(temporary), device=device, cores=None, rounds=rounds, seed=seed, on_noise=on_noise)
+        job = job_of(
+            models,
+            Path(temporary),
+            device=device,
+            cores=None,
+            rounds=rounds,
+            seed=seed,
+            on_noise=on_noise,
+            log=Path("rounds.jsonl"),  # so that a board that was switched off goes on
+        )
         made = {"recipe": recipe, "export": export_record().model_dump(), "failures": failures}
         size_bytes = pack(
             job,
@@ -134,8 +143,9 @@ def take_in(
         seed=seed,
         family=family,
         export=export,
-        timed=entries_of(space).keys(),
+        timed=entries_of(space),
         old={},
+        files={},
         started=started,
     )
 

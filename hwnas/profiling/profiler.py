@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError
+from hwnas.core import Architecture, MeasureError, digest_of
 from hwnas.cost import (
     TERMS,
     Calibration,
@@ -23,6 +26,7 @@ from hwnas.cost import (
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
@@ -31,12 +35,17 @@ from hwnas.cost import (
     terms_of,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.nn.to_onnx import EXPORTER, OPSET
+from hwnas.device.measure import Machine
+from hwnas.nn.to_onnx import CONSTANT_FOLDING, EXPORTER, OPSET
 from hwnas.profiling.exporting import block_source, export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
+from hwnas.profiling.journal import Journal, sha256_of
+from hwnas.profiling.liveness import footprint_of
+from hwnas.profiling.matching import FACTOR_REFUSED, classes_of, conditions_of, resolutions_of, version_of
 from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
-from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models, reach_of
+from hwnas.profiling.program import Identity, Progress, ProgressCall
+from hwnas.profiling.session import LIMIT_S, ROUNDS, Measurement, ModelFile, OnNoise, measure_models, reach_of
 from hwnas.space import Block, Space
+from hwnas.store.lock import FolderLock
 
 ANCHORS = 12
 """Rows of an existing table that are timed again, to bring the others to this session."""
@@ -53,6 +62,7 @@ class ProfileReport:
         measured: Blocks that the table got from this run.
         measurement: The session: its noise, verdict and conditions.
         failures: Blocks and whole networks that could not be built, exported or run, with the reason.
+        notes: Lesser things that a reader should know, as that a block's memory is unknown.
     """
 
     table: LatencyTable
@@ -61,6 +71,7 @@ class ProfileReport:
     measured: int
     measurement: Measurement
     failures: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -68,10 +79,8 @@ class ProfileReport:
         lines = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
         if self.measurement.verdict == "noisy":
             lines.append(f"the table is marked noisy: {self.measurement.noise}")
-        protocol, cores = self.table.header.protocol, self.table.header.device.cores
-        loads = [load for load in (protocol.load_before, protocol.load_after) if load is not None]
-        if loads and cores is not None and max(loads) > cores:
-            lines.append(f"the machine was busy: the load was {max(loads):.1f} on {cores} cores")
+        lines += [f"the machine was {mark}" for mark in self.table.header.protocol.marks]
+        lines += self.notes
         if self.table.header.calibration is None:
             lines.append("the table lacks blocks and so is not calibrated: nothing can be predicted from it yet")
         return lines
@@ -95,12 +104,18 @@ def profile(
     device: Device,
     folder: Path = Path("latency_tables"),
     workspace: Path | None = None,
+    journal: Path | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    repeat: bool = False,
     existing: LatencyTable | None = None,
     family: FamilyRecord | None = None,
     quota: QuotaReader = cgroup_quota,
+    machine: Machine | None = None,
+    now: datetime | None = None,
     progress: ProgressCall | None = None,
 ) -> ProfileReport:
     """Time every block of a space and some whole networks in one session, calibrate, and write the table.
@@ -115,18 +130,27 @@ def profile(
         device: Threads, batch, cores, name.
         folder: Where the table goes.
         workspace: Where the ONNX files go and stay; if not given, a temporary folder that is removed.
+        journal: A folder of this profile's own, in the place of `workspace`: finished files and rounds are kept there
+            until the table is written, so that a profile that was killed goes on when it is started again.
         seed: Of the choice of networks, their weights, the inputs and the order of visits.
         rounds: Visits of each model, see `measure_models`.
         on_noise: See `measure_models`.
+        limit_s: See `measure_models`.
+        drop_disturbed: See `measure_models`.
+        repeat: Measure everything once more in a fresh process, and put into the header how far the times differ.
         existing: A table of the same device: only the blocks it lacks are timed, and its rows are brought to this
             session by timing a dozen of them again. The networks are always timed.
         family: What the space was built from, for the header.
         quota: Says how many cores' worth of time this process may spend.
+        machine: A clock and other readers of one's own, see `measure_models`.
+        now: That the table says it was made at.
         progress: Called as the work goes on.
 
     Raises:
+        StoreError: If another process works in the journal's folder.
         MeasureError: If the measuring program failed, the machine was too noisy, the space has fewer than five
-            networks, no block could be measured, or the machine has drifted too far from the existing table.
+            networks, no block could be measured, the journal is damaged, or the machine has drifted too far from the
+            existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
         DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
@@ -142,34 +166,71 @@ def profile(
         old = {key: timing for key, timing in existing.rows.items() if key in blocks}
     anchors = spread_keys(old, ANCHORS)
     timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}
-    with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as temporary:
+    with ExitStack() as stack:
+        files_at = workspace or journal or Path(stack.enter_context(TemporaryDirectory(prefix="hwnas-profile-")))
+        done = None
+        if journal is not None:
+            lock = FolderLock(journal.with_name(f"{journal.name}.lock"))
+            stack.callback(shutil.rmtree, lock.path.parent, ignore_errors=True)
+            wanted = [_key(role, a) for role, architectures in _roles(networks) for a in architectures]
+            how = [seed, rounds, limit_s, drop_disturbed, sorted([*timed, *wanted])]
+            done = Journal(journal, _identity(space, device, how, identity))
+            files_at = journal
+            if progress is not None and (done.discarded or len(done)):
+                left = (
+                    "is of other conditions and thrown away" if done.discarded else f"has {len(done)} files: going on"
+                )
+                total = len(timed) + len(wanted)
+                progress(Progress("export", 0, total, f"an earlier profile that was not finished {left}"))
         models, failures = models_of(
             space,
             timed,
             networks,
             build,
             build_network,
-            folder=workspace or Path(temporary),
+            folder=files_at,
             seed=seed,
+            journal=done,
             progress=progress,
         )
-        measurement = measure_models(
-            models, device=device, rounds=rounds, seed=seed, on_noise=on_noise, quota=quota, progress=progress
+
+        def session(seed: int, log: Path | None) -> Measurement:
+            return measure_models(
+                models,
+                device=device,
+                rounds=rounds,
+                seed=seed,
+                on_noise=on_noise,
+                limit_s=limit_s,
+                drop_disturbed=drop_disturbed,
+                log=log,
+                quota=quota,
+                machine=machine,
+                progress=progress,
+            )
+
+        measurement = session(seed, None if done is None else done.rounds)
+        repeated = repeat_of(measurement, session(seed + 1, None)) if repeat else None
+        report = table_of(
+            space,
+            networks,
+            measurement,
+            failures,
+            device=device,
+            folder=folder,
+            seed=seed,
+            family=family,
+            export=export_record(),
+            timed=timed,
+            old=old,
+            files={key: model.path for key, model in models.items()},
+            repeated=repeated,
+            now=now,
+            started=started,
         )
-    return table_of(
-        space,
-        networks,
-        measurement,
-        failures,
-        device=device,
-        folder=folder,
-        seed=seed,
-        family=family,
-        export=export_record(),
-        timed=timed,
-        old=old,
-        started=started,
-    )
+        if done is not None:
+            done.remove()
+    return report
 
 
 def models_of(
@@ -181,6 +242,7 @@ def models_of(
     *,
     folder: Path,
     seed: int,
+    journal: Journal | None = None,
     progress: ProgressCall | None,
 ) -> tuple[dict[str, ModelFile], dict[str, str]]:
     """Blocks and whole networks as ONNX files in a folder, and what could not be built or exported.
@@ -192,7 +254,7 @@ def models_of(
     for role, architectures in _roles(networks):
         for architecture in architectures:
             sources[_key(role, architecture)] = network_source(space, architecture, build_network)
-    files, failures = export_all(sources, folder, seed=seed, progress=progress)
+    files, failures = export_all(sources, folder, seed=seed, journal=journal, progress=progress)
     models = {
         key: ModelFile(path, "block" if key in blocks else "reference" if key.startswith("reference") else "network")
         for key, path in files.items()
@@ -213,9 +275,12 @@ def table_of(
     seed: int,
     family: FamilyRecord | None,
     export: ExportRecord,
-    timed: Collection[str],
+    timed: Mapping[str, Block],
     old: Mapping[str, Timing],
+    files: Mapping[str, Path],
     started: float,
+    repeated: RepeatRecord | None = None,
+    now: datetime | None = None,
 ) -> ProfileReport:
     """Calibrate, and write the table.
 
@@ -229,9 +294,12 @@ def table_of(
         seed: As in `profile`.
         family: What the space was built from, for the header.
         export: What made the ONNX files.
-        timed: Keys of the blocks that were measured.
+        timed: The blocks that were measured.
         old: Rows of an earlier table, to be brought to this session.
+        files: The ONNX files, by key, as far as they are here: rows and references say more of those.
         started: `time.perf_counter()` when the work began.
+        repeated: How far a second measurement differs.
+        now: That the table says it was made at.
 
     Raises:
         MeasureError: If no block could be measured, or the machine has drifted too far from the old rows.
@@ -239,31 +307,85 @@ def table_of(
     """
     blocks = entries_of(space)
     failures = {**failures, **measurement.failures}
-    new = {key: timing for key, timing in measurement.timings.items() if key in timed}
+    new, notes = _with_footprints(measurement, files, timed)
     if not new:
         raise MeasureError(f"space {space.name}: no block could be measured; the first: {_first(failures)}")
     rows = rescaled(old, drift(old, new)) | new
     calibration = None
     if rows.keys() >= blocks.keys():
         calibration = _calibrate(space, rows, networks, measurement)
-    table = LatencyTable(
-        _header(
-            space,
-            networks,
-            measurement,
-            calibration,
-            failures,
-            device=device,
-            seed=seed,
-            family=family,
-            export=export,
-        ),
-        rows,
-        source=str(table_path(folder, device, space)),
+    sha256 = {key: sha256_of(path) for key, path in files.items() if key.startswith("reference")}
+    header = _header(
+        space,
+        networks,
+        measurement,
+        calibration,
+        failures,
+        sha256,
+        repeated,
+        device=device,
+        seed=seed,
+        family=family,
+        export=export,
     )
+    if now is not None:
+        header = header.model_copy(update={"created_utc": now})
     path = table_path(folder, device, space)
+    table = LatencyTable(header, rows, source=str(path))
     table.save(path)
-    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes))
+
+
+def repeat_of(first: Measurement, second: Measurement) -> RepeatRecord | None:
+    """How far two measurements of the same models differ once the reference networks' factor is taken out.
+
+    Returns:
+        None if no model was timed both times. Without reference networks the factor is that of all models.
+    """
+    keys = sorted(first.timings.keys() & second.timings.keys())
+    if not keys:
+        return None
+    ratios = {key: second.timings[key].p25_us / first.timings[key].p25_us for key in keys}
+    references = [ratio for key, ratio in ratios.items() if key.startswith("reference")]
+    factor = float(np.median(references or list(ratios.values())))
+    off = np.abs(np.array(list(ratios.values())) / factor - 1)
+    return RepeatRecord(factor=factor, median=float(np.median(off)), p95=float(np.percentile(off, 95)), n=len(keys))
+
+
+def _identity(space: Space, device: Device, how: Sequence[Any], identity: Identity) -> str:
+    """What makes an unfinished profile one that can be continued: the same work on the same processor."""
+    here = identity.fingerprint
+    return digest_of([
+        *(space.digest, space.entries_digest, device.model_dump(mode="json"), *how),
+        *(here.cpu_model, here.family, here.model, here.stepping, list(here.flags or ())),
+        *(identity.onnxruntime, version_of("torch"), version_of("onnx")),
+    ])
+
+
+def _with_footprints(
+    measurement: Measurement, files: Mapping[str, Path], blocks: Mapping[str, Block]
+) -> tuple[dict[str, Timing], list[str]]:
+    """The rows of blocks with what else is known of them, and whose memory is not known, and why.
+
+    Where there is no file any more, as of a kit that was carried away, the memory stays unknown.
+    """
+    rows, notes = {}, []
+    for key, block in blocks.items():
+        if key not in measurement.timings:
+            continue
+        row = replace(measurement.timings[key], macs=block.macs)
+        rows[key] = row
+        if key not in files:
+            continue
+        try:
+            found = footprint_of(files[key])
+            row = replace(
+                row, weight_bytes=found.weight_bytes, peak_activation_bytes=found.peak_activation_bytes or None
+            )
+        except MeasureError as error:
+            notes.append(f"the memory of {key} is unknown: {error.message}")
+        rows[key] = row
+    return rows, notes
 
 
 def networks_needed(space: Space) -> int:
@@ -288,7 +410,13 @@ def export_record() -> ExportRecord:
         >>> export_record().opset
         17
     """
-    return ExportRecord(torch=version_of("torch"), onnx=version_of("onnx"), exporter=EXPORTER, opset=OPSET)
+    return ExportRecord(
+        torch=version_of("torch"),
+        onnx=version_of("onnx"),
+        exporter=EXPORTER,
+        opset=OPSET,
+        constant_folding=CONSTANT_FOLDING,
+    )
 
 
 def spread_keys(rows: Mapping[str, Timing], n: int) -> list[str]:
@@ -363,6 +491,8 @@ def _header(
     measurement: Measurement,
     calibration: Calibration | None,
     failures: Mapping[str, str],
+    sha256: Mapping[str, str],
+    repeated: RepeatRecord | None,
     *,
     device: Device,
     seed: int,
@@ -371,7 +501,11 @@ def _header(
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
     references = [
-        ReferenceRecord(architecture=dict(a), p25_us=measurement.timings[_key("reference", a)].p25_us)
+        ReferenceRecord(
+            architecture=dict(a),
+            p25_us=measurement.timings[_key("reference", a)].p25_us,
+            onnx_sha256=sha256.get(_key("reference", a)),
+        )
         for a in networks.reference
         if _key("reference", a) in measurement.timings
     ]
@@ -389,14 +523,13 @@ def _header(
         batch=device.batch,
         threads=device.threads,
         resolutions=resolutions_of(space),
+        classes=classes_of(space),
         weights="random",
         protocol=ProtocolRecord(
-            rounds=conditions["rounds"],
-            runs=conditions["runs"],
             order_seed=seed,
-            load_before=conditions["load_before"],
-            load_after=conditions["load_after"],
-            steal_share=conditions["steal_share"],
+            energy="rapl" if any(row.energy_mj is not None for row in measurement.timings.values()) else "unmeasured",
+            repeat=repeated,
+            **{name: conditions[name] for name in ProtocolRecord.model_fields if name in conditions},
         ),
         empty_run_us=measurement.empty_run_us,
         reference=tuple(references),

@@ -19,14 +19,16 @@ class Progress:
     """How far a long piece of work is.
 
     Attributes:
-        stage: "export", "copy", "load" or "measure".
-        done: Files, models, or visits of models.
+        stage: "export", "send", "load", "plan", "measure" or "energy".
+        done: Models, or visits of models.
         total: Grows when a noisy measurement is prolonged.
+        note: A line worth keeping, as how long the measurement will take; empty otherwise.
     """
 
     stage: str
     done: int
     total: int
+    note: str = ""
 
 
 ProgressCall = Callable[[Progress], None]
@@ -116,11 +118,17 @@ def pass_on(line: str | bytes, progress: ProgressCall | None) -> None:
     """One line of the program's output to whoever wants to know."""
     try:
         step = json.loads(line)
-        known = Progress(step["stage"], step["done"], step["total"])
+        known = Progress(step["stage"], step["done"], step["total"], _plan(step) if step["stage"] == "plan" else "")
     except (ValueError, KeyError, TypeError):  # the runtime's own words, or those of a login shell
         return
     if progress is not None:
         progress(known)
+
+
+def _plan(step: Mapping[str, Any]) -> str:
+    text = f"timing {step['models']} models in {step['rounds']} rounds, about {step['seconds']:.0f} s"
+    text += " (runs and rounds cut to fit)" if step["capped"] else ""
+    return text + (f"; {step['rounds_before']} rounds are there already" if step["rounds_before"] else "")
 
 
 def last_line(text: str) -> str:
@@ -139,8 +147,11 @@ def check_end(code: int, said: str, device: Device) -> None:
 
     Raises:
         DeviceError: If the machine has too few cores, or lacks a module.
+        MeasureError: If the log of rounds is damaged, or of another measurement.
     """
     where = "here" if device.host is None else f"on {device.host}"
+    if code == measure.LOG_DAMAGED:
+        raise MeasureError(said)
     if code == measure.NOT_THIS_MACHINE:
         fault, _, hint = said.rpartition(": ")
         raise DeviceError(f"device {device.name}: {fault} ({where})", hint=hint)

@@ -14,7 +14,7 @@ from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing, score
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.profiling.exporting import export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, conditions_of
+from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, MismatchCall, conditions_of
 from hwnas.profiling.program import Identity
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Space
@@ -165,9 +165,20 @@ def check_references(
     build_network: Callable[[Architecture], nn.Module],
     rounds: int = ROUNDS,
     quota: QuotaReader = cgroup_quota,
+    on_mismatch: MismatchCall | None = None,
     progress: ProgressCall | None = None,
 ) -> Remeasurement:
     """Measure only the reference networks, and refuse a table that no longer describes the machine. Takes seconds.
+
+    Args:
+        table: With reference networks in its header.
+        device: See `remeasure`, also for what follows.
+        space: Of the table.
+        build_network: As it was for the table.
+        rounds: Visits of each network.
+        quota: Says how many cores' worth of time this process may spend.
+        on_mismatch: Takes what would otherwise be refused, and lets it pass; see `table_matches`.
+        progress: Called as the work goes on.
 
     Raises:
         TableError: If the references take less than 0.85 or more than 1.15 times as long as they did, are in another
@@ -189,9 +200,15 @@ def check_references(
     if not result.holds:
         low, high = FACTOR_REFUSED
         tau = "" if result.tau is None else f" and their order agrees to tau {result.tau:.2f}"
-        raise TableError(
+        fault = (
             f"{table.source}: its reference networks take {result.factor:.2f} times as long now{tau}; "
-            f"expected {low} to {high} and at least {TAU_REFUSED}",
+            f"expected {low} to {high} and at least {TAU_REFUSED}"
+        )
+        if on_mismatch is not None:
+            on_mismatch(fault)
+            return result
+        raise TableError(
+            fault,
             hint=f"stop other work, or measure {device.name} again for space {space.name}: hwnas profile RECIPE",
         )
     return result

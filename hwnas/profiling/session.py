@@ -17,7 +17,8 @@ import onnx
 
 from hwnas.core import DeviceError, MeasureError
 from hwnas.cost import Timing
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, measure
+from hwnas.device.measure import Machine
 from hwnas.profiling.by_hand import KitReach
 from hwnas.profiling.program import (
     PROGRAM,
@@ -39,8 +40,11 @@ OnNoise = Literal["strict", "default", "mark"]
 Verdict = Literal["quiet", "noisy"]
 
 ROUNDS = 20
+LIMIT_S = 300.0
+"""Seconds of timing, by default: some thousand small models; fewer runs and rounds for what takes longer."""
 
 __all__ = [
+    "LIMIT_S",
     "ROUNDS",
     "Kind",
     "LocalReach",
@@ -50,10 +54,12 @@ __all__ = [
     "OnNoise",
     "Progress",
     "ProgressCall",
+    "Resident",
     "Verdict",
     "identify",
     "job_of",
     "measure_models",
+    "measure_resident",
     "measurement_of",
     "reach_of",
     "write_empty_model",
@@ -191,8 +197,12 @@ def measure_models(
     rounds: int = ROUNDS,
     seed: int = 0,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    log: Path | None = None,
     quota: QuotaReader = cgroup_quota,
     by_hand: Path | None = None,
+    machine: Machine | None = None,
     progress: ProgressCall | None = None,
 ) -> Measurement:
     """Time ONNX files together on a device, in a process of their own.
@@ -204,14 +214,21 @@ def measure_models(
         seed: Of the orders and of the inputs.
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
+        limit_s: Seconds that the timing may take. Slow models get fewer runs, then all fewer rounds; see `plan_for` in
+            the measuring program.
+        drop_disturbed: Leave out whole visits in which the system took the core away, and those of rounds in which the
+            reference networks were off by more than a tenth. They are counted.
+        log: A file to which each finished round is appended; the same measurement goes on there when it was killed.
+            Only for this machine: what runs elsewhere begins anew.
         quota: Says how many cores' worth of time this process may spend, if the device is this machine.
         by_hand: Of a device that is reached by hand: the folder that is carried there, and that its results come back
             to.
+        machine: A clock and other readers of one's own; the measurement then takes place in this process.
         progress: Called in this process as the work goes on.
 
     Raises:
-        MeasureError: If there is nothing to time, the program failed, the device vanished, or was too noisy; or if a
-            folder has to be carried to it first.
+        MeasureError: If there is nothing to time, the program failed, the device vanished, or was too noisy; if the log
+            is damaged or of another measurement; or if a folder has to be carried to the device first.
         DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
@@ -220,8 +237,27 @@ def measure_models(
     there = None if device.reach == "kit" else reach.identity().fingerprint
     cores = None if there is None else device.choose_cores(there.affinity, there.quota)
     with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
-        job = job_of(models, Path(folder), device=device, cores=cores, rounds=rounds, seed=seed, on_noise=on_noise)
-        return measurement_of(reach.run(job, progress=progress))
+        job = job_of(
+            models,
+            Path(folder),
+            device=device,
+            cores=cores,
+            rounds=rounds,
+            seed=seed,
+            on_noise=on_noise,
+            limit_s=limit_s,
+            drop_disturbed=drop_disturbed,
+            log=log.resolve() if log is not None and device.reach == "local" else None,
+        )
+        if machine is not None:
+            result = _run_here(job.in_place(os.getpid()), machine)
+        else:
+            result = reach.run(job, progress=progress)
+    if device.reach == "local" and there is not None:
+        result["conditions"]["machine"] = there.to_json()  # with the quota as whoever asked reads it
+    if log is not None and result["verdict"] == "refused":
+        log.unlink(missing_ok=True)  # going on with the same rounds would be refused for ever
+    return measurement_of(result)
 
 
 def job_of(
@@ -233,6 +269,9 @@ def job_of(
     rounds: int,
     seed: int,
     on_noise: OnNoise,
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    log: Path | None = None,
 ) -> Job:
     """What the measuring program is asked for.
 
@@ -244,6 +283,9 @@ def job_of(
         rounds: As in `measure_models`.
         seed: As in `measure_models`.
         on_noise: As in `measure_models`.
+        limit_s: As in `measure_models`.
+        drop_disturbed: As in `measure_models`.
+        log: As in `measure_models`; may start at the job's folder.
     """
     files = {key: model if isinstance(model, ModelFile) else ModelFile(model) for key, model in models.items()}
     names = {key: f"models/{n}.onnx" for n, key in enumerate(files, start=1)}
@@ -259,9 +301,57 @@ def job_of(
         "seed": seed,
         "on_noise": on_noise,
         "empty": "models/empty.onnx",
+        "limit_s": limit_s,
+        "drop_disturbed": drop_disturbed,
+        "log": None if log is None else str(log),
         "parent": None,
     }
     return Job(values, {names[key]: file.path for key, file in files.items()} | {"models/empty.onnx": empty})
+
+
+@dataclass(frozen=True)
+class Resident:
+    """What a model takes of a process's memory, as the system counts it, beyond what a model that does nothing takes.
+
+    Attributes:
+        loaded_bytes: The peak while the session is made: the file, and the weights as the runtime packs them. None is
+            unknown, or too little to be told from nothing.
+        run_bytes: The peak after five runs.
+    """
+
+    loaded_bytes: int | None
+    run_bytes: int | None
+
+
+def measure_resident(path: Path, *, device: Device, seed: int = 0) -> Resident:
+    """The memory that running an ONNX file takes on this machine, in child processes of their own.
+
+    On another device it stays unknown: only this machine's processes are looked at.
+
+    Args:
+        path: As for `measure_models`.
+        device: Threads and batch.
+        seed: Of the input.
+
+    Raises:
+        MeasureError: If the model cannot be run.
+    """
+    if device.reach != "local":
+        return Resident(None, None)
+    with tempfile.TemporaryDirectory(prefix="hwnas-resident-") as name:
+        folder = Path(name)
+        write_empty_model(folder / "empty.onnx")
+        found: list[dict[str, int | None]] = []
+        for model in (folder / "empty.onnx", path.resolve()):
+            job = {"resident": str(model), "batch": device.batch, "threads": device.threads, "seed": seed}
+            found.append(_run(job, folder, None, device))
+
+    def beyond(part: str) -> int | None:
+        nothing, whole = (one[part] for one in found)
+        # Two processes never come out alike to the page, so a tiny model may seem to take less than nothing.
+        return None if nothing is None or whole is None or whole <= nothing else whole - nothing
+
+    return Resident(beyond("loaded_bytes"), beyond("run_bytes"))
 
 
 def write_empty_model(path: Path) -> None:
@@ -304,7 +394,20 @@ def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None, de
         said = last_line(errors.read_text(encoding="utf-8", errors="replace"))
         check_end(code, said, device)
         raise MeasureError(f"the measuring program {_end_of(code)}: {said}")
-    return read_result(answer)
+    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if "resident" in job else read_result(answer)
+    return found
+
+
+def _run_here(job: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The result of the measuring program, run in this process.
+
+    Raises:
+        MeasureError: If its log is damaged or of another measurement.
+    """
+    try:
+        return measure.measure({**job, "parent": None}, machine)
+    except measure.LogError as error:
+        raise MeasureError(str(error)) from error
 
 
 def _end_of(code: int) -> str:

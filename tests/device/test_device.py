@@ -118,8 +118,8 @@ def test_more_threads_than_the_affinity_allows_are_refused() -> None:
 
 
 def test_more_threads_than_the_quota_pays_for_are_refused() -> None:
-    with pytest.raises(DeviceError, match=r"threads is 3; 2 cores may be used here \(affinity 0,1,2,3, quota 1.5\)"):
-        Device(name="a", threads=3).check_cores((0, 1, 2, 3), quota=lambda: 1.5)
+    with pytest.raises(DeviceError, match=r"threads is 3; 2 cores may be used here \(affinity 0,1,2,3, quota 2.5\)"):
+        Device(name="a", threads=3).check_cores((0, 1, 2, 3), quota=lambda: 2.5)
     assert Device(name="a").check_cores((0, 1), quota=lambda: 0.5) == (1,)
 
 

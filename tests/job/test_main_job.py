@@ -239,6 +239,16 @@ def test_a_table_of_other_conditions_is_refused(workspace: Path, change: dict[st
     assert "toy.toml" in caught.value.hint
 
 
+def test_a_mismatch_that_is_allowed_is_told_and_stored_in_the_result(workspace: Path) -> None:
+    edit_header(workspace, {"device.cpu_model": "another processor"})
+    listener = Listener()
+    front = search(workspace / "search" / "toy.toml", root=workspace, allow_mismatch=True, teller=listener)
+    [line] = json.loads((front.folder / "front.json").read_text())["table"]["mismatches"]
+    assert "device.cpu_model is 'another processor' in the table" in line
+    assert f"allowed: {line}" in listener.lines
+    assert all(member.memory["peak_activation_bytes"] for member in front.members)
+
+
 def test_a_missing_or_truncated_table_is_refused(workspace: Path) -> None:
     recipe, path = workspace / "search" / "toy.toml", table_of(workspace)
     content = path.read_text()

@@ -25,7 +25,7 @@ from hwnas.cost import (
     entries_of,
 )
 from hwnas.device import fingerprint
-from hwnas.profiling.matching import resolutions_of, runtime_version, version_of
+from hwnas.profiling.matching import classes_of, resolutions_of, runtime_version, version_of
 from hwnas.space import Space
 
 
@@ -74,6 +74,7 @@ def table_for(space: Space, architecture: Architecture, **changes: Any) -> Laten
         "runtime": RuntimeRecord(onnxruntime=runtime_version(), denormals_as_zero=True),
         "export": ExportRecord(torch=version_of("torch"), onnx=version_of("onnx")),
         "resolutions": resolutions_of(space),
+        "classes": classes_of(space),
         "protocol": ProtocolRecord(rounds=20, runs=12),
         "reference": (ReferenceRecord(architecture=dict(architecture), p25_us=20.0),),
         "noise": NoiseRecord(median=0.003, p95=0.01, tau=0.99, passed=True),

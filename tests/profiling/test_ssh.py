@@ -248,7 +248,7 @@ def test_models_are_timed_there_and_nothing_stays(server: Server, tmp_path: Path
     assert sorted(found.failures) == ["absent", "broken"]
     assert found.empty_run_us is not None
     assert found.conditions["machine"] == fingerprint().to_json()
-    assert list(dict.fromkeys(step.stage for step in steps)) == ["copy", "load", "measure"]
+    assert list(dict.fromkeys(step.stage for step in steps)) == ["copy", "load", "plan", "measure"]
     assert steps[-1].done == steps[-1].total
     assert jobs(server) == []
 
