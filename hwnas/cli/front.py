@@ -99,7 +99,7 @@ def _after_refit(facts: Mapping[str, Any]) -> str:
     """What the members changed in the table's calibration, if the run says so."""
     if "after" in facts:
         return (
-            f"; the table was fitted again with {facts['networks']} of them: error {facts['before']['mape']:.1%} "
-            f"before, {facts['after']['mape']:.1%} after (each left out of its own fit)"
+            f"; with {facts['networks']} of them in the table's calibration {facts['after']['mape']:.1%} (each left "
+            "out of its own fit): hwnas profile RECIPE --refit"
         )
     return f"; the table was not fitted again: {facts['skipped']}" if "skipped" in facts else ""

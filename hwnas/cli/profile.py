@@ -11,7 +11,7 @@ from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.core import RecipeError
 from hwnas.job import profile as run_profile
-from hwnas.job import take_in
+from hwnas.job import take_in, use_refit
 from hwnas.profiling import LIMIT_S, OnNoise, ProfileReport
 
 _KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
@@ -38,12 +38,19 @@ def profile(
     limit_s: Annotated[
         float, typer.Option("--limit-s", min=1.0, help="Seconds that the timing may take; slow models get fewer runs.")
     ] = LIMIT_S,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Measure nothing: predict with the calibration that the recipe's run ended in."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure every block of a recipe's space in the deployment runtime, and write its latency table.
 
     A profile that was cut off goes on where it was when the same command is given again.
     """
+    if refit:
+        _use_refit(recipe, as_json=as_json)
+        return
     with Terminal() as terminal:
         if results is None:
             report = run_profile(
@@ -56,7 +63,7 @@ def profile(
                 teller=terminal,
             )
         elif missing or repeat:
-            raise RecipeError("--from takes in what a kit has measured: neither --missing nor --repeat goes with it")
+            raise RecipeError("--from takes in what a kit has measured: --missing and --repeat do not go with it")
         else:
             report = take_in(recipe, results, teller=terminal)
     if as_json:
@@ -64,6 +71,17 @@ def profile(
         return
     for line in in_words(report):
         show(line)
+
+
+def _use_refit(recipe: Path, *, as_json: bool) -> None:
+    path, calibration = use_refit(recipe)
+    if as_json:
+        show_json({"refit": str(path), "networks": calibration.n, "loo_mape": calibration.loo_mape})
+        return
+    show(
+        f"{path}: {calibration.n} networks, leave-one-out error {calibration.loo_mape:.2%}; searches predict with it "
+        "until the table is measured again"
+    )
 
 
 def summary(report: ProfileReport) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from hwnas.job.assembly import Assembly, assemble, kit, profile, take_in
 from hwnas.job.front import Front, Member
 from hwnas.job.recipe import Recipe
+from hwnas.job.refitting import use_refit
 from hwnas.job.search import search
 from hwnas.job.teller import Silent, Teller
 
@@ -18,4 +19,5 @@ __all__ = [
     "profile",
     "search",
     "take_in",
+    "use_refit",
 ]

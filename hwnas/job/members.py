@@ -358,7 +358,7 @@ class Finisher:
             assembly.family.space,
             self.table,
             members,
-            path=assembly.table_path,
+            path=assembly.run_folder / assembly.table_path.name,
             run=assembly.recipe.name,
             holds=measured.holds,
         )
@@ -373,7 +373,9 @@ class Finisher:
             },
         )
         front.save()
-        learnt.save(assembly.table_path, self.table)  # after the front: a run cut off between is whole without it
+        # After the front: a run cut off between is whole without it. And into the run's folder, not beside the table:
+        # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
+        learnt.save(assembly.run_folder / assembly.table_path.name, self.table)
         return front
 
     def _noise(self, evaluations: Sequence[Evaluation]) -> float:

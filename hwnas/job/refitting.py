@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from hwnas.core import StoreError, TableError, write_atomically
 from hwnas.cost import Calibration, LatencyTable, NetworkRecord
-from hwnas.cost.refit import refit, refit_path, save_refit
+from hwnas.cost.refit import refit, refit_path, save_refit, with_refit
+from hwnas.job.assembly import assemble
 from hwnas.job.front import Member
 from hwnas.space import Space
 
@@ -31,10 +32,10 @@ class MemberRefit:
     calibration: Calibration | None
 
     def save(self, path: Path, table: LatencyTable) -> None:
-        """Write it beside the table, for searches to come.
+        """Write it; `use_refit` puts it beside the table, for searches to come.
 
         Args:
-            path: Of the table.
+            path: Of the table, or of one of that name in the run's folder.
             table: As loaded.
         """
         if self.calibration is not None:
@@ -53,7 +54,7 @@ def refit_members(
         space: Of the table.
         table: That the search used.
         members: Measured, their times brought to the table's session.
-        path: Of the table.
+        path: Of the table, or of one of that name in the run's folder.
         run: Name of the run, kept with each network.
         holds: Whether the table still described the machine while they were measured.
     """
@@ -79,6 +80,37 @@ def refit_members(
         },
         found.calibration,
     )
+
+
+def use_refit(recipe: Path, *, root: Path = Path()) -> tuple[Path, Calibration]:
+    """Predict from now on with the calibration that a run's measured members were fitted into.
+
+    Args:
+        recipe: Of a finished run.
+        root: The workspace.
+
+    Returns:
+        The file beside the table, and what it holds.
+
+    Raises:
+        StoreError: If the run has none: it is not finished, or nothing could be learnt from it.
+        TableError: If the table is missing, damaged, or another than the run used.
+    """
+    assembly = assemble(recipe, root=root)
+    kept = assembly.run_folder / assembly.table_path.name
+    if not refit_path(kept).is_file():
+        raise StoreError(
+            f"{refit_path(kept)}: there is no such file; a finished run leaves one, unless it says why not",
+            hint=f"hwnas search {recipe}, then hwnas front {assembly.recipe.name}",
+        )
+    table = LatencyTable.load(assembly.table_path)
+    found = with_refit(kept, table).refitted
+    if found is None:
+        raise TableError(
+            f"{refit_path(kept)}: belongs to another table than {assembly.table_path}, which was measured since",
+            hint=f"run the search with the new table: hwnas search {recipe} --fresh",
+        )
+    return save_refit(assembly.table_path, table, found), found
 
 
 def _record(member: Member, run: str) -> NetworkRecord:

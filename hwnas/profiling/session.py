@@ -172,6 +172,7 @@ def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path
             return LocalReach(device, quota)
         case "ssh":
             return SshReach(device)
+    device.check_reachable()
     if by_hand is not None:
         return KitReach(device, by_hand)
     raise DeviceError(

@@ -62,7 +62,7 @@ def test_results_that_are_not_there_or_half_asked_for(workspace: Path, capsys: p
     assert "r.jsonl: there is no such results file" in refused(
         capsys, "profile", "search/toy.toml", "--from", "r.jsonl"
     )
-    assert "exclude each other" in refused(capsys, "profile", "search/toy.toml", "--from", "r.jsonl", "--missing")
+    assert "do not go with it" in refused(capsys, "profile", "search/toy.toml", "--from", "r.jsonl", "--missing")
     assert not (workspace / "latency_tables").exists()
 
 

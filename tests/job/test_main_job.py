@@ -14,7 +14,7 @@ import torch
 from hwnas.core import LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
 from hwnas.cost import LatencyTable
 from hwnas.export import read_metadata
-from hwnas.job import Front, profile, search
+from hwnas.job import Front, Silent, assemble, profile, search, use_refit
 from hwnas.job.members import Finisher
 from hwnas.nn import load_network
 from hwnas.training import Trainer
@@ -260,6 +260,20 @@ def test_a_missing_or_truncated_table_is_refused(workspace: Path) -> None:
     with pytest.raises(TableError, match=re.escape(path.name)) as caught:
         search(recipe, root=workspace)
     assert f"hwnas profile {recipe}" in caught.value.hint
+
+
+def test_what_a_run_learnt_is_used_when_asked_for(finished: Path, workspace: Path) -> None:
+    recipe = workspace / "search" / "toy.toml"
+    with pytest.raises(StoreError, match="there is no such file"):
+        use_refit(recipe, root=workspace)
+    shutil.copytree(finished / "runs", workspace / "runs")
+    path, calibration = use_refit(recipe, root=workspace)
+    assert path.parent == workspace / "latency_tables" and calibration.n > 20
+    assert assemble(recipe, root=workspace).load_table(Silent(), recheck=False).refitted == calibration
+    table = LatencyTable.load(table_of(workspace))
+    LatencyTable(table.header.model_copy(update={"tool_version": "other"}), table.rows).save(table_of(workspace))
+    with pytest.raises(TableError, match="belongs to another table"):
+        use_refit(recipe, root=workspace)
 
 
 def test_a_table_that_lacks_a_row_names_it_and_can_be_completed(workspace: Path) -> None:
