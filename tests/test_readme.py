@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwnas.cli.main import COMMANDS
+from hwnas.device import Device
 from hwnas.job import Recipe
 
 README = Path(__file__).parents[1] / "README.md"
@@ -17,9 +18,15 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_recipe_is_right() -> None:
-    [text] = blocks("toml")
+    text = next(text for text in blocks("toml") if "[space]" in text)
     recipe = Recipe.from_toml(text, Path("search/mine.toml"))
     assert recipe.budget.evaluations == 200
+
+
+def test_the_board_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_text(next(text for text in blocks("toml") if "[space]" not in text))
+    assert Device.load(path).reach == "ssh"
 
 
 def test_the_python_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

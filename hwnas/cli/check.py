@@ -12,14 +12,16 @@ import numpy as np
 import torch
 import typer
 
-from hwnas.cli.options import AsJson
+from hwnas.cli.options import AllowMismatch, AsJson
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import ExportError, HwnasError
+from hwnas.core import ExportError, HwnasError, TableError
 from hwnas.cost import LatencyTable
-from hwnas.device import NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
+from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
 from hwnas.export import BATCHES, export_onnx, logits, open_session, read_metadata
 from hwnas.nn import MBConv, load_network
 from hwnas.profiling import try_runtimes
+from hwnas.profiling.matching import conditions_of
+from hwnas.profiling.session import reach_of
 
 _REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_measured", "parity")
 
@@ -28,6 +30,7 @@ def check(
     file: Annotated[
         Path | None, typer.Argument(help="An ONNX file or a latency table; this machine without it.")
     ] = None,
+    allow_mismatch: AllowMismatch = False,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, a latency table, or an exported ONNX file."""
@@ -42,7 +45,7 @@ def check(
         if any(row["state"] == "fails" for row in rows):
             raise typer.Exit(2)
         return
-    found = check_table(file) if file.suffix == ".jsonl" else check_onnx(file)
+    found = check_table(file, allow_mismatch=allow_mismatch) if file.suffix == ".jsonl" else check_onnx(file)
     if as_json:
         show_json(found)
         return
@@ -151,22 +154,49 @@ def check_machine() -> list[dict[str, str]]:
     return rows
 
 
-def check_table(file: Path) -> dict[str, Any]:
-    """What a latency table says of itself.
+def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
+    """What a latency table says of itself, and whether it may be used on this machine.
+
+    Args:
+        file: The table.
+        allow_mismatch: Only tell what differs.
 
     Raises:
-        TableError: If it is missing or damaged.
+        TableError: If it is missing or damaged, or was made under other conditions.
     """
     table = LatencyTable.load(file)
     header = table.header
+    # Threads, batch and precision are a device file's to say; here the question is whether this is the machine.
+    device = Device.model_validate({
+        "name": header.device.name,
+        "runtime": header.runtime.name,
+        "gpu": None if header.device.gpu is None else "auto",
+        "threads": header.threads,
+        "batch": header.batch,
+    })
+    differing = table.differences(conditions_of(device, reach_of(device).identity()))
+    if differing and not allow_mismatch:
+        raise TableError(
+            f"{file}: made under other conditions: {'; '.join(differing.values())}",
+            hint="measure this machine: hwnas profile RECIPE; or look at the table alone: --allow-mismatch",
+        )
     held = header.calibration.holdout if header.calibration else None
     lines = [
-        f"{file}: {len(table.rows)} blocks of {header.space}, whole and undamaged",
+        f"{file}: {len(table.rows)} blocks of {header.space}, whole and undamaged, schema version "
+        f"{header.schema_version}",
         f"  device {header.device.name}: {header.device.cpu_model}, {header.threads} thread, batch {header.batch}, "
         f"{header.runtime}",
         f"  held-out error {held.mape:.2%}, tau {held.tau:.3f}" if held else "  not calibrated: it predicts nothing",
+        *(f"  when it was measured, the machine was {mark}" for mark in header.protocol.marks),
+        *(f"  not for this machine: {line}" for line in differing.values()),
     ]
-    return {"file": str(file), "blocks": len(table.rows), "header": header.model_dump(mode="json"), "lines": lines}
+    return {
+        "file": str(file),
+        "blocks": len(table.rows),
+        "mismatches": list(differing.values()),
+        "header": header.model_dump(mode="json"),
+        "lines": lines,
+    }
 
 
 def check_onnx(file: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
@@ -89,5 +91,15 @@ def show_front(front: Front) -> None:
         ],
         rows,
         note=f"predicted against measured latency: {error['mape']:.1%} on average, {error['worst']:.1%} at worst, bias "
-        f"{error['bias']:+.1%}",
+        f"{error['bias']:+.1%}" + _after_refit(front.facts.get("refit", {})),
     )
+
+
+def _after_refit(facts: Mapping[str, Any]) -> str:
+    """What the members changed in the table's calibration, if the run says so."""
+    if "after" in facts:
+        return (
+            f"; with {facts['networks']} of them in the table's calibration {facts['after']['mape']:.1%} (each left "
+            "out of its own fit): hwnas profile RECIPE --refit"
+        )
+    return f"; the table was not fitted again: {facts['skipped']}" if "skipped" in facts else ""

@@ -13,6 +13,7 @@ from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import DeviceError
 from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state
 from hwnas.profiling import RuntimeState, try_runtimes
+from hwnas.space import Space
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 
@@ -37,21 +38,31 @@ def spaces(as_json: AsJson = False) -> None:
         return
     show_table(
         "spaces",
-        ["name", "networks", "decisions", "resolutions", "kernels", "expansions", "depths"],
+        ["name", "networks", "decisions", "resolutions", "chosen per place"],
         [
             [
                 str(row["name"]),
                 f"{row['networks']:.2e}",
                 str(row["decisions"]),
-                *(
-                    str(list(getattr(FAMILIES[str(row["name"])], key)))
-                    for key in ("resolutions", "kernels", "expansions", "depths")
-                ),
+                str(list(FAMILIES[str(row["name"])].resolutions)),
+                _chosen(FAMILIES[str(row["name"])].space),
             ]
             for row in rows
         ],
         note="channels and classes come from the data; hwnas spaces --json shows every field",
     )
+
+
+def _chosen(space: Space) -> str:
+    """What the decisions are about, each kind once: the last part of their labels with the largest set of options."""
+    kinds: dict[str, tuple[object, ...]] = {}
+    for decision in space.decisions:
+        kind = decision.label.rpartition(".")[2]
+        if kind != "resolution":
+            kinds[kind] = max(kinds.get(kind, ()), decision.options, key=len)
+    if len(set(kinds.values())) == 1 < len(kinds):  # the edges of a cell
+        return f"{', '.join(map(str, next(iter(kinds.values()))))} on each of {len(space.decisions) - 1} edges"
+    return "; ".join(f"{kind} {', '.join(map(str, options))}" for kind, options in kinds.items())
 
 
 def methods(as_json: AsJson = False) -> None:
@@ -79,7 +90,7 @@ def devices(as_json: AsJson = False) -> None:
         "devices",
         ["name", "reach", "runtime", "threads", "precision", "batch", "state"],
         [
-            [d.name, d.reach, d.runtime, str(d.threads), d.precision, str(d.batch), str(row["state"])]
+            [d.name, d.host or d.reach, d.runtime, str(d.threads), d.precision, str(d.batch), str(row["state"])]
             for d, row in zip(found, rows, strict=True)
         ],
     )
@@ -102,8 +113,7 @@ def states_of(found: Sequence[Device]) -> list[dict[str, Any]]:
 
     A device that is reached in another way than by being this machine is not tried.
     """
-    # Widened, as a device that is not this machine is none of this file's business.
-    local = [device for device in found if str(device.reach) == "local"]
+    local = [device for device in found if device.reach == "local"]
     by_gpu: dict[str | None, dict[str, RuntimeState]] = {}
     for gpu in dict.fromkeys(device.gpu for device in local):
         by_gpu[gpu] = try_runtimes(list(dict.fromkeys(d.runtime for d in local if d.gpu == gpu)), gpu=gpu)

@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 import typer
 from rich.console import Console
 
+from hwnas.cli.bench import bench
 from hwnas.cli.check import check
 from hwnas.cli.export import export
 from hwnas.cli.front import front
+from hwnas.cli.import_table import import_
+from hwnas.cli.kit import kit
 from hwnas.cli.lists import devices, methods, spaces
 from hwnas.cli.pick import pick
 from hwnas.cli.profile import profile
@@ -18,10 +21,13 @@ from hwnas.cli.search import search
 from hwnas.core import HwnasError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "bench": bench,
     "check": check,
     "devices": devices,
     "export": export,
     "front": front,
+    "import": import_,
+    "kit": kit,
     "methods": methods,
     "pick": pick,
     "profile": profile,

@@ -12,6 +12,12 @@ from hwnas.core import Limit, RecipeError
 QUICKSTART = Path("search/quickstart.toml")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AllowMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mismatch", help="Use a latency table made under other conditions; the differences go into the result."
+    ),
+]
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe.")]
 Run = Annotated[str, typer.Argument(help="Name of a run under runs/, or its folder.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

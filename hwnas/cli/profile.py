@@ -2,29 +2,86 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.core import RecipeError
 from hwnas.job import profile as run_profile
-from hwnas.profiling import ProfileReport
+from hwnas.job import take_in, use_refit
+from hwnas.profiling import LIMIT_S, OnNoise, ProfileReport
+
+_KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
 
 
 def profile(
     recipe: RecipeFile = QUICKSTART,
     missing: Annotated[bool, typer.Option("--missing", help="Measure only what the table lacks.")] = False,
+    on_noise: Annotated[
+        OnNoise,
+        typer.Option(
+            help="On a noisy machine: refuse early (strict), refuse useless numbers (default), only mark them."
+        ),
+    ] = "default",
+    results: Annotated[
+        Path | None, typer.Option("--from", help="The results file that a kit's measure.py wrote on the device.")
+    ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Measure again in a fresh process, and say how far the times differ.")
+    ] = False,
+    drop_disturbed: Annotated[
+        bool, typer.Option("--drop-disturbed", help="Leave out bursts in which the machine was disturbed; counted.")
+    ] = False,
+    limit_s: Annotated[
+        float, typer.Option("--limit-s", min=1.0, help="Seconds that the timing may take; slow models get fewer runs.")
+    ] = LIMIT_S,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Measure nothing: predict with the calibration that the recipe's run ended in."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every block of a recipe's space in the deployment runtime, and write its latency table."""
+    """Measure every block of a recipe's space in the deployment runtime, and write its latency table.
+
+    A profile that was cut off goes on where it was when the same command is given again.
+    """
+    if refit:
+        _use_refit(recipe, as_json=as_json)
+        return
     with Terminal() as terminal:
-        report = run_profile(recipe, missing=missing, teller=terminal)
+        if results is None:
+            report = run_profile(
+                recipe,
+                missing=missing,
+                on_noise=on_noise,
+                repeat=repeat,
+                drop_disturbed=drop_disturbed,
+                limit_s=limit_s,
+                teller=terminal,
+            )
+        elif missing or repeat:
+            raise RecipeError("--from takes in what a kit has measured: --missing and --repeat do not go with it")
+        else:
+            report = take_in(recipe, results, teller=terminal)
     if as_json:
         show_json(summary(report))
         return
     for line in in_words(report):
         show(line)
+
+
+def _use_refit(recipe: Path, *, as_json: bool) -> None:
+    path, calibration = use_refit(recipe)
+    if as_json:
+        show_json({"refit": str(path), "networks": calibration.n, "loo_mape": calibration.loo_mape})
+        return
+    show(
+        f"{path}: {calibration.n} networks, leave-one-out error {calibration.loo_mape:.2%}; searches predict with it "
+        "until the table is measured again"
+    )
 
 
 def summary(report: ProfileReport) -> dict[str, Any]:
@@ -36,6 +93,8 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "blocks": len(report.table.rows),
         "measured_now": report.measured,
         "seconds": round(report.seconds, 1),
+        "repeat": header.protocol.repeat.model_dump() if header.protocol.repeat else None,
+        "dropped_visits": header.protocol.dropped_visits,
         "noise": header.noise.model_dump() if header.noise else None,
         "calibration": calibration.model_dump(mode="json") if calibration else None,
         "warnings": report.warnings,
@@ -51,10 +110,20 @@ def in_words(report: ProfileReport) -> list[str]:
             f"  repeatability: halves of the session differ by {header.noise.median:.2%} at the median, tau "
             f"{header.noise.tau:.3f}"
         )
+    protocol = header.protocol
+    if protocol.drop_disturbed:
+        lines.append(f"  left out: {protocol.dropped_visits} of {protocol.visits} bursts, in which it was disturbed")
+    if protocol.repeat:
+        lines.append(
+            f"  repeated in a fresh process: everything took {protocol.repeat.factor:.3f} times as long; after that "
+            f"factor {protocol.repeat.n} models differ by {protocol.repeat.median:.2%} at the median, "
+            f"{protocol.repeat.p95:.2%} at the 95th percentile"
+        )
     calibration = header.calibration
     if calibration:
         lines.append(
-            f"  calibrated on {calibration.n} whole networks with {' + '.join(calibration.terms)}: leave-one-out error "
+            f"  calibrated on {calibration.n} whole networks, {_KINDS[calibration.kind]}, with "
+            f"{' + '.join(calibration.terms)}: leave-one-out error "
             f"{calibration.loo_mape:.2%}, 90 % band +-{calibration.band:.1%}"
         )
         held = calibration.holdout

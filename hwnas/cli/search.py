@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hwnas.cli.front import draw, picture_path, show_front
-from hwnas.cli.options import AsJson, RecipeFile
+from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.job import search as run_search
 
@@ -15,6 +15,7 @@ from hwnas.job import search as run_search
 def search(
     recipe: RecipeFile,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what the run's folder holds.")] = False,
+    allow_mismatch: AllowMismatch = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the supernet, search, train the front's members, export, check and measure them.
@@ -22,7 +23,7 @@ def search(
     A run that was cut off goes on where it was when the same command is given again.
     """
     with Terminal() as terminal:
-        front = run_search(recipe, fresh=fresh, teller=terminal)
+        front = run_search(recipe, fresh=fresh, allow_mismatch=allow_mismatch, teller=terminal)
         draw(front)
     if as_json:
         show_json(front.to_json())

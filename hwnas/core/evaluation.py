@@ -24,6 +24,8 @@ class Metric:
             by counting), estimated (by a formula nobody checked on this device).
         low: Lower end of the 90 % band, None where there is none.
         high: Upper end of the band.
+        extrapolated: Whether the network lies outside what the predictor was fitted on; the band is then the least to
+            expect.
 
     Raises:
         ValueError: If the value is not a finite number.
@@ -38,17 +40,18 @@ class Metric:
     origin: Origin
     low: float | None = None
     high: float | None = None
+    extrapolated: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"a metric must be finite, not {self.value}")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain map, without the band where there is none."""
+        """A plain map, without the band and the mark where there is none."""
         row: dict[str, Any] = {"value": self.value, "unit": self.unit, "origin": self.origin}
         if self.low is not None and self.high is not None:
             row |= {"low": self.low, "high": self.high}
-        return row
+        return row | ({"extrapolated": True} if self.extrapolated else {})
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ METRICS: dict[str, tuple[Direction, str]] = {
     "latency_ms": ("minimize", "ms"),
     "macs": ("minimize", "multiply-adds"),
     "parameters": ("minimize", "parameters"),
+    "peak_memory_bytes": ("minimize", "bytes"),
 }
 
 
@@ -75,6 +76,7 @@ class Limit:
         name: The metric.
         at_most: The largest value allowed, in the metric's unit; None if there is no upper bound.
         at_least: The smallest value allowed; None if there is no lower bound.
+        safe: Whether a prediction keeps the limit only if the far end of its band does.
 
     Raises:
         RecipeError: If neither bound is given, one is not finite, or they exclude each other.
@@ -88,6 +90,7 @@ class Limit:
     name: str
     at_most: float | None = None
     at_least: float | None = None
+    safe: bool = False
 
     def __post_init__(self) -> None:
         bounds = [bound for bound in (self.at_least, self.at_most) if bound is not None]
@@ -108,4 +111,4 @@ class Limit:
             parts.append(f"{self.name} >= {self.at_least:.6g}")
         if self.at_most is not None:
             parts.append(f"{self.name} <= {self.at_most:.6g}")
-        return " and ".join(parts)
+        return " and ".join(parts) + (" with its band" if self.safe else "")

@@ -1,44 +1,72 @@
 """What a network costs: latency tables, calibration, and cost models that know every network of a space at once."""
 
-from hwnas.cost.calibration import TERMS, Features, Fit, band, calibrate, choose_terms, fit, score
-from hwnas.cost.model import CostModel, UnitSumCost
+from hwnas.cost.calibration import (
+    TERMS,
+    Features,
+    Fit,
+    band,
+    calibrate,
+    calibrate_records,
+    choose_terms,
+    fit,
+    score,
+    terms_of,
+)
+from hwnas.cost.model import Banded, CostModel, UnitSumCost
+from hwnas.cost.peak_memory import PeakMemory
+from hwnas.cost.roofline import EstimatedLatency, block_us, kernels_of, read_measured
 from hwnas.cost.table import (
     Calibration,
     DeviceRecord,
     ExportRecord,
+    FamilyRecord,
     Holdout,
     LatencyTable,
+    NetworkRecord,
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
 )
-from hwnas.cost.unit_sum import UnitSum, blocks_of
+from hwnas.cost.unit_sum import UnitSum, blocks_of, entries_of
 
 __all__ = [
     "TERMS",
+    "Banded",
     "Calibration",
     "CostModel",
     "DeviceRecord",
+    "EstimatedLatency",
     "ExportRecord",
+    "FamilyRecord",
     "Features",
     "Fit",
     "Holdout",
     "LatencyTable",
+    "NetworkRecord",
     "NoiseRecord",
+    "PeakMemory",
     "ProtocolRecord",
     "ReferenceRecord",
+    "RepeatRecord",
     "RuntimeRecord",
     "TableHeader",
     "Timing",
     "UnitSum",
     "UnitSumCost",
     "band",
+    "block_us",
     "blocks_of",
     "calibrate",
+    "calibrate_records",
     "choose_terms",
+    "entries_of",
     "fit",
+    "kernels_of",
+    "read_measured",
     "score",
+    "terms_of",
 ]

@@ -4,29 +4,35 @@
 block measured alone pays and a block within a network does not (the call itself, layout changes at its ends, squeezes
 that break the layout, residual additions). Every term is a sum over blocks, so the calibrated time is one as well.
 
-The fit minimises relative errors with a small ridge. Terms are tried in the fixed order of `TERMS`, each once: one is
-kept if it lowers the leave-one-out error by at least 5 % of itself, and passed over otherwise. Passing over instead of
-stopping matters where a space has no use for an early term (no two networks with another number of blocks) but for a
-later one.
+Where there are too many different blocks to measure each, as in a space of cells, the table holds the kernels that the
+runtime makes of them. Then `T = a + b * sum + c * kernels + sum over kinds of d_kind * count_kind`: a sum over blocks
+again, with the same fit, but of more networks, as it knows less. A calibration says which of the two it is (`kind`).
+
+The fit minimises relative errors with a small ridge. Terms are tried in the fixed order of `terms_of`, each once: one
+is kept if it lowers the leave-one-out error by at least 5 % of itself, and passed over otherwise. Passing over instead
+of stopping matters where a space has no use for an early term (no two networks with another number of blocks) but for
+a later one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwnas.core import Architecture, CostError
-from hwnas.cost.table import Calibration, Holdout, Term, Timing
-from hwnas.cost.unit_sum import UnitSum
+from hwnas.cost.table import Calibration, Holdout, NetworkRecord, Term, Timing
+from hwnas.cost.unit_sum import UnitSum, blocks_of
 from hwnas.space import Block, Codes, Space
 
-TERMS: tuple[Term, ...] = get_args(Term)
-"""In the order in which they are tried; the columns of features. The first is always kept."""
+TERMS: tuple[Term, ...] = ("sum", "constant", "blocks", "boundary", "se", "residual")
+"""Of a space whose blocks are measured, in the order in which they are tried. The first is always kept."""
+
+_COUNT = "count:"
 
 RIDGE = 1e-4
 """On columns of length 1. The first term is free of it: it carries the scale, which nothing should pull towards 0."""
@@ -37,14 +43,62 @@ _COVERAGE = 0.9
 _FEWEST = 5
 
 
+def terms_of(space: Space) -> tuple[Term, ...]:
+    """The terms that the calibration of a space tries, in order; the columns of its features.
+
+    Raises:
+        CostError: If the space has no units.
+
+    Example:
+        >>> from hwnas.space import Unit
+        >>> relu, conv = (Block(kind, (), (8, 4, 4), (8, 4, 4), 0, 0) for kind in ("relu", "conv"))
+        >>> cell = Block("cell", (), (8, 4, 4), (8, 4, 4), 0, 0, kernels=(relu, conv, conv))
+        >>> terms_of(Space("tiny", (), (Unit("u", (), (cell,)),)))
+        ('sum', 'constant', 'kernels', 'count:conv', 'count:relu')
+    """
+    kinds = {kernel.kind for block in blocks_of(space).values() for kernel in block.kernels or ()}
+    if not kinds:
+        return TERMS
+    return ("sum", "constant", "kernels", *(f"{_COUNT}{kind}" for kind in sorted(kinds)))
+
+
+def share_of(term: Term, block: Block, rows: Mapping[str, Timing]) -> float:
+    """What one block adds to a term's feature; to the constant nothing, as it belongs to no block.
+
+    Raises:
+        CostError: If "sum" needs a time that is not there.
+
+    Example:
+        >>> conv = Block("conv", (), (8, 4, 4), (8, 4, 4), 0, 0)
+        >>> cell = Block("cell", (), (8, 4, 4), (8, 4, 4), 0, 0, kernels=(conv, conv))
+        >>> share_of("count:conv", cell, {}), share_of("boundary", conv, {}), share_of("constant", cell, {})
+        (2.0, 256.0, 0.0)
+    """
+    parts = (block,) if block.kernels is None else block.kernels
+    if term == "sum":
+        for part in parts:
+            if part.key not in rows:
+                raise CostError(f"block {part.key!r} has no time; expected one for each block")
+        return sum(rows[part.key].p25_us for part in parts)
+    if term == "constant":
+        return 0.0
+    if term == "kernels":
+        return float(len(parts))
+    if term.startswith(_COUNT):
+        return float(sum(part.kind == term.removeprefix(_COUNT) for part in block.kernels or ()))
+    return float(block.feature(term))
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """What the terms of a calibration multiply, for every network of a space.
 
     Attributes:
-        sums: One per term of `TERMS`; that of "constant" is 1 for every network.
+        terms: Those of `terms_of`.
+        sums: One per term; that of "constant" is 1 for every network.
     """
 
+    terms: tuple[Term, ...]
     sums: tuple[UnitSum, ...]
 
     @classmethod
@@ -55,20 +109,16 @@ class Features:
             CostError: If a block has no time, or the space no units.
         """
 
-        def p25_us(block: Block) -> float:
-            if block.key not in rows:
-                raise CostError(f"space {space.name}: block {block.key!r} has no time; expected one for each block")
-            return rows[block.key].p25_us
-
         def one(term: Term) -> UnitSum:
-            match term:
-                case "sum":
-                    return UnitSum.of(space, p25_us)
-                case "constant":
-                    return UnitSum(space, 1.0, ())
-            return UnitSum.of(space, lambda block: block.feature(term))
+            if term == "constant":
+                return UnitSum(space, 1.0, ())
+            return UnitSum.of(space, lambda block: share_of(term, block, rows))
 
-        return cls(tuple(one(term) for term in TERMS))
+        terms = terms_of(space)
+        try:
+            return cls(terms, tuple(one(term) for term in terms))
+        except CostError as error:
+            raise CostError(f"space {space.name}: {error.message}") from error
 
     def __call__(self, codes: Codes) -> NDArray[np.float64]:
         """Features [n, terms] of n networks from their codes [n, decisions]."""
@@ -121,35 +171,38 @@ def fit(features: NDArray[np.float64], measured: NDArray[np.float64], *, ridge: 
     return Fit(coefficients, 1 - (1 - relative @ coefficients) / (1 - leverage))
 
 
-def choose_terms(features: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[tuple[Term, ...], Fit]:
+def choose_terms(
+    features: NDArray[np.float64], measured: NDArray[np.float64], *, terms: Sequence[Term] = TERMS
+) -> tuple[tuple[Term, ...], Fit]:
     """The terms worth having, and their fit.
 
     Args:
-        features: [n, terms], columns as in `TERMS`.
+        features: [n, terms].
         measured: [n], above 0.
+        terms: The columns, in the order in which they are tried.
 
     Raises:
         CostError: If there are fewer than five networks, or a number is not finite, or a time not above 0.
     """
     n = len(measured)
-    if features.shape != (n, len(TERMS)) or n < _FEWEST:
+    if features.shape != (n, len(terms)) or n < _FEWEST:
         raise CostError(
             f"calibration: {n} measured networks with features {features.shape}; expected at least {_FEWEST}, "
-            f"with {len(TERMS)} features each",
+            f"with {len(terms)} features each",
             hint="measure more networks",
         )
     if not (np.isfinite(features).all() and np.isfinite(measured).all() and (measured > 0).all()):
         raise CostError("calibration: a feature or a time is not finite, or a time is not above 0; expected both")
     kept = [0]
     best = fit(features[:, kept], measured)
-    for column in range(1, len(TERMS)):
+    for column in range(1, len(terms)):
         if best.loo_mape < _EXACT:
             break
         trial = fit(features[:, [*kept, column]], measured)
         if trial.loo_mape <= (1 - _WORTH) * best.loo_mape:
             kept.append(column)
             best = trial
-    return tuple(TERMS[column] for column in kept), best
+    return tuple(terms[column] for column in kept), best
 
 
 def band(left_out: NDArray[np.float64], *, coverage: float = _COVERAGE) -> float:
@@ -175,7 +228,7 @@ def band(left_out: NDArray[np.float64], *, coverage: float = _COVERAGE) -> float
             hint="measure more networks, spread over the range of the space",
         )
     errors = np.sort(np.abs(np.log(left_out)))
-    return float(errors[min(ceil((len(errors) + 1) * coverage - 1e-9), len(errors)) - 1])
+    return float(errors[min(math.ceil((len(errors) + 1) * coverage - 1e-9), len(errors)) - 1])
 
 
 def score(predicted: ArrayLike, measured: ArrayLike) -> Holdout:
@@ -227,23 +280,59 @@ def calibrate(
     Raises:
         CostError: If a block has no time, or there are too few networks, or times that cannot be.
     """
-    features = Features.of(space, rows)
-    fitted = features(space.encode(architectures))
-    terms, best = choose_terms(fitted, np.asarray(measured_us, dtype=np.float64))
-    columns = [TERMS.index(term) for term in terms]
-    holdout = None
-    if held_out:
-        holdout = score(features(space.encode(held_out))[:, columns] @ best.coefficients, held_out_us)
+    networks: list[NetworkRecord] = []
+    role: Literal["fitted", "held_out"]
+    for role, members, times in (("fitted", architectures, measured_us), ("held_out", held_out, held_out_us)):
+        if np.shape(times) != (len(members),):
+            raise CostError(
+                f"calibration: {np.size(times)} measured networks of the {len(members)} {role} ones; expected all"
+            )
+        networks += [_record(a, us, role) for a, us in zip(members, np.asarray(times).tolist(), strict=True)]
+    return calibrate_records(space, rows, networks)
+
+
+def calibrate_records(
+    space: Space, rows: Mapping[str, Timing], networks: Sequence[NetworkRecord], *, features: Features | None = None
+) -> Calibration:
+    """The same from records, as a calibration keeps them.
+
+    Args:
+        space: With units.
+        rows: Time of each block, by key.
+        networks: Fitted and held out.
+        features: Of the space and the rows, where they are at hand.
+
+    Raises:
+        CostError: As `calibrate`.
+    """
+    features = features or Features.of(space, rows)
+    parts: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    for role in ("fitted", "held_out"):
+        members = [network for network in networks if network.role == role]
+        codes = space.encode(Architecture(network.architecture) for network in members)
+        parts[role] = features(codes), np.array([network.p25_us for network in members])
+    fitted, measured = parts["fitted"]
+    terms, best = choose_terms(fitted, measured, terms=features.terms)
+    columns = [features.terms.index(term) for term in terms]
+    unseen, unseen_us = parts["held_out"]
     return Calibration(
+        kind="kernels" if "kernels" in features.terms else "blocks",
         terms=terms,
         coefficients=tuple(best.coefficients.tolist()),
-        n=len(architectures),
+        n=len(measured),
         loo_mape=best.loo_mape,
         band=band(best.left_out),
         box={
             term: (float(fitted[:, i].min()), float(fitted[:, i].max()))
-            for i, term in enumerate(TERMS)
+            for i, term in enumerate(features.terms)
             if term != "constant"
         },
-        holdout=holdout,
+        holdout=score(unseen[:, columns] @ best.coefficients, unseen_us) if len(unseen_us) else None,
+        networks=tuple(networks),
     )
+
+
+def _record(architecture: Architecture, us: float, role: Literal["fitted", "held_out"]) -> NetworkRecord:
+    if not us > 0 or not math.isfinite(us):
+        raise CostError("calibration: a feature or a time is not finite, or a time is not above 0; expected both")
+    return NetworkRecord(architecture=dict(architecture), p25_us=us, role=role)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.core import Architecture, CostError, Metric, Objective, Origin, TableError, digest_of
-from hwnas.cost.calibration import TERMS, Features
+from hwnas.cost.calibration import Features
 from hwnas.cost.table import Calibration, LatencyTable
 from hwnas.cost.unit_sum import Tensor, UnitSum
-from hwnas.space import Block, Codes, Space
+from hwnas.space import Codes, Space
 
 _US_PER_MS = 1000.0
 
@@ -59,6 +60,16 @@ class CostModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Banded(Protocol):
+    """A cost model whose band is the same share of every prediction, so that limits can be kept by its upper end."""
+
+    @property
+    def band(self) -> float | None:
+        """Half-width in the logarithm of the interval that holds 90 % of networks; None where numbers are exact."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class UnitSumCost:
     """A cost that is a sum over the units of a space: multiply-adds, parameters, calibrated latency.
@@ -70,14 +81,15 @@ class UnitSumCost:
         origin: How the number is obtained.
         calibration: What turned block times into network times; None for counts.
         features: The features of the calibration; None for counts.
+        drift_spread: See `LatencyTable.drift_spread`; it widens the band.
 
     Example:
-        >>> from hwnas.space import Decision, Unit
+        >>> from hwnas.space import Block, Decision, Unit
         >>> a, b = (Block("conv", (("kernel", k),), (8, 4, 4), (8, 4, 4), k * k * 128, k * k * 8) for k in (3, 5))
         >>> space = Space("tiny", (Decision("kernel", (3, 5)),), (Unit("u", ("kernel",), (a, b)),))
         >>> macs = UnitSumCost.count(space, "macs")
         >>> macs(Architecture({"kernel": 5}))
-        Metric(value=3200.0, unit='multiply-adds', origin='computed', low=None, high=None)
+        Metric(value=3200.0, unit='multiply-adds', origin='computed', low=None, high=None, extrapolated=False)
         >>> macs.batch(np.array([[0], [1]])).tolist(), macs.smallest()
         ([1152.0, 3200.0], (1152.0, Architecture({'kernel': 3})))
     """
@@ -88,10 +100,11 @@ class UnitSumCost:
     origin: Origin
     calibration: Calibration | None = None
     features: Features | None = None
+    drift_spread: float = 0.0
     digest: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        parts = [self.name, self.unit, self.origin, self.total.space.digest, self.total.digest, self._band]
+        parts = [self.name, self.unit, self.origin, self.total.space.digest, self.total.digest, self.band]
         object.__setattr__(self, "digest", digest_of(parts))
 
     @classmethod
@@ -119,26 +132,29 @@ class UnitSumCost:
         """
         table.check_space(space)
         table.check_coverage(space)
-        calibration = table.header.calibration
+        calibration = table.calibration
         if calibration is None:
             raise TableError(
                 f"{table.source}: the table is not calibrated on whole networks, and block times alone do not add up "
                 "to the time of a network",
                 hint="measure the device again: hwnas profile",
             )
-        coefficients = {term: calibration.coefficient(term) / _US_PER_MS for term in TERMS}
-
-        def ms(block: Block) -> float:
-            counts = sum(coefficients[term] * block.feature(term) for term in TERMS if term not in {"sum", "constant"})
-            return coefficients["sum"] * table.rows[block.key].p25_us + counts
-
+        features = Features.of(space, table.rows)
+        unknown = [term for term in calibration.terms if term not in features.terms]
+        if unknown:
+            raise TableError(
+                f"{table.source}: the calibration has the terms {unknown}; expected some of {list(features.terms)}",
+                hint="measure the device again: hwnas profile",
+            )
+        weights = [calibration.coefficient(term) / _US_PER_MS for term in features.terms]
         cost = cls(
-            UnitSum.of(space, ms, constant=coefficients["constant"]),
+            UnitSum.weighted(features.sums, weights),
             "latency_ms" + (f"@{device_suffix}" if device_suffix else ""),
             "ms",
             "predicted",
             calibration,
-            Features.of(space, table.rows),
+            features,
+            table.drift_spread,
         )
         value, architecture = cost.smallest()
         if value <= 0:
@@ -164,20 +180,29 @@ class UnitSumCost:
         return self.total.tensors
 
     @property
-    def _band(self) -> float | None:
-        return self.calibration.band if self.calibration else None
+    def band(self) -> float | None:
+        """Half-width of the 90 % band in the logarithm, the machine's drift included; None where there is none."""
+        return self.calibration.band + math.log1p(self.drift_spread) if self.calibration else None
 
     def __call__(self, architecture: Architecture) -> Metric:
-        """The cost of one network; with the 90 % band if it is predicted.
+        """The cost of one network; if it is predicted with the 90 % band, and the mark of what lies beyond the fit.
 
         Raises:
             SpaceError: If the architecture is not one of the space.
         """
-        value = float(self.batch(self.space.encode([architecture]))[0])
-        if self._band is None:
-            return Metric(value, self.unit, self.origin)
-        factor = math.exp(self._band)
-        return Metric(value, self.unit, self.origin, low=value / factor, high=value * factor)
+        codes = self.space.encode([architecture])
+        if self.band is None:
+            return Metric(float(self.batch(codes)[0]), self.unit, self.origin)
+        value, *found = self._with_features(codes)
+        factor = math.exp(self.band)
+        return Metric(
+            value,
+            self.unit,
+            self.origin,
+            low=value / factor,
+            high=value * factor,
+            extrapolated=self._beyond(found),
+        )
 
     def batch(self, codes: Codes) -> NDArray[np.float64]:
         """The costs of n networks [n] from their codes or genotypes [n, decisions].
@@ -220,11 +245,41 @@ class UnitSumCost:
         Raises:
             SpaceError: If the architecture is not one of the space.
         """
-        if self.calibration is None or self.features is None:
+        if self.calibration is None:
             return False
-        found = dict(zip(TERMS, self.features(self.space.encode([architecture]))[0].tolist(), strict=True))
+        return self._beyond(self._with_features(self.space.encode([architecture]))[1:])
+
+    def _beyond(self, found: Sequence[float]) -> bool:
+        assert self.calibration is not None  # for the type checker: only a calibrated cost has features
+        assert self.features is not None
         slack = 1e-9  # sums of the same times in another unit or order
-        return any(
-            not low * (1 - slack) <= found[term] <= high * (1 + slack)
-            for term, (low, high) in self.calibration.box.items()
-        )
+        box = self.calibration.box
+        for term, value in zip(self.features.terms, found, strict=True):
+            if term in box and not box[term][0] * (1 - slack) <= value <= box[term][1] * (1 + slack):
+                return True
+        return False
+
+    def _with_features(self, codes: Codes) -> list[float]:
+        """The cost of one network and its features, in one pass: the cost adds up in the order of `batch`."""
+        constants, tables = self._joined
+        total = constants.copy()
+        row = np.maximum(codes[0], 0).tolist()
+        for places, rows in tables:
+            entry = 0
+            for column, options in places:
+                entry = entry * options + row[column]
+            total += rows[entry]
+        numbers: list[float] = total.tolist()
+        return numbers
+
+    @cached_property
+    def _joined(self) -> tuple[NDArray[np.float64], list[tuple[list[tuple[int, int]], NDArray[np.float64]]]]:
+        """Constants [1 + terms], and per set of labels their columns and the rows [entries, 1 + terms] to add."""
+        sums = (self.total, *(self.features.sums if self.features else ()))
+        constants = np.array([part.constant for part in sums])
+        tables = []
+        for labels, tensor in self.total.tensors:
+            places = [(self.space.index(label), len(self.space[label].options)) for label in labels]
+            parts = [dict(part.tensors).get(labels, np.zeros_like(tensor)).ravel() for part in sums]
+            tables.append((places, np.stack(parts, axis=1)))
+        return constants, tables

@@ -13,25 +13,28 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import Option, TableError, write_atomically
-from hwnas.cost.unit_sum import blocks_of
+from hwnas.cost.unit_sum import entries_of
 from hwnas.space import Space
 
-Term = Literal["sum", "constant", "blocks", "boundary", "se", "residual"]
-"""A term of the calibration: the sum of the block times, a constant, and counts of `hwnas.space.FEATURES`."""
+Term = Annotated[str, Field(pattern=r"^(sum|constant|blocks|boundary|se|residual|kernels|count:[\w.]+)$")]
+"""A term of the calibration: the sum of the times in the table, a constant, counts of `hwnas.space.FEATURES`, and where
+the table holds kernels instead of blocks their number, of all ("kernels") or of one kind ("count:relu")."""
 
 _US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _AGAIN = "measure the device again: hwnas profile"
 _SHOWN = 5
+_OPTIONAL = ("energy_mj", "macs", "weight_bytes", "peak_activation_bytes")
+"""What of a row may be unknown: null in a file, not there at all in one of schema version 1."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one model took, over many short bursts in random order among all others.
+    """How long one model took, over many short bursts in random order among all others, and what else it takes.
 
     Attributes:
         p25_us: Lower quartile: the estimate that is used (the mean follows whatever else the machine does).
@@ -41,9 +44,14 @@ class Timing:
         iqr_rel: (p75 - p25) / median; 0 for a clock that is too coarse to see it.
         runs: Timed runs behind the numbers.
         visits: Bursts that they came in.
+        energy_mj: Of one run, the idle part of the processor package included; None is unmeasured.
+        macs: Multiply-adds of one image. None is unknown, here and below.
+        weight_bytes: Of all that is stored in the file: weights, biases, constants.
+        peak_activation_bytes: The most that inputs, outputs and what lies between take at one moment, at batch 1; of a
+            network this is the largest of its blocks, not their sum.
 
     Raises:
-        TableError: If a number is not finite, or not above 0 (`iqr_rel`: below 0).
+        TableError: If a number is not finite, or not above 0 (`iqr_rel`, multiply-adds, weights: below 0).
 
     Example:
         >>> Timing(p25_us=10.0, min_us=9.5, median_us=10.2, p90_us=12.0, iqr_rel=0.03, runs=120, visits=12).p25_us
@@ -57,11 +65,17 @@ class Timing:
     iqr_rel: float
     runs: int
     visits: int
+    energy_mj: float | None = None
+    macs: int | None = None
+    weight_bytes: int | None = None
+    peak_activation_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for part in fields(self):
             value = getattr(self, part.name)
-            lowest_allowed = part.name == "iqr_rel" and value == 0
+            if value is None and part.name in _OPTIONAL:
+                continue
+            lowest_allowed = part.name in {"iqr_rel", "macs", "weight_bytes"} and value == 0
             if not (math.isfinite(value) and (value > 0 or lowest_allowed)):
                 raise TableError(f"{part.name} is {value}; expected a finite number above 0")
 
@@ -124,6 +138,8 @@ class DeviceRecord(_Record):
         hypervisor: Whether, and under which, this is a guest.
         memory_bytes: Installed.
         gpu: What ran the models, if it was one.
+        vendor: Of the processor.
+        caches: Size in bytes of each cache that the first core sees, as "L1 data".
     """
 
     name: str
@@ -138,6 +154,8 @@ class DeviceRecord(_Record):
     hypervisor: str | None = None
     memory_bytes: int | None = None
     gpu: GpuRecord | None = None
+    vendor: str | None = None
+    caches: dict[str, int] | None = None
 
 
 class RuntimeRecord(_Record):
@@ -154,6 +172,9 @@ class RuntimeRecord(_Record):
         spinning: Whether idle threads spin; None: unknown.
         denormals_as_zero: Whether denormal numbers are flushed.
         options: Of the provider, as read back from live sessions.
+        build: As the runtime describes its own build.
+        arena: Whether memory is kept between runs.
+        graph_capture: Whether launches were recorded once and replayed, as CUDA graphs are.
     """
 
     name: str = "onnxruntime-cpu"
@@ -166,6 +187,9 @@ class RuntimeRecord(_Record):
     spinning: bool | None = False
     denormals_as_zero: bool | None = None
     options: dict[str, str] = {}
+    build: str | None = None
+    arena: bool | None = None
+    graph_capture: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version or self.onnxruntime}"
@@ -179,16 +203,34 @@ class ExportRecord(_Record):
         onnx: Version.
         exporter: "dynamo" or "torchscript".
         opset: Of the default domain.
+        constant_folding: Whether what depends on weights alone was computed at export.
     """
 
     torch: str | None = None
     onnx: str | None = None
     exporter: str | None = None
     opset: int | None = None
+    constant_folding: bool | None = None
+
+
+class RepeatRecord(_Record):
+    """The same models measured again in a fresh process, relative to the table after the session's factor.
+
+    Attributes:
+        factor: How much longer the reference networks took, at the median.
+        median: Relative difference of a model's two times, median over models.
+        p95: The same, 95th percentile.
+        n: Models.
+    """
+
+    factor: float = Field(gt=0)
+    median: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    n: int = Field(ge=1)
 
 
 class ProtocolRecord(_Record):
-    """How it was measured.
+    """How it was measured. None is unknown.
 
     Attributes:
         rounds: Passes over all models, each in a new random order.
@@ -199,6 +241,24 @@ class ProtocolRecord(_Record):
         load_before: Load average.
         load_after: Load average.
         steal_share: Share of the time that the hypervisor gave to others.
+        drop_disturbed: Whether disturbed bursts were to be thrown away.
+        visits: All bursts, of all models.
+        switched_visits: Those in which the system took the core away.
+        load_max: The highest load average, over all rounds.
+        pinned: Cores that the process kept to.
+        governor: What set the processor's frequency.
+        processes: That worked on it, one after the other: more than 1 where a killed one was continued.
+        seconds: Of the last one.
+        planned_s: That the rounds should take, by a pilot.
+        limit_s: That they might take.
+        capped: Whether runs or rounds were cut to keep to the limit.
+        drift: How much longer the last third of the rounds took than the first.
+        factor_low: Of the quickest round, relative to all.
+        factor_high: Of the slowest.
+        energy: What the rows' energy comes from.
+        idle_watts: That the processor package used with nothing to do.
+        marks: What a reader should know of the machine meanwhile, one line each; empty if it was quiet.
+        repeat: See `RepeatRecord`; None if it was not asked for.
     """
 
     rounds: int = Field(ge=1)
@@ -209,6 +269,24 @@ class ProtocolRecord(_Record):
     load_before: float | None = None
     load_after: float | None = None
     steal_share: float | None = None
+    drop_disturbed: bool | None = None
+    visits: int | None = None
+    switched_visits: int | None = None
+    load_max: float | None = None
+    pinned: tuple[int, ...] | None = None
+    governor: str | None = None
+    processes: int | None = None
+    seconds: float | None = None
+    planned_s: float | None = None
+    limit_s: float | None = None
+    capped: bool | None = None
+    drift: float | None = None
+    factor_low: float | None = None
+    factor_high: float | None = None
+    energy: Literal["rapl", "nvml", "unmeasured"] = "unmeasured"
+    idle_watts: float | None = None
+    marks: tuple[str, ...] = ()
+    repeat: RepeatRecord | None = None
 
 
 class ReferenceRecord(_Record):
@@ -217,10 +295,12 @@ class ReferenceRecord(_Record):
     Attributes:
         architecture: Label to option.
         p25_us: Its time when the table was made.
+        onnx_sha256: Of the file that was timed; None is unknown.
     """
 
     architecture: dict[str, Option]
     p25_us: float = Field(gt=0, validation_alias="p25", serialization_alias="p25")
+    onnx_sha256: str | None = None
 
 
 class NoiseRecord(_Record):
@@ -259,10 +339,28 @@ class Holdout(_Record):
     n: int = Field(ge=1)
 
 
+class NetworkRecord(_Record):
+    """A whole network that a calibration rests on or is checked with.
+
+    Attributes:
+        architecture: Label to option.
+        p25_us: Its time, brought to the session in which the table was made.
+        role: "fitted", or "held_out": never fitted.
+        source: What measured it: "profile", or "run NAME".
+    """
+
+    architecture: dict[str, Option]
+    p25_us: float = Field(gt=0, validation_alias="p25", serialization_alias="p25")
+    role: Literal["fitted", "held_out"] = "fitted"
+    source: str = "profile"
+
+
 class Calibration(_Record):
     """From the blocks of a network to its time: `time = sum over terms of coefficient * feature`, in microseconds.
 
     Attributes:
+        kind: What the table holds and "sum" adds up: "blocks", each measured as a whole, or "kernels" of blocks that
+            are too many.
         terms: Those that were kept, in the order in which they were tried.
         coefficients: One per term; that of "sum" is a plain factor, the others are microseconds per unit.
         n: Whole networks behind the fit.
@@ -270,8 +368,10 @@ class Calibration(_Record):
         band: Half-width of the 90 % band of log(measured / predicted).
         box: Smallest and largest value of each feature among those networks; beyond them one extrapolates.
         holdout: Error on networks that were never fitted; None if there were none.
+        networks: All networks behind it, so that it can be fitted again with more; empty in tables of before that.
     """
 
+    kind: Literal["blocks", "kernels"] = "blocks"
     terms: tuple[Term, ...] = Field(min_length=1)
     coefficients: tuple[float, ...]
     n: int = Field(ge=1)
@@ -279,6 +379,7 @@ class Calibration(_Record):
     band: float = Field(ge=0)
     box: dict[Term, tuple[float, float]]
     holdout: Holdout | None = None
+    networks: tuple[NetworkRecord, ...] = ()
 
     @model_validator(mode="after")
     def _one_coefficient_per_term(self) -> Self:
@@ -291,11 +392,28 @@ class Calibration(_Record):
         return self.coefficients[self.terms.index(term)] if term in self.terms else 0.0
 
 
+class FamilyRecord(_Record):
+    """A family of the zoo with what a recipe and its data made of it.
+
+    Attributes:
+        name: A key of the zoo.
+        channels: Of the images.
+        classes: Of the labels.
+        fields: What the recipe set.
+    """
+
+    name: str
+    channels: int = Field(ge=1)
+    classes: int = Field(ge=1)
+    fields: dict[str, Any] = {}
+
+
 class TableHeader(_Record):
     """Where the times of a table come from, and for what they hold.
 
     Attributes:
-        schema_version: Of this file format.
+        schema_version: Of this file format. A table of version 1 is read: what it does not say is None, and it keeps
+            its version, so that a reader sees why.
         unit: Of every time in the file: "us", "ms" or "s". In memory always "us".
         space: Name of the space.
         space_digest: Of its decisions.
@@ -309,6 +427,7 @@ class TableHeader(_Record):
         batch: Images per run.
         threads: That the device is allowed to use for a network.
         resolutions: Image sizes that the space can choose.
+        classes: Numbers at the end of each network; None is unknown.
         weights: Trained ones can be slower, where denormal numbers are not flushed.
         protocol: How it was measured.
         empty_run_us: Time of a model that does nothing: the cost of the call.
@@ -316,9 +435,11 @@ class TableHeader(_Record):
         noise: How well two halves of the measurement agree; None if it was not looked at.
         calibration: From blocks to networks; None if it was not done, and then nothing can be predicted.
         failures: Blocks that could not be measured, with the reason.
+        family: What the space was built from, to build it again: `name`, `channels`, `classes` and the recipe's own
+            `fields`; None if it was none of the zoo's.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     unit: Literal["us", "ms", "s"]
     space: str
     space_digest: str
@@ -332,6 +453,7 @@ class TableHeader(_Record):
     batch: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     resolutions: tuple[int, ...] = ()
+    classes: int | None = None
     weights: Literal["random", "trained"] = "random"
     protocol: ProtocolRecord
     empty_run_us: float | None = Field(
@@ -341,6 +463,7 @@ class TableHeader(_Record):
     noise: NoiseRecord | None = None
     calibration: Calibration | None = None
     failures: dict[str, str] = {}
+    family: FamilyRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -351,6 +474,9 @@ class LatencyTable:
         header: Where the times come from.
         rows: Time by `Block.key`, sorted.
         source: What errors call it: its file.
+        refitted: A later calibration that is used instead of the header's; see `hwnas.cost.refit`. Not in the file.
+        drift_spread: How far a single reference network was off the common factor when they were measured again,
+            relative: it widens the band. Not in the file.
 
     Raises:
         TableError: If the header's unit is not "us": in memory every time is in microseconds.
@@ -359,11 +485,18 @@ class LatencyTable:
     header: TableHeader
     rows: Mapping[str, Timing]
     source: str = field(default="latency table", compare=False)
+    refitted: Calibration | None = field(default=None, compare=False)
+    drift_spread: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         if self.header.unit != "us":
             raise TableError(f'{self.source}: unit is "{self.header.unit}"; in memory every time is in "us"')
         object.__setattr__(self, "rows", {key: self.rows[key] for key in sorted(self.rows)})
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What predictions use: the latest fit."""
+        return self.refitted or self.header.calibration
 
     # ------------------------------------------------------------------------------------------------- files
 
@@ -411,7 +544,7 @@ class LatencyTable:
         rows: dict[str, Timing] = {}
         for number, row in enumerate(body.split("\n")[:-1], start=2):
             where = f"{path}: line {number}"
-            key, timing = _read_row(where, row, factor)
+            key, timing = _read_row(where, row, factor, version=header.schema_version)
             if key in rows:
                 _refuse(where, "key", f"{key!r} stands in the table twice", "each block once")
             rows[key] = timing
@@ -432,7 +565,7 @@ class LatencyTable:
         Raises:
             CostError: If the space has no units.
         """
-        return [key for key in blocks_of(space) if key not in self.rows]
+        return [key for key in entries_of(space) if key not in self.rows]
 
     def check_coverage(self, space: Space) -> None:
         """That every block of the space has a time.
@@ -450,7 +583,7 @@ class LatencyTable:
         ]
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise TableError(
-            f"{self.source}: {len(missing)} of the {len(blocks_of(space))} blocks of space {space.name} are missing: "
+            f"{self.source}: {len(missing)} of the {len(entries_of(space))} blocks of space {space.name} are missing: "
             f"{', '.join(shown)}{more}",
             hint="measure just these: hwnas profile --missing",
         )
@@ -463,33 +596,38 @@ class LatencyTable:
         """
         self.check_conditions({"space_digest": space.digest, "entries_digest": space.entries_digest})
 
-    def check_noise(self) -> None:
+    def check_noise(self, *, median: float = 0.0) -> None:
         """That two halves of the measurement agreed well enough.
+
+        Args:
+            median: A difference at the median that may pass although the gate did not.
 
         Raises:
             TableError: If they did not.
         """
         noise = self.header.noise
-        if noise is not None and not noise.passed:
+        if noise is not None and not noise.passed and noise.median > median:
             raise TableError(
                 f"{self.source}: the device was too noisy while it was measured: two halves differ by "
                 f"{noise.median:.1%} (median) and {noise.p95:.1%} (95th percentile), rank correlation {noise.tau:.3f}",
                 hint="measure it again while nothing else runs: hwnas profile",
             )
 
-    def check_conditions(self, run: Mapping[str, object]) -> None:
-        """That the table was made under the conditions of a run.
+    def differences(self, run: Mapping[str, object]) -> dict[str, str]:
+        """How the conditions of a run differ from those that the table was made under.
 
         Args:
             run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
                 "device.cpu_model". Of "runtime.onnxruntime" and "runtime.version" the patch version may differ.
 
+        Returns:
+            By field, a phrase with the table's value and the run's.
+
         Raises:
-            TableError: If any differs, naming each field, the table's value and the run's.
             KeyError: If a field is not one of the header.
         """
         header = self.header.model_dump()
-        differing = []
+        differing = {}
         for name, wanted in run.items():
             found: Any = header
             for part in name.split("."):
@@ -497,15 +635,29 @@ class LatencyTable:
             versions = name in {"runtime.onnxruntime", "runtime.version"}
             same = _minor(found) == _minor(wanted) if versions else found == wanted
             if not same:
-                differing.append(f"{name} is {found!r} in the table, {wanted!r} in this run")
+                differing[name] = f"{name} is {found!r} in the table, {wanted!r} in this run"
+        return differing
+
+    def check_conditions(self, run: Mapping[str, object]) -> None:
+        """That the table was made under the conditions of a run.
+
+        Args:
+            run: As for `differences`.
+
+        Raises:
+            TableError: If any differs, naming each field, the table's value and the run's.
+            KeyError: If a field is not one of the header.
+        """
+        differing = self.differences(run)
         if differing:
             raise TableError(
-                f"{self.source}: made under other conditions: {'; '.join(differing)}; "
+                f"{self.source}: made under other conditions: {'; '.join(differing.values())}; "
                 f"the table is of space {self.header.space} on {self.header.device.name}",
                 hint=_AGAIN,
             )
 
 
+_COUNTS = {"runs", "visits", "macs", "weight_bytes", "peak_activation_bytes"}
 _COLUMNS = {part.name.removesuffix("_us"): part.name for part in fields(Timing)}
 """Field of a line to attribute of `Timing`; times lose their suffix, as the header's unit rules in a file."""
 
@@ -553,8 +705,10 @@ def _read_header(where: str, line: str) -> tuple[TableHeader, str]:
         _refuse(where, name, f"is {first['input']!r}", first["msg"][0].lower() + first["msg"][1:])
 
 
-def _read_row(where: str, line: str, factor: float) -> tuple[str, Timing]:
+def _read_row(where: str, line: str, factor: float, *, version: int) -> tuple[str, Timing]:
     value = _read_object(where, line)
+    if version == 1:
+        value = dict.fromkeys(_OPTIONAL) | value
     for name in ("key", *_COLUMNS):
         if name not in value:
             _refuse(where, name, "is missing", "every field of a block")
@@ -567,7 +721,10 @@ def _read_row(where: str, line: str, factor: float) -> tuple[str, Timing]:
     numbers: dict[str, Any] = {}
     for name, attribute in _COLUMNS.items():
         number = value[name]
-        count = attribute in {"runs", "visits"}
+        count = attribute in _COUNTS
+        if number is None and attribute in _OPTIONAL:
+            numbers[attribute] = None
+            continue
         if isinstance(number, bool) or not isinstance(number, int if count else int | float):
             _refuse(where, name, f"is {number!r}", "a whole number" if count else "a number")
         numbers[attribute] = number
@@ -591,7 +748,10 @@ def _in_us(header: TableHeader, factor: float) -> TableHeader:
         box = dict(calibration.box)
         if "sum" in box:
             box["sum"] = (box["sum"][0] * factor, box["sum"][1] * factor)
-        calibration = calibration.model_copy(update={"coefficients": tuple(coefficients), "box": box})
+        networks = tuple(one.model_copy(update={"p25_us": one.p25_us * factor}) for one in calibration.networks)
+        calibration = calibration.model_copy(
+            update={"coefficients": tuple(coefficients), "box": box, "networks": networks}
+        )
     return header.model_copy(
         update={
             "unit": "us",

@@ -8,8 +8,9 @@ blocks present is a single axis and not a product of probabilities: those blocks
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -41,13 +42,36 @@ def blocks_of(space: Space) -> dict[str, Block]:
         ['conv kernel=3 8x4x4->8x4x4', 'conv kernel=5 8x4x4->8x4x4']
     """
     _check_units(space)
+    # Units that repeat, as the cells of a stage, share their blocks: tens of thousands are looked at once.
+    different = {(id(unit.blocks), unit.labels): unit for unit in space.units}
     blocks = {
         block.key: block
-        for unit in space.units
+        for unit in different.values()
         for block in (unit.blocks[entry] for entry in _canonical_entries(space, unit))
         if block
     }
     return {key: blocks[key] for key in sorted(blocks)}
+
+
+def entries_of(space: Space) -> dict[str, Block]:
+    """What a latency table of the space must cover, by key, sorted: its blocks, or the kernels of those that have any.
+
+    Raises:
+        CostError: If the space has no units, so that nothing is known about its blocks.
+
+    Example:
+        >>> from hwnas.space import Decision, Unit
+        >>> relu, conv = (Block(kind, (), (8, 4, 4), (8, 4, 4), 0, 0) for kind in ("relu", "conv"))
+        >>> cell = Block("cell", (), (8, 4, 4), (8, 4, 4), 0, 0, kernels=(relu, conv, conv))
+        >>> list(entries_of(Space("tiny", (), (Unit("u", (), (cell,)),))))
+        ['conv 8x4x4->8x4x4', 'relu 8x4x4->8x4x4']
+    """
+    entries = {
+        entry.key: entry
+        for block in blocks_of(space).values()
+        for entry in ((block,) if block.kernels is None else block.kernels)
+    }
+    return {key: entries[key] for key in sorted(entries)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +110,13 @@ class UnitSum:
         """
         values = {key: float(value(block)) for key, block in blocks_of(space).items()}
         sums: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        known: dict[tuple[int, tuple[str, ...]], NDArray[np.float64]] = {}
         for unit in space.units:
-            blocks = [unit.blocks[entry] for entry in _canonical_entries(space, unit)]
-            flat = np.array([values[block.key] if block else 0.0 for block in blocks])
+            same = id(unit.blocks), unit.labels
+            if same not in known:
+                blocks = [unit.blocks[entry] for entry in _canonical_entries(space, unit)]
+                known[same] = np.array([values[block.key] if block else 0.0 for block in blocks])
+            flat = known[same]
             labels = tuple(sorted(unit.labels, key=space.index))
             tensor = flat.reshape([len(space[label].options) for label in unit.labels])
             tensor = tensor.transpose([unit.labels.index(label) for label in labels])
@@ -97,6 +125,30 @@ class UnitSum:
         for tensor in sums.values():
             tensor.setflags(write=False)
         return cls(space, constant, tuple(sums.items()))
+
+    @classmethod
+    def weighted(cls, sums: Sequence[UnitSum], weights: Sequence[float]) -> UnitSum:
+        """A weighted sum of sums over one space.
+
+        Args:
+            sums: At least one.
+            weights: One per sum.
+
+        Example:
+            >>> from hwnas.space import Decision
+            >>> space = Space("tiny", (Decision("kernel", (3, 5)),))
+            >>> parts = [UnitSum(space, 1.0, ((("kernel",), np.array([1.0, 2.0])),)), UnitSum(space, 10.0, ())]
+            >>> UnitSum.weighted(parts, [2.0, 0.5])(np.array([[0], [1]])).tolist()
+            [9.0, 11.0]
+        """
+        tensors: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        for part, weight in zip(sums, weights, strict=True):
+            for labels, tensor in part.tensors:
+                tensors[labels] = tensors[labels] + weight * tensor if labels in tensors else weight * tensor
+        for tensor in tensors.values():
+            tensor.setflags(write=False)
+        constant = sum(weight * part.constant for part, weight in zip(sums, weights, strict=True))
+        return cls(sums[0].space, constant, tuple(tensors.items()))
 
     def __call__(self, codes: Codes) -> NDArray[np.float64]:
         """The numbers of n networks from their codes or genotypes [n, decisions]; inactive decisions do not matter.
@@ -110,6 +162,8 @@ class UnitSum:
                 f"codes of space {self.space.name}: shape {codes.shape}; expected [n, {decisions}], "
                 "a row per network and a column per decision"
             )
+        if len(codes) == 1 and (codes[0] < self._one_row.options).all():
+            return self._one(codes[0])
         total = np.full(len(codes), self.constant)
         for start in range(0, len(codes), _ROWS):
             columns = np.ascontiguousarray(np.maximum(codes[start : start + _ROWS], 0).T)
@@ -124,6 +178,28 @@ class UnitSum:
                         f"their numbers of options are {list(tensor.shape)}"
                     ) from error
         return total
+
+    @cached_property
+    def _one_row(self) -> _OneRow:
+        strides = np.zeros((len(self.space.decisions), len(self.tensors)), dtype=np.int64)
+        for n, (labels, tensor) in enumerate(self.tensors):
+            for axis, label in enumerate(labels):
+                strides[self.space.index(label), n] = prod(tensor.shape[axis + 1 :])
+        sizes = [tensor.size for _, tensor in self.tensors]
+        return _OneRow(
+            np.array([len(decision.options) for decision in self.space.decisions], dtype=np.int64),
+            strides,
+            np.cumsum([0, *sizes], dtype=np.int64)[:-1],
+            np.concatenate([np.zeros(0), *(tensor.ravel() for _, tensor in self.tensors)]),
+        )
+
+    def _one(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same for one network: one lookup for all tensors, added in the same order, so equal to the bit."""
+        plan = self._one_row
+        total = self.constant
+        for entry in plan.entries[np.maximum(row, 0) @ plan.strides + plan.starts].tolist():
+            total += entry
+        return np.array([total])
 
     def expectation(self, probabilities: Mapping[str, NDArray[np.float64]]) -> float:
         """The exact mean when every decision is drawn on its own, whatever is active.
@@ -214,6 +290,23 @@ class UnitSum:
             content.update(repr((labels, tensor.shape)).encode())
             content.update(tensor.astype("<f8").tobytes())
         return content.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class _OneRow:
+    """All tensors end to end, so that one network is one lookup.
+
+    Attributes:
+        options: Of each decision.
+        strides: [decisions, tensors]: how far a code leads within a tensor.
+        starts: Where each tensor begins among the entries.
+        entries: Of all tensors.
+    """
+
+    options: NDArray[np.int64]
+    strides: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    entries: NDArray[np.float64]
 
 
 def _check_units(space: Space) -> None:

@@ -7,6 +7,7 @@ demand. Order and changes come from the generator passed in and from nothing els
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -122,6 +123,10 @@ class Changes:
             hole=draws[:, 3:],
         )
 
+    def part(self, kept: slice) -> Changes:
+        """Those of some of the images."""
+        return Changes(self.down[kept], self.right[kept], self.mirrored[kept], self.hole[kept])
+
 
 class Batch:
     """Some images with their labels, at whatever size is asked for.
@@ -147,6 +152,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def split(self, n: int) -> list[Batch]:
+        """Up to n parts of nearly equal size, in order, none empty."""
+        bounds = [len(self) * k // n for k in range(n + 1)]
+        return [self._part(slice(low, high)) for low, high in itertools.pairwise(bounds) if low < high]
+
+    def _part(self, kept: slice) -> Batch:
+        changes = None if self._changes is None else self._changes.part(kept)
+        return Batch(self._source, self.positions[kept], self._augment, changes)
 
     def images(self, size: int) -> Tensor:
         """The input of a network of this size: float32 [n, c, size, size], normalised. Made once, do not change it."""

@@ -1,16 +1,19 @@
-"""Devices: what a network is to run on, how to reach it, and what it is made of."""
+"""Devices: what a network is to run on, how to reach it, what it is made of, and the program that times networks."""
 
-from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.device.device import Device, Runtime
-from hwnas.device.fingerprint import Fingerprint, fingerprint
+from hwnas.device.measure import Fingerprint, QuotaReader, allowed_cores, cgroup_quota, fingerprint, usable_cores
 from hwnas.device.nvidia import NvidiaGpu, NvidiaState, gpu_for, nvidia_state
+from hwnas.device.roofline import Efficiency, KernelKind, Roofline
 
 __all__ = [
     "Device",
+    "Efficiency",
     "Fingerprint",
+    "KernelKind",
     "NvidiaGpu",
     "NvidiaState",
     "QuotaReader",
+    "Roofline",
     "Runtime",
     "allowed_cores",
     "cgroup_quota",

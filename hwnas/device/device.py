@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import DeviceError
 from hwnas.core.errors import did_you_mean
-from hwnas.device.cores import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+from hwnas.device.measure import CoresError, QuotaReader, allowed_cores, cgroup_quota, choose_cores
+from hwnas.device.roofline import Roofline
 
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "torch", "torch-compile", "openvino"]
-"""What runs and times networks. The torch ones are for comparison: what is handed over is ONNX."""
+_PYTHON = "python3"
+
+Runtime = Literal[
+    "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "torch", "torch-compile", "openvino", "none"
+]
+"""What runs and times networks. The torch ones are for comparison: what is handed over is ONNX. "none": nothing can."""
 
 
 class Device(BaseModel):
@@ -21,14 +26,21 @@ class Device(BaseModel):
 
     Attributes:
         name: The file's name without `.toml`; part of a table's name.
-        reach: "local": this machine.
-        runtime: What times the networks, and should be what runs them later.
+        reach: "local": this machine; "ssh": `host`, over ssh; "kit": a board that a folder is carried to by hand;
+            "none": nobody here has one, and its latencies are estimated from `roofline`. Need not be given where there
+            is a host.
+        host: As ssh takes it: "user@board", or a name from ~/.ssh/config.
+        port: Of the ssh server there; None: ssh's own choice.
+        identity: File of the private key; None: ssh's own choice.
+        python: The interpreter there; it needs numpy and onnxruntime.
+        runtime: What times the networks, and should be what runs them later; "none" where nothing is timed.
         threads: Of the runtime, inside one operator.
         precision: Of weights and activations.
         batch: Images at once.
         core: The first core to pin to; None: the last ones that the process may use.
         gpu: Of NVIDIA, by the UUID that `hwnas devices` shows ("GPU-..." or "MIG-..."), as numbers mean other GPUs to
             other programs; "auto": the only one that is visible. None: with the torch runtimes the CPU, else "auto".
+        roofline: What data sheets say of a device that cannot be reached.
 
     Example:
         >>> Device(name="this-cpu").threads
@@ -38,7 +50,12 @@ class Device(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(min_length=1)
-    reach: Literal["local"] = "local"
+    reach: Literal["local", "ssh", "kit", "none"] = "local"
+    # Neither may begin with a dash: ssh would take it for an option.
+    host: str | None = Field(default=None, pattern=r"^[^\s-]\S*$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    identity: str | None = Field(default=None, min_length=1)
+    python: str = Field(default=_PYTHON, pattern=r"^[^\s-]\S*$")
     runtime: Runtime = "onnxruntime-cpu"
     threads: int = Field(default=1, ge=1)
     precision: Literal["float32"] = "float32"
@@ -50,6 +67,13 @@ class Device(BaseModel):
     def _gpu_is_used(self) -> Self:
         if self.gpu is not None and self.runtime in {"onnxruntime-cpu", "openvino"}:
             raise ValueError(f"{self.runtime} runs on the CPU; drop gpu, or choose onnxruntime-cuda")
+        if self.gpu is not None and self.runtime == "none":
+            raise ValueError('runtime is "none", so gpu has no use: drop it')
+        if self.reach == "kit" and self.runtime in {"torch", "torch-compile"}:
+            raise ValueError(
+                f'runtime is "{self.runtime}" and reach is "kit"; a kit holds ONNX files, which torch does not load: '
+                'choose an onnxruntime or openvino, or reach "ssh"'
+            )
         return self
 
     @property
@@ -61,6 +85,36 @@ class Device(BaseModel):
             (True, False)
         """
         return self.runtime in {"onnxruntime-cuda", "onnxruntime-tensorrt"} or self.gpu is not None
+
+    roofline: Roofline | None = None
+
+    @model_validator(mode="after")
+    def _measured_or_estimated(self) -> Self:
+        if (self.reach == "none") != (self.runtime == "none"):
+            raise ValueError(f'reach is "{self.reach}" and runtime is "{self.runtime}"; both are "none" or neither is')
+        if (self.reach == "none") != (self.roofline is not None):
+            raise ValueError(f'reach is "{self.reach}"; it is "none" exactly where there is a [roofline] table')
+        return self
+
+    @property
+    def estimated(self) -> bool:
+        """Whether nothing can be timed on the device, so that its latencies are estimated."""
+        return self.reach == "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host_means_ssh(cls, values: Any) -> Any:
+        return {"reach": "ssh"} | values if isinstance(values, dict) and values.get("host") is not None else values
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.reach == "ssh" and self.host is None:
+            raise ValueError('reach is "ssh", so host must be given: "user@board"')
+        python = None if self.python == _PYTHON else self.python
+        for name, value in {"host": self.host, "port": self.port, "identity": self.identity, "python": python}.items():
+            if self.reach != "ssh" and value is not None:
+                raise ValueError(f'reach is "{self.reach}", so {name} = {value!r} has no use: drop one of the two')
+        return self
 
     @classmethod
     def load(cls, name_or_path: str | Path, folder: Path = Path("devices")) -> Device:
@@ -109,7 +163,22 @@ class Device(BaseModel):
                 raise DeviceError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
             expected = first["msg"].removeprefix("Input should be ")
             where = ".".join(map(str, first["loc"]))
+            if first["type"] == "missing":
+                raise DeviceError(f"{path}: {where} is missing; every figure of a roofline must be given") from error
             raise DeviceError(f"{path}: {where} is {first['input']!r}; it must be {expected}") from error
+
+    def check_reachable(self) -> None:
+        """That networks can be timed on the device.
+
+        Raises:
+            DeviceError: If it is one that nobody here has.
+        """
+        if self.estimated:
+            raise DeviceError(
+                f'device {self.name}: reach is "none": it cannot be reached, so nothing can be timed on it, and a '
+                "search ends in measured networks",
+                hint="hwnas.cost.EstimatedLatency works from its [roofline]; or name a device that can be reached",
+            )
 
     def check_cores(
         self, cores: tuple[int, ...] | None = None, *, quota: QuotaReader = cgroup_quota
@@ -124,35 +193,31 @@ class Device(BaseModel):
             As many cores as the device has threads; None on systems without affinity.
 
         Raises:
-            DeviceError: If there are fewer cores than threads, or the core to pin to is not allowed.
+            DeviceError: If there are fewer cores than threads, the core to pin to is not allowed, or the device is one
+                that cannot be reached.
 
         Example:
             >>> Device(name="a").check_cores((0, 1), quota=lambda: None)
             (1,)
         """
-        cores = allowed_cores() if cores is None else cores
-        limit = quota()
-        usable = usable_cores(cores, limit)
-        if usable is not None and self.threads > usable:
-            found = f"{usable} core{'s' if usable > 1 else ''} may be used here"
-            found += f" (affinity {_ranges(cores)}, quota {'none' if limit is None else f'{limit:g}'})"
-            raise DeviceError(
-                f"device {self.name}: threads is {self.threads}; {found}",
-                hint=f"set threads to at most {usable}, or allow more cores",
-            )
-        if cores is None:
-            return None
-        if self.core is None:
-            # The last ones: interrupts and other programs tend to sit on the first.
-            return cores[-self.threads :]
-        if self.core not in cores:
-            raise DeviceError(f"device {self.name}: core is {self.core}; this process may use {_ranges(cores)}")
-        others = [core for core in cores if core != self.core]
-        return tuple(sorted([self.core, *others[: self.threads - 1]]))
+        self.check_reachable()
+        return self.choose_cores(allowed_cores() if cores is None else cores, quota())
 
+    def choose_cores(self, cores: tuple[int, ...] | None, quota: float | None) -> tuple[int, ...] | None:
+        """The same where cores and quota are already known: those of another machine.
 
-def _ranges(cores: tuple[int, ...] | None) -> str:
-    return "unknown" if cores is None else ",".join(map(str, cores))
+        Args:
+            cores: Those a process may use; None where the system does not say.
+            quota: Cores' worth of time a process may spend; None where nothing limits it.
+
+        Raises:
+            DeviceError: As `check_cores`.
+        """
+        where = "here" if self.host is None else f"on {self.host}"
+        try:
+            return choose_cores(self.threads, self.core, cores=cores, quota=quota, where=where)
+        except CoresError as error:
+            raise DeviceError(f"device {self.name}: {error}", hint=error.hint) from error
 
 
 def _others(path: Path) -> str:

@@ -13,7 +13,7 @@ from hwnas.core import Architecture, Metric, StoreError, generator
 from hwnas.data import DataSource, Images, Preprocessing, Splits
 from hwnas.nn import Supernet, reestimate_batch_norm
 from hwnas.training import accuracies
-from hwnas.zoo import MobileNetV3
+from hwnas.zoo import Family
 
 _BATCH = 256
 
@@ -38,7 +38,7 @@ class SharedWeights:
 
     def __init__(
         self,
-        family: MobileNetV3,
+        family: Family,
         source: DataSource,
         *,
         seed: int,

@@ -5,22 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from torch import nn
 
-from hwnas.core import Architecture, Limit, Objective, RecipeError, TableError
-from hwnas.cost import CostModel, LatencyTable, UnitSumCost
+from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError
+from hwnas.cost import CostModel, FamilyRecord, LatencyTable, PeakMemory, UnitSumCost
+from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.nn import build_block, build_network
-from hwnas.profiling import ProfileReport, Remeasurement, check_references, table_matches, table_path
+from hwnas.profiling import (
+    LIMIT_S,
+    Kit,
+    MismatchCall,
+    OnNoise,
+    ProfileReport,
+    Progress,
+    Remeasurement,
+    check_references,
+    table_matches,
+    table_path,
+    write_kit,
+)
 from hwnas.profiling import profile as measure_space
-from hwnas.zoo import MobileNetV3
+from hwnas.profiling import take_in as take_in_results
+from hwnas.zoo import AnyFamily
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
@@ -45,7 +59,7 @@ class Assembly:
     root: Path
     device: Device
     splits: Splits
-    family: MobileNetV3
+    family: AnyFamily
     quota: QuotaReader = cgroup_quota
 
     @cached_property
@@ -75,27 +89,40 @@ class Assembly:
             return self.root / self.recipe.table
         return table_path(self.root / "latency_tables", self.device, self.family.space)
 
-    def load_table(self, teller: Teller, *, recheck: bool = True) -> LatencyTable:
+    def load_table(
+        self, teller: Teller, *, recheck: bool = True, on_mismatch: MismatchCall | None = None
+    ) -> LatencyTable:
         """The latency table, checked against this machine, device and space.
 
         Args:
             teller: Told what differs a little.
             recheck: Whether its five reference networks are timed again.
+            on_mismatch: Takes what would otherwise be refused, and lets it pass; see `table_matches`.
 
         Raises:
             TableError: If it is missing, damaged, incomplete, of other conditions, or no longer describes the machine;
                 the hint names the command that measures it.
+            DeviceError: If the device is one that cannot be reached, so that no table can be its own.
         """
+        self.device.check_reachable()
         with self._way_out():
-            table = LatencyTable.load(self.table_path)
-            for warning in table_matches(table, self.device, self.family.space, quota=self.quota):
+            table = with_refit(self.table_path, LatencyTable.load(self.table_path))
+            found = table_matches(table, self.device, self.family.space, quota=self.quota, on_mismatch=on_mismatch)
+            for warning in found:
                 teller.say(warning)
-            if recheck:
-                for warning in self._check_references(table, teller).warnings:
+            if recheck and self.device.reach == "kit":
+                teller.say(
+                    f"{self.table_path}: device {self.device.name} is reached by hand, so the table is taken as it is; "
+                    "at the end the members wait for another kit to be carried there"
+                )
+            elif recheck:
+                again = self._check_references(table, teller, on_mismatch)
+                for warning in again.warnings:
                     teller.say(warning)
+                table = replace(table, drift_spread=again.spread)
         return table
 
-    def _check_references(self, table: LatencyTable, teller: Teller) -> Remeasurement:
+    def _check_references(self, table: LatencyTable, teller: Teller, on_mismatch: MismatchCall | None) -> Remeasurement:
         """Time the reference networks; a machine that is slow for a moment gets two more chances.
 
         Raises:
@@ -107,15 +134,16 @@ class Assembly:
             except TableError as error:
                 teller.say(f"{error.message}; trying again in {_PAUSE_SECONDS:.0f} s")
                 time.sleep(_PAUSE_SECONDS)
-        return self._references(table)
+        return self._references(table, on_mismatch)
 
-    def _references(self, table: LatencyTable) -> Remeasurement:
+    def _references(self, table: LatencyTable, on_mismatch: MismatchCall | None = None) -> Remeasurement:
         return check_references(
             table,
             device=self.device,
             space=self.family.space,
             build_network=self.build_network,
             quota=self.quota,
+            on_mismatch=on_mismatch,
         )
 
     @contextmanager
@@ -137,12 +165,26 @@ class Assembly:
         space = self.family.space
         return lambda architecture: build_network(space, architecture)
 
+    @property
+    def family_record(self) -> FamilyRecord:
+        """What the space is built from, for the header of its table."""
+        space = self.recipe.space
+        return FamilyRecord(
+            name=str(space["name"]),
+            channels=self.family.channels,
+            classes=self.family.classes,
+            fields={key: value for key, value in space.items() if key != "name"},
+        )
+
     def costs(self, table: LatencyTable) -> list[CostModel]:
-        """Predicted latency, multiply-adds, parameters."""
+        """Predicted latency, multiply-adds, parameters; peak memory where the recipe asks for it."""
         space = self.family.space
         counts = [UnitSumCost.count(space, "macs"), UnitSumCost.count(space, "parameters")]
         with self._way_out():
-            return [UnitSumCost.from_table(space, table), *counts]
+            costs: list[CostModel] = [UnitSumCost.from_table(space, table), *counts]
+            if "peak_memory_bytes" in {*self.recipe.objectives, *self.recipe.limits}:
+                costs.append(PeakMemory.from_table(space, table))
+        return costs
 
     def limits(self, costs: list[CostModel]) -> list[Limit]:
         """The recipe's limits in the metrics' units.
@@ -191,20 +233,31 @@ def profile(
     *,
     root: Path = Path(),
     missing: bool = False,
+    on_noise: OnNoise = "default",
+    repeat: bool = False,
+    drop_disturbed: bool = False,
+    limit_s: float = LIMIT_S,
     teller: Teller | None = None,
     quota: QuotaReader = cgroup_quota,
 ) -> ProfileReport:
     """Measure the latency table of a recipe's space on its device, and write it into latency_tables/.
 
+    A profile that was killed goes on with what it had finished.
+
     Args:
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/ and latency_tables/.
         missing: Measure only the blocks that the present table lacks.
+        on_noise: What to do on a noisy machine; see `hwnas.profiling.measure_models`.
+        repeat: Measure everything once more in a fresh process, and say how far the times differ.
+        drop_disturbed: Leave out bursts of runs in which the machine was disturbed.
+        limit_s: Seconds that the timing may take.
         teller: Told of progress and of what a reader of the table should know.
         quota: Says how many cores' worth of time this process may spend.
 
     Raises:
-        MeasureError: If measuring failed or the machine was too noisy.
+        MeasureError: If measuring failed, the machine was too noisy, or what an unfinished profile left is damaged.
+        StoreError: If another process profiles the same.
         TableError: If `missing` and the present table is damaged or of other conditions.
         DeviceError: If the device is unknown or has more threads than this process has cores.
         RecipeError: If the recipe is wrong.
@@ -221,12 +274,110 @@ def profile(
         device=assembly.device,
         folder=assembly.root / "latency_tables",
         seed=assembly.recipe.seed,
+        journal=journal_folder(assembly.root, assembly.table_path),
+        limit_s=limit_s,
+        drop_disturbed=drop_disturbed,
+        repeat=repeat,
         existing=existing,
+        on_noise=on_noise,
+        family=assembly.family_record,
         quota=quota,
+        progress=lambda p: _tell(p, teller),
+    )
+    _warn(report, assembly, teller)
+    return report
+
+
+def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: Teller | None = None) -> Kit:
+    """Write a folder that measures the latency table of a recipe's space on a device that is reached by hand.
+
+    Args:
+        recipe: A file in search/.
+        root: The workspace.
+        out: The folder; kits/DEVICE--RUNTIME--SPACE in the workspace unless given.
+        teller: Told of progress and of what could not be exported.
+
+    Raises:
+        MeasureError: If the folder is in use, or no block could be exported.
+        DeviceError: If the device is unknown, or is this machine.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used: their channels and classes decide the blocks.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    device, space = assembly.device, assembly.family.space
+    device.check_reachable()
+    if device.reach == "local":
+        raise DeviceError(
+            f'device {device.name}: is this machine, which needs no kit; expected reach = "kit" or a host in its file',
+            hint=f"hwnas profile {recipe}; for another machine write a file in devices/ and name it in the recipe",
+        )
+    teller.stage(f"kit of {assembly.family.name} for {device.name}")
+    folder = out or root / "kits" / table_path(Path(), device, space).stem
+    made = write_kit(
+        space,
+        build_block,
+        assembly.build_network,
+        device=device,
+        folder=folder,
+        recipe=str(recipe),
+        seed=assembly.recipe.seed,
         progress=lambda p: teller.progress(p.done, p.total, p.stage),
     )
+    for key, reason in sorted(made.failures.items()):
+        teller.say(f"{key} could not be exported: {reason}")
+    return made
+
+
+def take_in(recipe: Path, results: Path, *, root: Path = Path(), teller: Teller | None = None) -> ProfileReport:
+    """Write the latency table of a device from what its kit brought back.
+
+    Args:
+        recipe: That the kit was made for.
+        results: What the kit's `measure.py` wrote.
+        root: The workspace.
+        teller: Told of what a reader of the table should know.
+
+    Raises:
+        MeasureError: If the file is missing, damaged or of another kit, or the device was too noisy.
+        DeviceError: If the device is unknown.
+        RecipeError: If the recipe is wrong.
+        DataError: If the images cannot be used.
+        CostError: If too few networks could be measured to calibrate.
+    """
+    teller = teller or Silent()
+    assembly = assemble(recipe, root=root)
+    teller.stage(f"take in {results}")
+    report = take_in_results(
+        results,
+        assembly.family.space,
+        device=assembly.device,
+        folder=root / "latency_tables",
+        seed=assembly.recipe.seed,
+        family=assembly.family_record,
+    )
+    _warn(report, assembly, teller)
+    return report
+
+
+def _warn(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
     for warning in report.warnings:
         teller.say(warning)
     if report.path != assembly.table_path:
-        teller.say(f"{recipe}: table is {assembly.table_path}; this one went to {report.path}")
-    return report
+        teller.say(f"{assembly.path}: table is {assembly.table_path}; this one went to {report.path}")
+
+
+def journal_folder(root: Path, table: Path) -> Path:
+    """Where a profile keeps what it has finished until its table is written.
+
+    Example:
+        >>> journal_folder(Path("w"), Path("w/latency_tables/a--b--c.jsonl")).as_posix()
+        'w/runs/.profile-a--b--c'
+    """
+    return root / "runs" / f".profile-{table.stem}"
+
+
+def _tell(progress: Progress, teller: Teller) -> None:
+    if progress.note:
+        teller.say(progress.note)
+    teller.progress(progress.done, progress.total, progress.stage)

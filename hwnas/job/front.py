@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class Member:
         training_seconds: Of its own final training.
         on_front: Whether nothing measured beats it within the limits.
         role: "member", or "default": the network one would take without a search, trained alone for as long.
+        memory: Bytes: `peak_activation_bytes` and `weight_bytes` from the exported graph; `resident_loaded_bytes` and
+            `resident_run_bytes` as a process of its own held them at most, beyond one with an empty model (see
+            `Resident`). None is unmeasured; the map is empty in files of earlier versions.
     """
 
     architecture: Architecture
@@ -43,6 +46,7 @@ class Member:
     training_seconds: float
     on_front: bool
     role: str = "member"
+    memory: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -63,6 +67,7 @@ class Member:
             "parity": dict(self.parity),
             "raw_latency_ms": self.raw_latency_ms,
             "training_seconds": self.training_seconds,
+            "memory": dict(self.memory),
             "architecture": dict(self.architecture),
         }
 
@@ -81,6 +86,7 @@ class Member:
             training_seconds=row["training_seconds"],
             on_front=row["on_front"],
             role=row["role"],
+            memory=row.get("memory", {}),
         )
 
 
@@ -144,7 +150,9 @@ class Front:
             "schema": SCHEMA,
             **self.facts,
             "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit} for o in self.objectives],
-            "limits": [{"name": k.name, "at_most": k.at_most, "at_least": k.at_least} for k in self.limits],
+            "limits": [
+                {"name": k.name, "at_most": k.at_most, "at_least": k.at_least, "safe": k.safe} for k in self.limits
+            ],
             "members": [member.to_json() for member in self.members],
         }
 

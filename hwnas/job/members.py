@@ -22,30 +22,38 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
+from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
-from hwnas.pareto import costs_of, crowding, fronts, non_dominated, violations_of
-from hwnas.profiling import Remeasurement, remeasure
-from hwnas.study import Outcome, Study
+from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
+from hwnas.profiling import Remeasurement, footprint_of, measure_resident, remeasure
+from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
 
 
 def chosen(
-    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], count: int, *, cheap: Objective | None
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    count: int,
+    *,
+    cheap: Objective | None,
+    noise: float = 0.0,
 ) -> list[Evaluation]:
     """The networks worth a final training, spread over what the devices of users need.
 
     With inherited weights large networks look worse than they are: each of their weights has seen fewer steps. So the
     front as searched ends too early, and members are not simply taken from it. The cheapest network is one; the rest of
     the range of the predicted cost is cut into equal steps (each costs the same factor more), and the best of each is
-    one. Where a step is empty, and where nothing is predicted, the front and those behind it fill up, the least crowded
-    first. The final front is made of what was measured after training.
+    one; where several are as good within the noise, the dearest, which gains most from training. Where a step is empty,
+    and where nothing is predicted, the front and those behind it fill up, the least crowded first. The final front is
+    made of what was measured after training.
 
     Args:
         evaluations: With status ok.
         objectives: The first that is not `cheap` says what is best.
         count: At most so many.
         cheap: An objective that a cost model predicts, None if there is none.
+        noise: Difference of the best objective below which two networks are as good.
 
     Example:
         >>> from hwnas.core import Architecture
@@ -59,6 +67,8 @@ def chosen(
         ... ]
         >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency)]
         [1, 2, 7]
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency, noise=0.06)]
+        [1, 2, 8]
     """
     costs = costs_of([_values(evaluation) for evaluation in evaluations], objectives)
     kept: list[int] = []
@@ -70,7 +80,8 @@ def chosen(
         edges = np.geomspace(column.min(), column.max(), max(2, count))
         for low, high in itertools.pairwise(edges.tolist()[: count or 1]):
             inside = [n for n in order.tolist() if low < column[n] <= high * (1 + 1e-9) and n not in kept]
-            kept += inside[:1]
+            best = costs[inside[:1], others[0]] + noise
+            kept += sorted((n for n in inside if costs[n, others[0]] <= best), key=lambda n: -column[n])[:1]
     left = np.setdiff1d(np.arange(len(evaluations)), kept)
     for layer in fronts(costs[left]):
         part = left[layer].tolist()
@@ -108,6 +119,25 @@ class Finished:
         return int(self.evaluation.architecture["resolution"])
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A network before its final training.
+
+    Attributes:
+        evaluation: What the search knew of it.
+        role: As in `Member`.
+        network: With the weights it starts from.
+        training: None where it keeps them.
+        steps: Of the training.
+    """
+
+    evaluation: Evaluation
+    role: str
+    network: nn.Module
+    training: Training | None
+    steps: int
+
+
 class Finisher:
     """Trains, exports and measures the members of a run.
 
@@ -117,66 +147,97 @@ class Finisher:
         weights: Version of the supernet that members inherit from.
         table: The latency table.
         teller: Told of progress.
+        mismatches: How the table's conditions differ from the run's, where that was allowed; stored in `front.json`.
     """
 
-    def __init__(self, assembly: Assembly, study: Study, *, weights: str, table: LatencyTable, teller: Teller) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        study: Study,
+        *,
+        weights: str,
+        table: LatencyTable,
+        teller: Teller,
+        mismatches: Sequence[str] = (),
+    ) -> None:
         self.assembly = assembly
+        self.mismatches = tuple(mismatches)
         self.study = study
         self.table = table
         self.teller = teller
         self._supernet: Supernet = assembly.family.supernet()
         study.load(weights, {"module": self._supernet})
+        self._steps_done: dict[str, int] = {}
+        self._steps_in_all = 0
 
     # ---------------------------------------------------------------------------------------------- training
 
-    def train(self, evaluation: Evaluation, *, role: str = "member", teacher: Finished | None = None) -> Finished:
-        """The final training of one network, a durable phase; without epochs it keeps what it inherits.
+    def train(self, started: Sequence[tuple[Evaluation, str]], *, teacher: Finished | None = None) -> list[Finished]:
+        """The final training of some networks, side by side: one on each core.
 
-        A member starts from the supernet's weights and may imitate a finished teacher. The default network starts from
-        scratch with the supernet's schedule, its own number of epochs, and no help in any form.
+        A member starts from the supernet's weights and may imitate a finished teacher; without epochs it keeps what it
+        inherits. The default network starts from scratch with the supernet's schedule, its own number of epochs, and
+        no help in any form.
+
+        Args:
+            started: Networks with their roles, the longest training first.
+            teacher: For the members among them.
         """
+        runs = [self._run(evaluation, role, teacher) for evaluation, role in started]
+        trainings = [run.training for run in runs if run.training is not None]
+        if trainings:
+            self._steps_done = dict.fromkeys((training.name for training in trainings), 0)
+            self._steps_in_all = sum(run.steps for run in runs)
+            self.study.train_together(trainings, workers=torch.get_num_threads())
+            self.study.restore()
+        return [self._finished(run) for run in runs]
+
+    def _run(self, evaluation: Evaluation, role: str, teacher: Finished | None) -> _Run:
         recipe, family = self.assembly.recipe, self.assembly.family
         architecture = evaluation.architecture
         side = int(architecture["resolution"])
         name = f"{role}-{architecture.digest}"
-        alone = role == "default"
-        if alone:
+        schedule = recipe.member_schedule()
+        if role == "default":
             torch.manual_seed(recipe.seed)
             network: nn.Module = build_network(family.space, architecture)
+            schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
+            teacher = None
         else:
             network = self._supernet.extract(architecture)
-        schedule = recipe.member_schedule() if not alone else recipe.supernet_schedule()
-        seconds = 0.0
-        if schedule is not None:
-            if alone:
-                schedule = replace(schedule, epochs=recipe.members.default_epochs)
-            imitated = teacher if teacher is not None and recipe.members.teacher_weight else None
-            trainer = Trainer(
-                network,
-                Plain(
-                    network,
-                    side,
-                    label_smoothing=recipe.members.label_smoothing,
-                    teacher=imitated.network if imitated else None,
-                    teacher_resolution=imitated.resolution if imitated else 0,
-                    teacher_weight=recipe.members.teacher_weight,
-                ),
-                batches=self._batches(recipe.members.batch_size),
-                steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
-                schedule=schedule,
-                progress=lambda done, total, loss: self.teller.progress(done, total, f"loss {loss:.3f}"),
-            )
-            self.study.train(name, trainer.state, trainer.epoch, schedule.epochs)
-            seconds = self.study.seconds_of(name)
-            self.study.restore()
-        network.eval()
-        images = self.assembly.images
-        calibrate_batch_norm(
+        if schedule is None:
+            return _Run(evaluation, role, network, None, 0)
+        trainer = Trainer(
             network,
-            side,
-            images["train"],
-            images=recipe.evaluation.batch_norm_images,
-            seed=recipe.seed,
+            Plain(
+                network,
+                side,
+                label_smoothing=recipe.members.label_smoothing,
+                teacher=teacher.network if teacher else None,
+                teacher_resolution=teacher.resolution if teacher else 0,
+                teacher_weight=recipe.members.teacher_weight,
+            ),
+            batches=self._batches(recipe.members.batch_size),
+            steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
+            schedule=schedule,
+            progress=lambda done, _, loss: self._progress(name, done, loss),
+        )
+        training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
+        return _Run(evaluation, role, network, training, trainer.steps * schedule.epochs)
+
+    def _progress(self, name: str, done: int, loss: float) -> None:
+        # Called from the threads that train.
+        if self.study.stopping():
+            raise InterruptedError(f"{name}: stopped, because another training was")
+        self._steps_done[name] = done
+        self.teller.progress(sum(self._steps_done.values()), self._steps_in_all, f"{name}: loss {loss:.3f}")
+
+    def _finished(self, run: _Run) -> Finished:
+        side = int(run.evaluation.architecture["resolution"])
+        network, recipe, images = run.network.eval(), self.assembly.recipe, self.assembly.images
+        name = f"{run.role}-{run.evaluation.architecture.digest}"
+        calibrate_batch_norm(
+            network, side, images["train"], images=recipe.evaluation.batch_norm_images, seed=recipe.seed
         )
 
         def measure(_: np.random.Generator) -> dict[str, float]:
@@ -187,7 +248,8 @@ class Finisher:
             return found
 
         found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
-        return Finished(evaluation, network, found, seconds, role)
+        seconds = self.study.seconds_of(name) if run.training else 0.0
+        return Finished(run.evaluation, network, found, seconds, run.role)
 
     def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
         images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
@@ -235,25 +297,32 @@ class Finisher:
         Raises:
             NoFeasibleError: If no member could be measured within the limits.
             ExportError: If a file does not agree with torch.
-            MeasureError: If the measuring program failed.
+            MeasureError: If the measuring program failed, or a kit has to be carried to the device first.
+            TableError: If the kit's results are of another machine than the table.
         """
         assembly = self.assembly
         succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
-        picked = chosen(succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap)
-        finished: list[Finished] = []
+        picked = chosen(
+            succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap, noise=self._noise(succeeded)
+        )
+        largest_first = sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json()))
+        waiting = [(evaluation, "member") for evaluation in largest_first]
         if assembly.recipe.members.default_epochs:
-            self.teller.stage("train the default network alone, for comparison")
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}
-            finished.append(self.train(Evaluation(default, known), role="default"))
-        # The largest first: once it is finished, the others can learn from it.
-        teacher: Finished | None = None
-        for n, evaluation in enumerate(sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json())), 1):
-            self.teller.stage(f"train member {n} of {len(picked)}")
-            finished.append(self.train(evaluation, teacher=teacher))
-            teacher = teacher or finished[-1]
+            waiting.insert(0, (Evaluation(default, known), "default"))
+        finished: list[Finished] = []
+        teaches = assembly.recipe.members.epochs and assembly.recipe.members.teacher_weight
+        if teaches:
+            # The others learn from the largest, so it comes first, beside the default network if there is one.
+            first = len(waiting) - len(picked) + 1
+            self.teller.stage("train the largest member, the teacher of the others")
+            finished, waiting = self.train(waiting[:first]), waiting[first:]
+        if waiting:
+            self.teller.stage(f"train {len(waiting)} networks further")
+            finished += self.train(waiting, teacher=finished[-1] if teaches else None)
         self.teller.stage("export and check against torch")
         exported = []
         for n, one in enumerate(finished, start=1):
@@ -267,6 +336,7 @@ class Finisher:
             space=assembly.family.space,
             build_network=assembly.build_network,
             quota=assembly.quota,
+            by_hand=assembly.run_folder / "kit",
             progress=lambda p: self.teller.progress(p.done, p.total, p.stage),
         )
         for warning in measured.warnings:
@@ -276,22 +346,45 @@ class Finisher:
             for one, file in zip(finished, exported, strict=True)
             if file.path.stem in measured.latency_ms
         ]
-        members = _ranked(members, assembly.objectives, limits)
+        noise = self.table.header.noise
+        members = _ranked(members, assembly.objectives, limits, noise=noise.median if noise else 0.0)
         if not any(member.on_front for member in members):
             raise NoFeasibleError(
                 f"{assembly.run_folder}: of {len(members)} members measured, none keeps "
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )
+        learnt = refit_members(
+            assembly.family.space,
+            self.table,
+            members,
+            path=assembly.run_folder / assembly.table_path.name,
+            run=assembly.recipe.name,
+            holds=measured.holds,
+        )
         front = Front(
             assembly.run_folder,
             tuple(assembly.objectives),
             tuple(limits),
             tuple(members),
-            self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+            {
+                **self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+                "refit": learnt.facts,
+            },
         )
         front.save()
+        # After the front: a run cut off between is whole without it. And into the run's folder, not beside the table:
+        # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
+        learnt.save(assembly.run_folder / assembly.table_path.name, self.table)
         return front
+
+    def _noise(self, evaluations: Sequence[Evaluation]) -> float:
+        """One standard error of a share of the validation images, 0 where the first objective is no such share."""
+        name = self.assembly.objectives[0].name
+        if name not in ("accuracy", "balanced_accuracy", "error"):
+            return 0.0
+        share = float(np.median([evaluation[name] for evaluation in evaluations]))
+        return math.sqrt(share * (1 - share) / len(self.assembly.images["validation"]))
 
     def _member(self, finished: Finished, file: Exported, measured: Remeasurement) -> Member:
         evaluation, name = finished.evaluation, file.path.stem
@@ -308,6 +401,8 @@ class Finisher:
         }
         add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
         shares = finished.accuracies
+        footprint = footprint_of(file.path, batch=self.assembly.device.batch)
+        resident = measure_resident(file.path, device=self.assembly.device)
         metrics = {
             **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed"},
             "latency_ms": latency,
@@ -328,6 +423,12 @@ class Finisher:
             training_seconds=finished.seconds,
             on_front=False,
             role=finished.role,
+            memory={
+                "peak_activation_bytes": footprint.peak_activation_bytes,
+                "weight_bytes": footprint.weight_bytes,
+                "resident_loaded_bytes": resident.loaded_bytes,
+                "resident_run_bytes": resident.run_bytes,
+            },
         )
 
     def _facts(
@@ -340,7 +441,11 @@ class Finisher:
             "hwnas": tool_version(),
             "recipe": assembly.recipe.model_dump(mode="json"),
             "device": assembly.device.model_dump(mode="json"),
-            "table": {"file": assembly.table_path.name, "digest": self.table.digest},
+            "table": {
+                "file": assembly.table_path.name,
+                "digest": self.table.digest,
+                "mismatches": list(self.mismatches),
+            },
             "space": {"name": assembly.family.name, "networks": str(assembly.family.space.size)},
             "data": assembly.splits.to_json(),
             "search": {
@@ -379,8 +484,13 @@ def prediction_error(members: Sequence[Member]) -> dict[str, float]:
     }
 
 
-def _ranked(members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit]) -> list[Member]:
-    """Members with the front as measured marked, best in the first objective first, the default network last."""
+def _ranked(
+    members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit], *, noise: float
+) -> list[Member]:
+    """Members with the front as measured marked, best in the first objective first, the default network last.
+
+    Latencies that differ by no more than the table's noise, a share, are a tie.
+    """
     values = [member.values for member in members]
     costs = costs_of(values, objectives)
     allowed = [
@@ -388,7 +498,8 @@ def _ranked(members: Sequence[Member], objectives: Sequence[Objective], limits: 
         for n, violation in enumerate(violations_of(values, limits).tolist())
         if violation == 0 and members[n].role == "member"
     ]
-    best = {allowed[n] for n in non_dominated(costs[allowed]).tolist()} if allowed else set()
+    noises = [noise if objective.name == "latency_ms" else 0.0 for objective in objectives]
+    best = {allowed[n] for n in non_dominated_beyond(costs[allowed], noises).tolist()} if allowed else set()
     order = sorted(range(len(members)), key=lambda n: (members[n].role == "default", *costs[n].tolist()))
     return [replace(members[n], on_front=n in best) for n in order]
 

@@ -17,7 +17,7 @@ from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Schedule
-from hwnas.zoo import FAMILIES, MobileNetV3, family
+from hwnas.zoo import FAMILIES, AnyFamily, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -41,10 +41,14 @@ class DataTable(_Table):
 
 
 class LimitTable(_Table):
-    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space."""
+    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space.
+
+    With `safe` a prediction must keep it with the far end of its 90 % band, not with its value alone.
+    """
 
     at_most: float | str | None = None
     at_least: float | None = None
+    safe: bool = False
 
 
 class BudgetTable(_Table):
@@ -64,8 +68,13 @@ class AugmentTable(_Table):
 
 
 class TrainingTable(_Table):
-    """`[training]`: the supernet."""
+    """`[training]`: the supernet.
 
+    `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
+    the largest; "single_path" only `random_networks`, from the labels.
+    """
+
+    rule: Literal["sandwich", "single_path"] = "sandwich"
     epochs: Count = 10
     batch_size: Count = 128
     learning_rate: Positive = 0.2
@@ -81,7 +90,8 @@ class TrainingTable(_Table):
 class MembersTable(_Table):
     """`[members]`: the networks of the front that are trained further, exported and measured.
 
-    `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first.
+    `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first; with 0
+    nobody waits for it.
     `default_epochs` trains the default network of the space alone, for comparison; 0 leaves it out.
     """
 
@@ -205,10 +215,12 @@ class Recipe(_Table):
             self.augmentation()
         with _in_table("training"):
             self.supernet_schedule()
+            if self.training.rule == "single_path" and not self.training.random_networks:
+                raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
         with _in_table("members"):
             self.member_schedule()
 
-    def family(self, *, channels: int, classes: int) -> MobileNetV3:
+    def family(self, *, channels: int, classes: int) -> AnyFamily:
         """The space's family for some data.
 
         Raises:
@@ -267,7 +279,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
 
     Example:
         >>> limit_of("latency_ms", LimitTable(at_most="60 %"), largest=lambda: 0.5)
-        Limit(name='latency_ms', at_most=0.3, at_least=None)
+        Limit(name='latency_ms', at_most=0.3, at_least=None, safe=False)
     """
     at_most = table.at_most
     if isinstance(at_most, str):
@@ -277,7 +289,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
                 f'at_most is "{at_most}"; expected a number in the metric\'s unit, or "60 %" of the largest network\'s'
             )
         at_most = float(match[1]) / 100 * largest()
-    return Limit(metric, at_most=at_most, at_least=table.at_least)
+    return Limit(metric, at_most=at_most, at_least=table.at_least, safe=table.safe)
 
 
 def explain(error: ValidationError) -> str:

@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from hwnas.core import DeviceError, LimitError, StoreError, write_atomically
+from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, write_atomically
 from hwnas.cost import CostModel
 from hwnas.data import Batch, batches
-from hwnas.device import QuotaReader, cgroup_quota, usable_cores
-from hwnas.device.cores import allowed_cores
+from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation.shared_weights import SharedWeights
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
+from hwnas.job.refitting import settled
 from hwnas.job.teller import Silent, Teller
+from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
-from hwnas.training import Sandwich, Trainer
+from hwnas.training import Sandwich, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
 
 
@@ -62,6 +63,7 @@ def search(
     *,
     root: Path = Path(),
     fresh: bool = False,
+    allow_mismatch: bool = False,
     teller: Teller | None = None,
     clock: Callable[[], float] = time.perf_counter,
     quota: QuotaReader = cgroup_quota,
@@ -72,6 +74,8 @@ def search(
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/, latency_tables/ and runs/.
         fresh: Throw away what the run's folder holds.
+        allow_mismatch: Search with a latency table of other conditions (another processor, batch, number of threads,
+            runtime, a drifted machine); every difference is told and stored in `front.json`.
         teller: Told of progress.
         clock: Seconds, for what evaluations and training take.
         quota: Says how many cores' worth of time this process may spend.
@@ -82,6 +86,7 @@ def search(
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
         DeviceError: If the device's runtime does not load ONNX.
+        RecipeError: If the recipe is wrong, or its space has no supernet.
         LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
@@ -98,14 +103,29 @@ def search(
             "which torch does not load",
             hint='set runtime = "onnxruntime-cpu"; hwnas profile can still compare tables of the torch runtimes',
         )
+    if not assembly.family.has_supernet:
+        raise RecipeError(
+            f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet; hwnas search trains '
+            "one and scores every network with its weights",
+            hint="search a mobilenet_v3 space; hwnas profile measures this one",
+        )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
-    table = assembly.load_table(teller)
-    costs = assembly.costs(table)
-    limits = assembly.limits(costs)
+    mismatches: list[str] = []
+
+    def allow(difference: str) -> None:
+        mismatches.append(difference)
+        teller.say(f"allowed: {difference}")
+
+    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None)
     folder = assembly.run_folder
     if fresh:
         discard(folder)
+        (folder / "calibration.json").unlink(missing_ok=True)
+    table = settled(folder, table)
+    costs = assembly.costs(table)
+    limits = assembly.limits(costs)
+    if fresh:
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
@@ -130,7 +150,7 @@ def search(
         weights = study.version("supernet")
         if weights is None:
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
-        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller)
+        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller, mismatches=mismatches)
         return finisher.finish(outcome, limits, started=started)
 
 
@@ -202,7 +222,6 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    macs = next(cost for cost in study.costs if cost.name == "macs")
     images, augment, size = assembly.images["train"], assembly.recipe.augmentation(), r.training.batch_size
 
     def serve(rng: np.random.Generator) -> Iterator[Batch]:
@@ -210,13 +229,7 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
 
     trainer = Trainer(
         supernet,
-        Sandwich(
-            supernet,
-            largest=macs.largest()[1],
-            smallest=macs.smallest()[1],
-            random=r.training.random_networks,
-            label_smoothing=r.training.label_smoothing,
-        ),
+        _rule(r, supernet, study),
         batches=serve,
         steps=max(1, len(images) // size),
         schedule=r.supernet_schedule(),
@@ -225,6 +238,20 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     version = study.train("supernet", trainer.state, trainer.epoch, r.training.epochs).version
     teller.stage(f"search with {r.strategy['name']}")
     return version
+
+
+def _rule(recipe: Recipe, supernet: Supernet, study: Study) -> StepRule:
+    t = recipe.training
+    if t.rule == "single_path":
+        return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing)
+    macs = next(cost for cost in study.costs if cost.name == "macs")
+    return Sandwich(
+        supernet,
+        largest=macs.largest()[1],
+        smallest=macs.smallest()[1],
+        random=t.random_networks,
+        label_smoothing=t.label_smoothing,
+    )
 
 
 def _use_cores(assembly: Assembly) -> None:

@@ -3,6 +3,7 @@
 from hwnas.nn.batch_norm import reestimate_batch_norm
 from hwnas.nn.blocks import MBConv, build_block, build_network
 from hwnas.nn.elastic import ElasticMBConv
+from hwnas.nn.expected_cost import ExpectedCost, excess
 from hwnas.nn.gates import Gate, Gates, one_hot_gates
 from hwnas.nn.supernet import Supernet
 from hwnas.nn.to_onnx import write_onnx
@@ -11,12 +12,14 @@ from hwnas.nn.weights_file import load_network, save_network
 
 __all__ = [
     "ElasticMBConv",
+    "ExpectedCost",
     "Gate",
     "Gates",
     "MBConv",
     "Supernet",
     "build_block",
     "build_network",
+    "excess",
     "load_network",
     "one_hot_gates",
     "reestimate_batch_norm",

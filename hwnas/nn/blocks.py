@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from hwnas.core import Architecture, SpaceError
 from hwnas.core.errors import did_you_mean
+from hwnas.nn.cells import CELL_BUILDERS
+from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.space import Block, Space
 
 # Rectifying in place is a tenth faster in training here; it is safe after a norm, whose gradient needs only its input.
@@ -110,7 +112,12 @@ class MBConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""
         y = self.activation(self.expand_norm(self.expand(x)))
-        y = self.activation(self.depthwise_norm(self.depthwise(y)))
+        # Only training needs its gradient; elsewhere counters and the exporter shall see the layer.
+        if self.training:
+            y = depthwise_convolution(y, self.depthwise.weight, stride=self.depthwise.stride[0])
+        else:
+            y = self.depthwise(y)
+        y = self.activation(self.depthwise_norm(y))
         if self.se is not None:
             y = self.se(y)
         y = self.project_norm(self.project(y))
@@ -245,7 +252,12 @@ def _head(block: Block) -> nn.Module:
     )
 
 
-BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {"head": _head, "mbconv": _mbconv, "stem": _stem}
+BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
+    "head": _head,
+    "mbconv": _mbconv,
+    "stem": _stem,
+    **CELL_BUILDERS,
+}
 
 
 def build_block(block: Block) -> nn.Module:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.nn.blocks import MBConv, activation
+from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.gates import Gate
 
 
@@ -31,7 +32,8 @@ class ElasticBatchNorm(nn.Module):
     """Batch norm over the first channels of a wider one.
 
     Running statistics belong to whichever network ran last, so an extracted network has its own estimated afresh
-    (`reestimate_batch_norm`) before anybody reads its accuracy.
+    (`reestimate_batch_norm`) before anybody reads its accuracy. As in torch's norms, `track_running_stats` says whether
+    training changes them.
     """
 
     running_mean: Tensor
@@ -45,12 +47,15 @@ class ElasticBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.momentum = momentum
         self.eps = eps
+        self.track_running_stats = True
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c, h, w] -> the same shape, c at most the width of the norm."""
         c = x.shape[1]
-        mean, var = self.running_mean[:c], self.running_var[:c]
         weight, bias = self.weight[:c], self.bias[:c]
+        if self.training and not self.track_running_stats:
+            return F.batch_norm(x, None, None, weight, bias, training=True, momentum=self.momentum, eps=self.eps)
+        mean, var = self.running_mean[:c], self.running_var[:c]
         return F.batch_norm(x, mean, var, weight, bias, self.training, self.momentum, self.eps)
 
     def cut(self, norm: nn.BatchNorm2d) -> None:
@@ -143,7 +148,7 @@ class ElasticMBConv(nn.Module):
 
     def _run(self, x: Tensor, hidden: int, depthwise: Tensor, keep: Tensor | None) -> Tensor:
         y = self.activation(self.expand_norm(F.conv2d(x, self.expand.weight[:hidden])))
-        y = F.conv2d(y, depthwise, None, self.stride, depthwise.shape[-1] // 2, groups=hidden)
+        y = depthwise_convolution(y, depthwise, stride=self.stride)
         y = self.activation(self.depthwise_norm(y))
         if keep is not None:
             y = y * keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ class Supernet(Protocol):
         ...
 
     def parameters(self, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002 - nn.Module's signature
+        """As of `nn.Module`."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
         """As of `nn.Module`."""
         ...
 

@@ -12,6 +12,7 @@ from hwnas.core import ExportError
 
 OPSET = 17
 EXPORTER = "torch.onnx, TorchScript"
+CONSTANT_FOLDING = True
 
 
 def write_onnx(module: nn.Module, path: Path, *, input_shape: tuple[int, ...]) -> None:
@@ -49,6 +50,7 @@ def write_onnx(module: nn.Module, path: Path, *, input_shape: tuple[int, ...]) -
                 str(path),
                 dynamo=False,
                 opset_version=OPSET,
+                do_constant_folding=CONSTANT_FOLDING,
                 input_names=["image"],
                 output_names=["logits"],
                 dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},

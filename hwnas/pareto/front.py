@@ -59,6 +59,39 @@ def non_dominated(costs: Costs) -> Indices:
     return np.flatnonzero(kept)
 
 
+def non_dominated_beyond(costs: Costs, noise: Sequence[float]) -> Indices:
+    """As `non_dominated`, with costs that differ by no more than their noise taken for equal: a tie beats nobody.
+
+    Args:
+        costs: [points, objectives], all minimised.
+        noise: Per objective the relative difference that a repeated measurement shows. With more than one above 0 three
+            rows could beat each other in a circle, so at most one may be.
+
+    Raises:
+        ValueError: If a cost is not finite, or the noise is not one number per objective, at most one of them above 0.
+
+    Example:
+        >>> costs = np.array([[1.0, 0.30], [1.005, 0.20], [2.0, 0.10]])
+        >>> non_dominated(costs).tolist(), non_dominated_beyond(costs, [0.01, 0.0]).tolist()
+        ([0, 1, 2], [1, 2])
+    """
+    checked = _checked(costs, "non_dominated_beyond")
+    if not len(checked):
+        return np.empty(0, dtype=np.int64)
+    shares = np.asarray(noise, dtype=np.float64)
+    if shares.shape != checked.shape[1:] or (shares < 0).any() or (shares > 0).sum() > 1:
+        raise ValueError(f"noise is {list(noise)}; expected {checked.shape[1]} numbers, at most one of them above 0")
+    margin = np.abs(checked) * shares
+    kept = []
+    for n in non_dominated(checked) if not shares.any() else range(len(checked)):
+        not_worse = (checked <= checked[n] + margin[n]).all(axis=1)
+        better = (checked < checked[n] - margin[n]).any(axis=1)
+        same = (checked[:n] == checked[n]).all(axis=1).any()
+        if not (not_worse & better).any() and not same:
+            kept.append(int(n))
+    return np.array(kept, dtype=np.int64)
+
+
 def fronts(costs: Costs) -> list[Indices]:
     """Every front, best first: the first is non-dominated, the next is non-dominated once the first is gone, ...
 

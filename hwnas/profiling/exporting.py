@@ -13,9 +13,10 @@ from torch import nn
 from hwnas.core import Architecture
 from hwnas.device import Runtime
 from hwnas.nn import write_onnx, write_pt2
+from hwnas.profiling.journal import Journal
 from hwnas.profiling.networks import build_seeded
+from hwnas.profiling.program import Progress, ProgressCall
 from hwnas.profiling.runtimes import suffix_of
-from hwnas.profiling.session import Progress, ProgressCall
 from hwnas.space import Block, Space
 
 
@@ -58,6 +59,7 @@ def export_all(
     seed: int,
     runtime: Runtime = "onnxruntime-cpu",
     batch: int = 1,
+    journal: Journal | None = None,
     progress: ProgressCall | None = None,
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Write one file per source; what cannot be built or exported is named and left out.
@@ -68,6 +70,7 @@ def export_all(
         seed: Of the weights.
         runtime: That is to load them.
         batch: Images per run; files for torch hold for one number only.
+        journal: Of this folder: what it has is not written again, what is written is added.
         progress: Called after each file.
 
     Returns:
@@ -79,17 +82,21 @@ def export_all(
     with _one_thread():
         for done, (key, source) in enumerate(sources.items(), start=1):
             path = folder / f"{done}{suffix_of(runtime)}"
+            there = journal.finished(key) if journal is not None else None
             try:
-                module = build_seeded(source.build, seed=seed, name=source.name)
-                if path.suffix == ".pt2":
-                    write_pt2(module, path, input_shape=source.input_shape, batch=batch)
-                else:
-                    write_onnx(module, path, input_shape=source.input_shape)
+                if there is None:
+                    module = build_seeded(source.build, seed=seed, name=source.name)
+                    if path.suffix == ".pt2":
+                        write_pt2(module, path, input_shape=source.input_shape, batch=batch)
+                    else:
+                        write_onnx(module, path, input_shape=source.input_shape)
             except Exception as error:  # noqa: BLE001 - an operator of a user's own may raise anything; the rest is kept
                 lines = str(error).strip().splitlines()
                 failures[key] = lines[0] if lines else type(error).__name__
             else:
-                files[key] = path
+                files[key] = there or path
+                if journal is not None and there is None:
+                    journal.add(key, path)
             if progress is not None:
                 progress(Progress("export", done, len(sources)))
     return files, failures

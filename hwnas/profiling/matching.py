@@ -1,7 +1,8 @@
-"""Whether a latency table holds for this machine, this device file and this space."""
+"""Whether a latency table holds for the machine behind a device, its file, and a space."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -9,9 +10,21 @@ from typing import Any
 
 from hwnas.core import TableError
 from hwnas.cost import LatencyTable
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, gpu_for, nvidia_state
-from hwnas.profiling.runtimes import provider_of, runtime_version
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.profiling.program import Identity
+from hwnas.profiling.runtimes import provider_of
+from hwnas.profiling.session import identify
 from hwnas.space import Space
+
+__all__ = [
+    "FACTOR_REFUSED",
+    "FACTOR_SILENT",
+    "TAU_REFUSED",
+    "conditions_of",
+    "resolutions_of",
+    "table_matches",
+    "version_of",
+]
 
 OLD = timedelta(days=30)
 
@@ -19,6 +32,14 @@ OLD = timedelta(days=30)
 FACTOR_SILENT = (0.95, 1.05)
 FACTOR_REFUSED = (0.85, 1.15)
 TAU_REFUSED = 0.9
+
+NOISE_REFUSED = 0.03
+"""Two halves of a measurement that differ by more at the median: a profile is refused then, and so is such a table."""
+
+MismatchCall = Callable[[str], None]
+
+_OF_THE_SPACE = ("unit", "space_digest", "entries_digest")
+"""What no override helps against: there would be no number to predict with."""
 
 
 def table_matches(
@@ -28,8 +49,11 @@ def table_matches(
     *,
     quota: QuotaReader = cgroup_quota,
     now: datetime | None = None,
+    on_mismatch: MismatchCall | None = None,
 ) -> list[str]:
     """Check that a table may be used, and tell what else has changed since it was made.
+
+    A device that is reached by hand only cannot be asked what it is: of its machine nothing is compared.
 
     Args:
         table: With its header.
@@ -37,44 +61,86 @@ def table_matches(
         space: That is searched.
         quota: Says how many cores' worth of time this process may spend.
         now: To tell the table's age.
+        on_mismatch: Takes each difference that would otherwise be refused, one line each, and lets it pass; whoever
+            gives it must store them with the result. Another space, a missing block and a missing calibration are
+            refused all the same.
 
     Returns:
         One line per difference that can move latencies a little: versions, age, the kind of virtual machine, noise.
 
     Raises:
-        TableError: If space, unit, precision, batch, threads, runtime or processor differ, a block is missing, or the
-            table was never calibrated; names each field, the table's value and this run's, and the command to measure.
+        DeviceError: If the device should be reached and cannot be.
+        MeasureError: If it does not say what it is.
+        TableError: If space, unit, precision, batch, threads, classes, runtime or processor differ, a block is missing,
+            the machine was too noisy, or the table was never calibrated; names each field, the table's value and this
+            run's, and the command to measure.
     """
     rebuild = f"measure {device.name} again for space {space.name}: hwnas profile RECIPE"
-    conditions = conditions_of(device, quota=quota) | {
+    identity = identify(device, quota=quota)
+    conditions = conditions_of(device, identity) | {
         "resolutions": resolutions_of(space),
+        "classes": classes_of(space),
         "space_digest": space.digest,
         "entries_digest": space.entries_digest,
     }
-    try:
-        table.check_conditions(conditions)
-    except TableError as error:
+    if table.header.classes is None:  # of schema version 1; entries_digest tells such a difference without a name
+        del conditions["classes"]
+    differing = _known(table, table.differences(conditions))
+    if differing and (on_mismatch is None or differing.keys() & set(_OF_THE_SPACE)):
         missing = table.missing(space)
         first = f"; the first of {len(missing)} blocks that it lacks is {missing[0]!r}" if missing else ""
-        raise TableError(error.message + first, hint=rebuild) from error
+        raise TableError(
+            f"{table.source}: made under other conditions: {'; '.join(differing.values())}; the table is of space "
+            f"{table.header.space} on {table.header.device.name}{first}",
+            hint=rebuild,
+        )
     try:
         table.check_coverage(space)
     except TableError as error:
         raise TableError(error.message, hint=f"{rebuild} --missing") from error
     if table.header.calibration is None:
         raise TableError(f"{table.source}: calibration is missing; expected one on whole networks", hint=rebuild)
-    return [f"{table.source}: {line}" for line in _changes(table, device, quota, now or datetime.now(UTC))]
+    try:
+        table.check_noise(median=NOISE_REFUSED)
+    except TableError as error:
+        if on_mismatch is None:
+            raise TableError(error.message, hint=f"stop other work, and {rebuild}") from error
+        on_mismatch(error.message)
+    if on_mismatch is not None:
+        for line in differing.values():
+            on_mismatch(f"{table.source}: {line}")
+    changes = _changes(table, device, identity, now or datetime.now(UTC))
+    return [f"{table.source}: {line}" for name, line in changes if name not in differing]
 
 
-def conditions_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> dict[str, Any]:
-    """The fields of a header that must be as they are here and now, whatever the space.
+def _known(table: LatencyTable, differing: dict[str, str]) -> dict[str, str]:
+    """Without differences from what the table or this system does not know of the processor: they are only told."""
+    here = table.header.device
+    unknown = {name for name in ("family", "model") if getattr(here, name) is None}
+    return {name: line for name, line in differing.items() if name.removeprefix("device.") not in unknown}
+
+
+def conditions_of(device: Device, identity: Identity | None) -> dict[str, Any]:
+    """The fields of a header that must be as they are on the device now, whatever the space.
+
+    Args:
+        device: Its file.
+        identity: What it is; None where nobody can ask.
 
     Example:
-        >>> conditions_of(Device(name="this-cpu"))["runtime.intra_op_threads"]
-        1
+        >>> conditions_of(Device(name="board", reach="kit", threads=4), None)["runtime.intra_op_threads"]
+        4
     """
-    ort = device.runtime.startswith("onnxruntime-")
-    conditions = {
+    known: dict[str, Any] = {}
+    if identity is not None:
+        here = identity.fingerprint
+        known = _versions(device, identity) | {"device.cpu_model": here.cpu_model}
+        # Makers give several processors one name ("AMD EPYC" in a guest): the numbers tell them apart, where there are.
+        numbers = {"device.family": here.family, "device.model": here.model}
+        known |= {name: value for name, value in numbers.items() if value is not None}
+        if device.uses_gpu:
+            known["device.gpu.name"] = identity.gpu
+    return {
         "unit": "us",
         "precision": device.precision,
         "batch": device.batch,
@@ -83,13 +149,26 @@ def conditions_of(device: Device, *, quota: QuotaReader = cgroup_quota) -> dict[
         "runtime.provider": provider_of(device),
         "runtime.optimization_level": {"torch": "none", "torch-compile": "inductor"}.get(device.runtime, "all"),
         "runtime.intra_op_threads": device.threads,
-        "runtime.onnxruntime" if ort else "runtime.version": runtime_version(device.runtime),
-        "device.cpu_model": fingerprint(quota=quota).cpu_model,
-    }
-    if device.uses_gpu:
-        gpu = gpu_for(device.gpu or "auto", nvidia_state())
-        conditions["device.gpu.name"] = None if gpu is None else gpu.name
-    return conditions
+    } | known
+
+
+def _versions(device: Device, identity: Identity) -> dict[str, Any]:
+    if device.runtime.startswith("onnxruntime-"):
+        return {"runtime.onnxruntime": identity.onnxruntime}
+    return {"runtime.version": identity.version}
+
+
+def classes_of(space: Space) -> int | None:
+    """How many numbers networks of the space end in; None if their last blocks do not agree, or there are none.
+
+    Example:
+        >>> classes_of(Space("bare", ())) is None
+        True
+    """
+    blocks = space.units[-1].blocks if space.units else ()
+    ends = {block.output_shape for block in blocks if block is not None}
+    classes = {shape[0] for shape in ends if len(shape) == 1}
+    return classes.pop() if len(classes) == len(ends) == 1 else None
 
 
 def resolutions_of(space: Space) -> tuple[int, ...]:
@@ -113,30 +192,42 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def _changes(table: LatencyTable, device: Device, quota: QuotaReader, now: datetime) -> list[str]:
+def _changes(table: LatencyTable, device: Device, identity: Identity | None, now: datetime) -> list[tuple[str, str]]:
+    """Fields that have changed, each with a line that says how."""
     header = table.header
-    changes = []
-    ort = device.runtime.startswith("onnxruntime-")
-    here: dict[str, object] = {"runtime.onnxruntime" if ort else "runtime.version": runtime_version(device.runtime)}
-    here |= {f"device.{name}": value for name, value in asdict(fingerprint(quota=quota)).items()}
+    changes: list[tuple[str, str]] = []
+    here: dict[str, object] = {}
+    if identity is not None:
+        here = dict(_versions(device, identity))
+        here |= {f"device.{name}": value for name, value in asdict(identity.fingerprint).items()}
     here |= {"export.torch": version_of("torch"), "export.onnx": version_of("onnx")}
     recorded = header.model_dump()
+    # What tables of version 1 never say need not be told field by field.
+    later = ("device.vendor", "device.caches") if header.schema_version == 1 else ()
     for name, value in here.items():
         room, field = name.split(".")
         found = recorded[room][field]
-        if found != value:
-            changes.append(f"{name} is {_plain(found)} in the table, {_plain(value)} here")
+        if found != value and name not in later:
+            changes.append((name, f"{name} is {_plain(found)} in the table, {_plain(value)} here"))
+    if later:
+        changes.append((
+            "schema_version",
+            "it is of schema version 1, which says neither vendor and caches nor memory and energy of blocks",
+        ))
     age = now - header.created_utc
     if age > OLD:
-        changes.append(f"it is {age.days} days old")
+        changes.append(("created_utc", f"it is {age.days} days old"))
     if header.noise is None or not header.noise.passed:
-        changes.append("it is marked noisy: the halves of its measurement did not agree")
+        changes.append(("noise", "it is marked noisy: the halves of its measurement did not agree"))
+    changes += [("protocol.marks", f"when it was measured, the machine was {mark}") for mark in header.protocol.marks]
     if header.device.name != device.name:
-        changes.append(f"it is named after device {header.device.name}, this is {device.name}")
+        changes.append(("device.name", f"it is named after device {header.device.name}, this is {device.name}"))
     return changes
 
 
 def _plain(value: object) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -13,11 +13,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hwnas.core import Architecture, CostError, MeasureError, generator, seed_of
-from hwnas.cost import UnitSum
+from hwnas.cost import UnitSum, blocks_of
 from hwnas.space import Codes, Space
 
-SPREAD = 12
-"""Calibration networks at the quantiles; with 4 extremes and 4 of the expected optimum 20 in all."""
+CALIBRATION = 20
+"""Calibration networks: 4 extremes, 4 of the expected optimum, the others at the quantiles."""
+CALIBRATION_OF_KERNELS = 60
+"""The same where the table holds kernels instead of blocks, so that more is left to the fit."""
 HELD_OUT = 24
 REFERENCES = 5
 FEWEST = 5
@@ -41,20 +43,22 @@ class Networks:
     reference: tuple[Architecture, ...]
 
 
-def choose_networks(space: Space, *, seed: int) -> Networks:
-    """20 networks to calibrate on, 24 to check with, 5 to refer to; fewer in a small space.
+def choose_networks(space: Space, *, seed: int, calibration: int = CALIBRATION, held_out: int = HELD_OUT) -> Networks:
+    """Networks to calibrate on, others to check with, 5 to refer to; fewer in a small space. None is chosen twice.
 
     They are spread by their multiply-adds, which rank networks well enough for that (tau 0.8) and are known before the
     first measurement. Spreading by predicted latency would need the blocks timed first, in a session of their own: the
     files loaded twice, and times that one session's drift separates from the other's.
 
-    The 20 are 12 at the quantiles, 4 at the extremes (the smallest and the largest of the space and of a random
-    sample), and 4 where a search tends to end up, which random networks do not cover: without squeeze-and-excitation,
-    deep and thin, wide, shallow. Of the held-out 24 half are uniform random, half at quantiles.
+    Those to calibrate on are 4 at the extremes (the smallest and the largest of the space and of a random sample), 4
+    where a search tends to end up, which random networks do not cover (without squeeze-and-excitation, deep and thin,
+    wide, shallow), and the others at the quantiles. Of those held out half are uniform random, half at quantiles.
 
     Args:
         space: With units.
         seed: Equal seeds choose equal networks.
+        calibration: At most so many to calibrate on.
+        held_out: At most so many to check with.
 
     Raises:
         MeasureError: If the space has fewer than five networks.
@@ -67,10 +71,15 @@ def choose_networks(space: Space, *, seed: int) -> Networks:
             hint="so few are quickly trained and measured one by one; or give the space more options",
         )
     picker = _Picker(space, generator(seed, "profiled networks"))
-    n = min(size, len(picker.pool))
-    held_out = min(HELD_OUT, n // 3, n - FEWEST)
-    calibration = min(SPREAD + 8, n - held_out)
-    small = n < SPREAD + 8 + HELD_OUT + REFERENCES
+    n = len(picker.pool)
+    if n < FEWEST:
+        raise MeasureError(
+            f"space {space.name}: of {size} networks {n} are different; a calibration needs at least {FEWEST}",
+            hint="give the space more options",
+        )
+    small = n < calibration + held_out + REFERENCES
+    held_out = min(held_out, n // 3, n - FEWEST)
+    calibration = min(calibration, n - held_out)
     references = [] if small else list(picker.at_quantiles(REFERENCES))
     chosen = list(islice(picker.telling(), calibration))
     chosen += picker.at_quantiles(calibration - len(chosen))
@@ -98,6 +107,7 @@ class _Picker:
             sample = sample[np.sort(first)]  # in the order they were drawn, so that the first ones are random ones
             ends = [code for code in _ends(macs) if not (sample == code).all(axis=1).any()]
             self.pool = np.concatenate([sample, *ends])
+        self.pool = _different(space, self.pool)
         self.macs = macs(self.pool)
         self.blocks = UnitSum.of(space, lambda block: block.feature("blocks"))(self.pool)
         self.se = UnitSum.of(space, lambda block: block.se)(self.pool)
@@ -137,6 +147,24 @@ class _Picker:
         """The first ones left; the pool is in random order."""
         for _ in range(n):
             yield from self._take(range(len(self.pool)))
+
+
+def _different(space: Space, codes: Codes) -> Codes:
+    """The codes without those that mean a network that is there already, as dead edges of a cell can: in order.
+
+    Measured beside its twin a network that is held out would not be unseen.
+    """
+    ids = {key: number for number, key in enumerate(blocks_of(space), start=1)}
+    columns: dict[tuple[int, tuple[str, ...]], NDArray[np.int64]] = {}
+    for unit in space.units:
+        if (id(unit.blocks), unit.labels) not in columns:
+            known = np.array([ids.get(block.key, 0) if block else 0 for block in unit.blocks])
+            choice = tuple(np.maximum(codes[:, space.index(label)], 0) for label in unit.labels)
+            shape = tuple(len(space[label].options) for label in unit.labels)
+            entries = np.ravel_multi_index(choice, shape) if choice else np.zeros(len(codes), dtype=np.int64)
+            columns[id(unit.blocks), unit.labels] = known[entries]
+    _, first = np.unique(np.stack([*columns.values()], axis=1), axis=0, return_index=True)
+    return codes[np.sort(first)]
 
 
 def _ends(macs: UnitSum) -> list[Codes]:

@@ -1,40 +1,52 @@
-"""From a space to its latency table on this machine."""
+"""From a space to its latency table on a device."""
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError
+from hwnas.core import Architecture, MeasureError, digest_of
 from hwnas.cost import (
+    TERMS,
     Calibration,
     DeviceRecord,
     ExportRecord,
+    FamilyRecord,
     LatencyTable,
     NoiseRecord,
     ProtocolRecord,
     ReferenceRecord,
+    RepeatRecord,
     RuntimeRecord,
     TableHeader,
     Timing,
-    blocks_of,
     calibrate,
+    entries_of,
+    terms_of,
 )
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device.measure import Machine
 from hwnas.nn import to_onnx, to_pt2
 from hwnas.profiling.exporting import block_source, export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of, resolutions_of, version_of
-from hwnas.profiling.networks import Networks, choose_networks
+from hwnas.profiling.journal import Journal, sha256_of
+from hwnas.profiling.liveness import footprint_of
+from hwnas.profiling.matching import FACTOR_REFUSED, classes_of, conditions_of, resolutions_of, version_of
+from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
+from hwnas.profiling.program import Identity, Progress, ProgressCall
 from hwnas.profiling.runtimes import suffix_of
-from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
+from hwnas.profiling.session import LIMIT_S, ROUNDS, Measurement, ModelFile, OnNoise, measure_models, reach_of
 from hwnas.space import Block, Space
+from hwnas.store.lock import FolderLock
 
 ANCHORS = 12
 """Rows of an existing table that are timed again, to bring the others to this session."""
@@ -51,6 +63,7 @@ class ProfileReport:
         measured: Blocks that the table got from this run.
         measurement: The session: its noise, verdict and conditions.
         failures: Blocks and whole networks that could not be built, exported or run, with the reason.
+        notes: Lesser things that a reader should know, as that a block's memory is unknown.
     """
 
     table: LatencyTable
@@ -59,6 +72,7 @@ class ProfileReport:
     measured: int
     measurement: Measurement
     failures: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -66,10 +80,8 @@ class ProfileReport:
         lines = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
         if self.measurement.verdict == "noisy":
             lines.append(f"the table is marked noisy: {self.measurement.noise}")
-        protocol, cores = self.table.header.protocol, self.table.header.device.cores
-        loads = [load for load in (protocol.load_before, protocol.load_after) if load is not None]
-        if loads and cores is not None and max(loads) > cores:
-            lines.append(f"the machine was busy: the load was {max(loads):.1f} on {cores} cores")
+        lines += [f"the machine was {mark}" for mark in self.table.header.protocol.marks]
+        lines += self.notes
         if self.table.header.calibration is None:
             lines.append("the table lacks blocks and so is not calibrated: nothing can be predicted from it yet")
         return lines
@@ -93,11 +105,18 @@ def profile(
     device: Device,
     folder: Path = Path("latency_tables"),
     workspace: Path | None = None,
+    journal: Path | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    repeat: bool = False,
     existing: LatencyTable | None = None,
+    family: FamilyRecord | None = None,
     quota: QuotaReader = cgroup_quota,
+    machine: Machine | None = None,
+    now: datetime | None = None,
     progress: ProgressCall | None = None,
 ) -> ProfileReport:
     """Time every block of a space and some whole networks in one session, calibrate, and write the table.
@@ -112,69 +131,281 @@ def profile(
         device: Threads, batch, cores, name.
         folder: Where the table goes.
         workspace: Where the ONNX files go and stay; if not given, a temporary folder that is removed.
+        journal: A folder of this profile's own, in the place of `workspace`: finished files and rounds are kept there
+            until the table is written, so that a profile that was killed goes on when it is started again.
         seed: Of the choice of networks, their weights, the inputs and the order of visits.
         rounds: Visits of each model, see `measure_models`.
         on_noise: See `measure_models`.
+        limit_s: See `measure_models`.
+        drop_disturbed: See `measure_models`.
+        repeat: Measure everything once more in a fresh process, and put into the header how far the times differ.
         existing: A table of the same device: only the blocks it lacks are timed, and its rows are brought to this
             session by timing a dozen of them again. The networks are always timed.
+        family: What the space was built from, for the header.
         quota: Says how many cores' worth of time this process may spend.
+        machine: A clock and other readers of one's own, see `measure_models`.
+        now: That the table says it was made at.
         progress: Called as the work goes on.
 
     Raises:
+        StoreError: If another process works in the journal's folder.
         MeasureError: If the measuring program failed, the machine was too noisy, the space has fewer than five
-            networks, no block could be measured, or the machine has drifted too far from the existing table.
+            networks, no block could be measured, the journal is damaged, or the machine has drifted too far from the
+            existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
     """
     started = time.perf_counter()
-    device.check_cores(quota=quota)
-    blocks = blocks_of(space)
-    networks = choose_networks(space, seed=seed)
+    identity = reach_of(device, quota=quota).identity()  # before anything is exported: is it there, has it the cores?
+    device.choose_cores(identity.fingerprint.affinity, identity.fingerprint.quota)
+    blocks = entries_of(space)
+    networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
     if existing is not None:
-        existing.check_conditions(conditions_of(device, quota=quota))
+        existing.check_conditions(conditions_of(device, identity))
         old = {key: timing for key, timing in existing.rows.items() if key in blocks}
     anchors = spread_keys(old, ANCHORS)
-    sources = {key: block_source(block, build) for key, block in blocks.items() if key not in old or key in anchors}
-    timed = set(sources)
+    timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}
+    with ExitStack() as stack:
+        files_at = workspace or journal or Path(stack.enter_context(TemporaryDirectory(prefix="hwnas-profile-")))
+        done = None
+        if journal is not None:
+            lock = FolderLock(journal.with_name(f"{journal.name}.lock"))
+            stack.callback(shutil.rmtree, lock.path.parent, ignore_errors=True)
+            wanted = [_key(role, a) for role, architectures in _roles(networks) for a in architectures]
+            how = [seed, rounds, limit_s, drop_disturbed, sorted([*timed, *wanted])]
+            done = Journal(journal, _identity(space, device, how, identity))
+            files_at = journal
+            if progress is not None and (done.discarded or len(done)):
+                left = (
+                    "is of other conditions and thrown away" if done.discarded else f"has {len(done)} files: going on"
+                )
+                total = len(timed) + len(wanted)
+                progress(Progress("export", 0, total, f"an earlier profile that was not finished {left}"))
+        models, failures = models_of(
+            space,
+            timed,
+            networks,
+            build,
+            build_network,
+            folder=files_at,
+            device=device,
+            seed=seed,
+            journal=done,
+            progress=progress,
+        )
+
+        def session(seed: int, log: Path | None) -> Measurement:
+            return measure_models(
+                models,
+                device=device,
+                rounds=rounds,
+                seed=seed,
+                on_noise=on_noise,
+                limit_s=limit_s,
+                drop_disturbed=drop_disturbed,
+                log=log,
+                quota=quota,
+                machine=machine,
+                progress=progress,
+            )
+
+        measurement = session(seed, None if done is None else done.rounds)
+        repeated = repeat_of(measurement, session(seed + 1, None)) if repeat else None
+        report = table_of(
+            space,
+            networks,
+            measurement,
+            failures,
+            device=device,
+            folder=folder,
+            seed=seed,
+            family=family,
+            export=export_record(device),
+            timed=timed,
+            old=old,
+            files={key: model.path for key, model in models.items()},
+            repeated=repeated,
+            now=now,
+            started=started,
+        )
+        if done is not None:
+            done.remove()
+    return report
+
+
+def models_of(
+    space: Space,
+    blocks: Mapping[str, Block],
+    networks: Networks,
+    build: Callable[[Block], nn.Module],
+    build_network: Callable[[Architecture], nn.Module],
+    *,
+    folder: Path,
+    device: Device,
+    seed: int,
+    journal: Journal | None = None,
+    progress: ProgressCall | None,
+) -> tuple[dict[str, ModelFile], dict[str, str]]:
+    """Blocks and whole networks as ONNX files in a folder, and what could not be built or exported.
+
+    Raises:
+        MeasureError: If that is every block.
+    """
+    sources = {key: block_source(block, build) for key, block in blocks.items()}
     for role, architectures in _roles(networks):
         for architecture in architectures:
             sources[_key(role, architecture)] = network_source(space, architecture, build_network)
-    with tempfile.TemporaryDirectory(prefix="hwnas-profile-") as temporary:
-        files, failures = export_all(
-            sources,
-            workspace or Path(temporary),
-            seed=seed,
-            runtime=device.runtime,
-            batch=device.batch,
-            progress=progress,
-        )
-        models = {
-            key: ModelFile(path, "block" if key in timed else "reference" if key.startswith("reference") else "network")
-            for key, path in files.items()
-        }
-        if not timed & models.keys():
-            raise MeasureError(f"space {space.name}: no block could be exported; the first: {_first(failures)}")
-        measurement = measure_models(
-            models, device=device, rounds=rounds, seed=seed, on_noise=on_noise, quota=quota, progress=progress
-        )
-    failures |= measurement.failures
-    new = {key: timing for key, timing in measurement.timings.items() if key in timed}
+    files, failures = export_all(
+        sources, folder, seed=seed, runtime=device.runtime, batch=device.batch, journal=journal, progress=progress
+    )
+    models = {
+        key: ModelFile(path, "block" if key in blocks else "reference" if key.startswith("reference") else "network")
+        for key, path in files.items()
+    }
+    if not blocks.keys() & models.keys():
+        raise MeasureError(f"space {space.name}: no block could be exported; the first: {_first(failures)}")
+    return models, failures
+
+
+def table_of(
+    space: Space,
+    networks: Networks,
+    measurement: Measurement,
+    failures: Mapping[str, str],
+    *,
+    device: Device,
+    folder: Path,
+    seed: int,
+    family: FamilyRecord | None,
+    export: ExportRecord,
+    timed: Mapping[str, Block],
+    old: Mapping[str, Timing],
+    files: Mapping[str, Path],
+    started: float,
+    repeated: RepeatRecord | None = None,
+    now: datetime | None = None,
+) -> ProfileReport:
+    """Calibrate, and write the table.
+
+    Args:
+        space: That was measured.
+        networks: Chosen for it with the seed.
+        measurement: Of the blocks and the networks.
+        failures: Of the export.
+        device: That was measured on.
+        folder: Where the table goes.
+        seed: As in `profile`.
+        family: What the space was built from, for the header.
+        export: What made the ONNX files.
+        timed: The blocks that were measured.
+        old: Rows of an earlier table, to be brought to this session.
+        files: The ONNX files, by key, as far as they are here: rows and references say more of those.
+        started: `time.perf_counter()` when the work began.
+        repeated: How far a second measurement differs.
+        now: That the table says it was made at.
+
+    Raises:
+        MeasureError: If no block could be measured, or the machine has drifted too far from the old rows.
+        CostError: If too few networks could be measured to calibrate.
+    """
+    blocks = entries_of(space)
+    failures = {**failures, **measurement.failures}
+    new, notes = _with_footprints(measurement, files, timed)
     if not new:
         raise MeasureError(f"space {space.name}: no block could be measured; the first: {_first(failures)}")
     rows = rescaled(old, drift(old, new)) | new
     calibration = None
     if rows.keys() >= blocks.keys():
         calibration = _calibrate(space, rows, networks, measurement)
-    table = LatencyTable(
-        _header(space, networks, measurement, calibration, failures, device=device, seed=seed, quota=quota),
-        rows,
-        source=str(table_path(folder, device, space)),
+    sha256 = {key: sha256_of(path) for key, path in files.items() if key.startswith("reference")}
+    header = _header(
+        space,
+        networks,
+        measurement,
+        calibration,
+        failures,
+        sha256,
+        repeated,
+        device=device,
+        seed=seed,
+        family=family,
+        export=export,
     )
+    if now is not None:
+        header = header.model_copy(update={"created_utc": now})
     path = table_path(folder, device, space)
+    table = LatencyTable(header, rows, source=str(path))
     table.save(path)
-    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures)
+    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes))
+
+
+def repeat_of(first: Measurement, second: Measurement) -> RepeatRecord | None:
+    """How far two measurements of the same models differ once the reference networks' factor is taken out.
+
+    Returns:
+        None if no model was timed both times. Without reference networks the factor is that of all models.
+    """
+    keys = sorted(first.timings.keys() & second.timings.keys())
+    if not keys:
+        return None
+    ratios = {key: second.timings[key].p25_us / first.timings[key].p25_us for key in keys}
+    references = [ratio for key, ratio in ratios.items() if key.startswith("reference")]
+    factor = float(np.median(references or list(ratios.values())))
+    off = np.abs(np.array(list(ratios.values())) / factor - 1)
+    return RepeatRecord(factor=factor, median=float(np.median(off)), p95=float(np.percentile(off, 95)), n=len(keys))
+
+
+def _identity(space: Space, device: Device, how: Sequence[Any], identity: Identity) -> str:
+    """What makes an unfinished profile one that can be continued: the same work on the same processor."""
+    here = identity.fingerprint
+    return digest_of([
+        *(space.digest, space.entries_digest, device.model_dump(mode="json"), *how),
+        *(here.cpu_model, here.family, here.model, here.stepping, list(here.flags or ())),
+        *(identity.onnxruntime, identity.version, identity.gpu, version_of("torch"), version_of("onnx")),
+    ])
+
+
+def _with_footprints(
+    measurement: Measurement, files: Mapping[str, Path], blocks: Mapping[str, Block]
+) -> tuple[dict[str, Timing], list[str]]:
+    """The rows of blocks with what else is known of them, and whose memory is not known, and why.
+
+    Where there is no file any more, as of a kit that was carried away, the memory stays unknown.
+    """
+    rows, notes = {}, []
+    for key, block in blocks.items():
+        if key not in measurement.timings:
+            continue
+        row = replace(measurement.timings[key], macs=block.macs)
+        rows[key] = row
+        if key not in files or files[key].suffix != ".onnx":
+            continue
+        try:
+            found = footprint_of(files[key])
+            row = replace(
+                row, weight_bytes=found.weight_bytes, peak_activation_bytes=found.peak_activation_bytes or None
+            )
+        except MeasureError as error:
+            notes.append(f"the memory of {key} is unknown: {error.message}")
+        rows[key] = row
+    return rows, notes
+
+
+def networks_needed(space: Space) -> int:
+    """How many whole networks the calibration of a space wants: more where only kernels are measured.
+
+    Raises:
+        CostError: If the space has no units.
+
+    Example:
+        >>> from hwnas.space import Unit
+        >>> conv = Block("conv", (), (8, 4, 4), (8, 4, 4), 0, 0)
+        >>> networks_needed(Space("tiny", (), (Unit("u", (), (conv,)),)))
+        20
+    """
+    return CALIBRATION if terms_of(space) == TERMS else CALIBRATION_OF_KERNELS
 
 
 def export_record(device: Device) -> ExportRecord:
@@ -187,7 +418,11 @@ def export_record(device: Device) -> ExportRecord:
     if suffix_of(device.runtime) == ".pt2":
         return ExportRecord(torch=version_of("torch"), exporter=to_pt2.EXPORTER)
     return ExportRecord(
-        torch=version_of("torch"), onnx=version_of("onnx"), exporter=to_onnx.EXPORTER, opset=to_onnx.OPSET
+        torch=version_of("torch"),
+        onnx=version_of("onnx"),
+        exporter=to_onnx.EXPORTER,
+        opset=to_onnx.OPSET,
+        constant_folding=to_onnx.CONSTANT_FOLDING,
     )
 
 
@@ -263,14 +498,21 @@ def _header(
     measurement: Measurement,
     calibration: Calibration | None,
     failures: Mapping[str, str],
+    sha256: Mapping[str, str],
+    repeated: RepeatRecord | None,
     *,
     device: Device,
     seed: int,
-    quota: QuotaReader,
+    family: FamilyRecord | None,
+    export: ExportRecord,
 ) -> TableHeader:
     conditions, noise = measurement.conditions, measurement.noise
     references = [
-        ReferenceRecord(architecture=dict(a), p25_us=measurement.timings[_key("reference", a)].p25_us)
+        ReferenceRecord(
+            architecture=dict(a),
+            p25_us=measurement.timings[_key("reference", a)].p25_us,
+            onnx_sha256=sha256.get(_key("reference", a)),
+        )
         for a in networks.reference
         if _key("reference", a) in measurement.timings
     ]
@@ -281,21 +523,20 @@ def _header(
         entries_digest=space.entries_digest,
         created_utc=datetime.now(UTC),
         tool_version=version_of("hwnas") or "source tree",
-        device=DeviceRecord(name=device.name, gpu=conditions["gpu"], **asdict(fingerprint(quota=quota))),
+        device=DeviceRecord(name=device.name, gpu=conditions["gpu"], **conditions["machine"]),
         runtime=RuntimeRecord(**{name: conditions[name] for name in RuntimeRecord.model_fields}),
-        export=export_record(device),
+        export=export,
         precision=device.precision,
         batch=device.batch,
         threads=device.threads,
         resolutions=resolutions_of(space),
+        classes=classes_of(space),
         weights="random",
         protocol=ProtocolRecord(
-            rounds=conditions["rounds"],
-            runs=conditions["runs"],
             order_seed=seed,
-            load_before=conditions["load_before"],
-            load_after=conditions["load_after"],
-            steal_share=conditions["steal_share"],
+            energy="rapl" if any(row.energy_mj is not None for row in measurement.timings.values()) else "unmeasured",
+            repeat=repeated,
+            **{name: conditions[name] for name in ProtocolRecord.model_fields if name in conditions},
         ),
         empty_run_us=measurement.empty_run_us,
         reference=tuple(references),
@@ -304,4 +545,5 @@ def _header(
         else NoiseRecord(median=noise.median, p95=noise.p95, tau=noise.tau, passed=measurement.verdict == "quiet"),
         calibration=calibration,
         failures=dict(sorted(failures.items())),
+        family=family,
     )

@@ -14,7 +14,8 @@ from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing, score
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.profiling.exporting import export_all, network_source
-from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED
+from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, MismatchCall, conditions_of
+from hwnas.profiling.program import Identity
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, ProgressCall, measure_models
 from hwnas.space import Space
 
@@ -78,6 +79,7 @@ def remeasure(
     rounds: int = ROUNDS,
     on_noise: OnNoise = "mark",
     quota: QuotaReader = cgroup_quota,
+    by_hand: Path | None = None,
     progress: ProgressCall | None = None,
 ) -> Remeasurement:
     """Time networks interleaved with the table's reference networks, which are built again from its header.
@@ -94,12 +96,14 @@ def remeasure(
         rounds: Visits of each model.
         on_noise: See `measure_models`; by default nothing is refused: a search should not lose its front at the end.
         quota: Says how many cores' worth of time this process may spend.
+        by_hand: See `measure_models`.
         progress: Called as the work goes on.
 
     Raises:
-        TableError: If the table has no reference networks.
+        TableError: If the table has no reference networks, or the results of a device that is reached by hand are of
+            another machine than the table.
         MeasureError: If the measuring program failed, or no reference network could be run.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
         SpaceError: If a reference network is not one of the space.
     """
     if not table.header.reference:
@@ -133,8 +137,12 @@ def remeasure(
             seed=table.header.protocol.order_seed,
             on_noise=on_noise,
             quota=quota,
+            by_hand=by_hand,
             progress=progress,
         )
+    if device.reach == "kit":  # nobody could ask before; of other devices the table was checked when it was loaded
+        found = {"fingerprint": measurement.conditions["machine"], "onnxruntime": measurement.conditions["onnxruntime"]}
+        table.check_conditions(conditions_of(device, Identity.from_json(found)))
     failures |= measurement.failures
     again = [key for key in stored if key in measurement.timings]
     if not again:
@@ -164,9 +172,20 @@ def check_references(
     build_network: Callable[[Architecture], nn.Module],
     rounds: int = ROUNDS,
     quota: QuotaReader = cgroup_quota,
+    on_mismatch: MismatchCall | None = None,
     progress: ProgressCall | None = None,
 ) -> Remeasurement:
     """Measure only the reference networks, and refuse a table that no longer describes the machine. Takes seconds.
+
+    Args:
+        table: With reference networks in its header.
+        device: See `remeasure`, also for what follows.
+        space: Of the table.
+        build_network: As it was for the table.
+        rounds: Visits of each network.
+        quota: Says how many cores' worth of time this process may spend.
+        on_mismatch: Takes what would otherwise be refused, and lets it pass; see `table_matches`.
+        progress: Called as the work goes on.
 
     Raises:
         TableError: If the references take less than 0.85 or more than 1.15 times as long as they did, are in another
@@ -188,9 +207,15 @@ def check_references(
     if not result.holds:
         low, high = FACTOR_REFUSED
         tau = "" if result.tau is None else f" and their order agrees to tau {result.tau:.2f}"
-        raise TableError(
+        fault = (
             f"{table.source}: its reference networks take {result.factor:.2f} times as long now{tau}; "
-            f"expected {low} to {high} and at least {TAU_REFUSED}",
+            f"expected {low} to {high} and at least {TAU_REFUSED}"
+        )
+        if on_mismatch is not None:
+            on_mismatch(fault)
+            return result
+        raise TableError(
+            fault,
             hint=f"stop other work, or measure {device.name} again for space {space.name}: hwnas profile RECIPE",
         )
     return result

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hwnas.device import Device, Runtime
+from hwnas.profiling.program import PROGRAM
 
-RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+RUNTIMES: tuple[Runtime, ...] = tuple(name for name in get_args(Runtime) if name != "none")
 
 _PROVIDERS: dict[Runtime, str] = {
     "onnxruntime-cpu": "CPUExecutionProvider",
@@ -108,7 +109,7 @@ def try_runtimes(
     Returns:
         By name, in the order given.
     """
-    from hwnas.profiling.session import PROGRAM, write_empty_model  # it imports this file
+    from hwnas.profiling.session import write_empty_model  # it imports this file
 
     with tempfile.TemporaryDirectory(prefix="hwnas-runtimes-") as folder:
         empty = Path(folder) / "empty.onnx"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,38 +16,56 @@ from typing import Any, Literal
 import onnx
 from torch import nn
 
-from hwnas.core import MeasureError
+from hwnas.core import DeviceError, MeasureError
 from hwnas.cost import Timing
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, gpu_for, measure, nvidia_state
+from hwnas.device.measure import Machine
 from hwnas.nn import write_pt2
-from hwnas.profiling.runtimes import suffix_of
+from hwnas.profiling.by_hand import KitReach
+from hwnas.profiling.program import (
+    PROGRAM,
+    Identity,
+    Job,
+    Progress,
+    ProgressCall,
+    Reach,
+    check_end,
+    last_line,
+    pass_on,
+    read_result,
+)
+from hwnas.profiling.runtimes import runtime_version, suffix_of
+from hwnas.profiling.ssh import SshReach
 
 Kind = Literal["block", "network", "reference"]
 OnNoise = Literal["strict", "default", "mark"]
 Verdict = Literal["quiet", "noisy"]
 
-PROGRAM = Path(__file__).with_name("measure.py")
 ROUNDS = 20
-UNUSABLE = 6
-"""What the program ends with when its last two lines say what is missing and what mends it."""
+LIMIT_S = 300.0
+"""Seconds of timing, by default: some thousand small models; fewer runs and rounds for what takes longer."""
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a long piece of work is.
-
-    Attributes:
-        stage: "export", "load" or "measure".
-        done: Models, or visits of models.
-        total: Grows when a noisy measurement is prolonged.
-    """
-
-    stage: str
-    done: int
-    total: int
-
-
-ProgressCall = Callable[[Progress], None]
+__all__ = [
+    "LIMIT_S",
+    "ROUNDS",
+    "Kind",
+    "LocalReach",
+    "Measurement",
+    "ModelFile",
+    "Noise",
+    "OnNoise",
+    "Progress",
+    "ProgressCall",
+    "Resident",
+    "Verdict",
+    "identify",
+    "job_of",
+    "measure_models",
+    "measure_resident",
+    "measurement_of",
+    "reach_of",
+    "write_empty_model",
+]
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,7 @@ class Measurement:
         noise: Of the whole networks if there are five or more, else of all models; None if every model failed.
         verdict: "noisy" times may be used but must be marked.
         empty_run_us: Time of a model that does nothing: the cost of the call.
-        conditions: Runtime, GPU, cores, rounds, load, seconds, as the measuring program found them.
+        conditions: Identity, runtime, GPU, cores, rounds, load, seconds, as the measuring program found them there.
         device_times: By key, where the runtime can time its GPU.
         energy: By key, if it was asked for; None where it could not be measured.
     """
@@ -158,6 +176,79 @@ class Measurement:
     energy: dict[str, Energy | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LocalReach:
+    """This machine: a child process of its own.
+
+    Attributes:
+        device: Of this machine.
+        quota: Says how many cores' worth of time this process may spend.
+    """
+
+    device: Device
+    quota: QuotaReader = cgroup_quota
+
+    def identity(self) -> Identity:
+        """What this machine is.
+
+        Raises:
+            DeviceError: If its file names a GPU that is not there, or does not say which of several.
+        """
+        version = None if self.device.runtime == "onnxruntime-cpu" else runtime_version(self.device.runtime)
+        gpu = gpu_for(self.device.gpu or "auto", nvidia_state()) if self.device.uses_gpu else None
+        ort = str(runtime_version())  # of the package that hwnas needs itself
+        return Identity(fingerprint(quota=self.quota), ort, version, None if gpu is None else gpu.name)
+
+    def run(self, job: Job, *, progress: ProgressCall | None) -> dict[str, Any]:
+        """Run a job in a child process, which never outlives this call.
+
+        Raises:
+            DeviceError: If the runtime is not installed.
+            MeasureError: If the program failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="hwnas-measure-") as folder:
+            return _run(job.in_place(os.getpid()), Path(folder), progress, self.device)
+
+
+def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path | None = None) -> Reach:
+    """The way to a device.
+
+    Args:
+        device: Its file.
+        quota: Says how many cores' worth of time this process may spend.
+        by_hand: The folder through which a device that is reached by hand is measured.
+
+    Raises:
+        DeviceError: If it is reached by hand, and there is no such folder.
+
+    Example:
+        >>> type(reach_of(Device(name="pi", host="user@board"))).__name__
+        'SshReach'
+    """
+    match device.reach:
+        case "local":
+            return LocalReach(device, quota)
+        case "ssh":
+            return SshReach(device)
+    device.check_reachable()
+    if by_hand is not None:
+        return KitReach(device, by_hand)
+    raise DeviceError(
+        f'device {device.name}: reach is "kit", so nothing can be measured on it from here',
+        hint="write a kit, carry it there and bring its result: hwnas kit RECIPE; or give host in its file",
+    )
+
+
+def identify(device: Device, *, quota: QuotaReader = cgroup_quota) -> Identity | None:
+    """What a device is; None for one that is reached by hand only.
+
+    Raises:
+        DeviceError: If it should be reached and cannot be.
+        MeasureError: If it does not say what it is.
+    """
+    return None if device.reach == "kit" else reach_of(device, quota=quota).identity()
+
+
 def measure_models(
     models: Mapping[str, Path | ModelFile],
     *,
@@ -165,31 +256,105 @@ def measure_models(
     rounds: int = ROUNDS,
     seed: int = 0,
     on_noise: OnNoise = "default",
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
     energy: bool = False,
+    log: Path | None = None,
     quota: QuotaReader = cgroup_quota,
+    by_hand: Path | None = None,
+    machine: Machine | None = None,
     progress: ProgressCall | None = None,
 ) -> Measurement:
-    """Time model files together, in a child process of their own.
+    """Time model files together on a device, in a process of their own.
 
     Args:
         models: By any key. A path alone is a whole network.
-        device: Runtime, threads, batch, cores and GPU.
+        device: Runtime, threads, batch, cores and GPU, and how to reach it.
         rounds: Visits of each model, at least 2; doubled up to twice while the halves disagree.
         seed: Of the orders and of the inputs.
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
+        limit_s: Seconds that the timing may take. Slow models get fewer runs, then all fewer rounds; see `plan_for` in
+            the measuring program.
+        drop_disturbed: Leave out whole visits in which the system took the core away, and those of rounds in which the
+            reference networks were off by more than a tenth. They are counted.
         energy: Measure it too, where a GPU counts it: half a minute for each model.
-        quota: Says how many cores' worth of time this process may spend.
+        log: A file to which each finished round is appended; the same measurement goes on there when it was killed.
+            Only for this machine: what runs elsewhere begins anew.
+        quota: Says how many cores' worth of time this process may spend, if the device is this machine.
+        by_hand: Of a device that is reached by hand: the folder that is carried there, and that its results come back
+            to.
+        machine: A clock and other readers of one's own; the measurement then takes place in this process.
         progress: Called in this process as the work goes on.
 
     Raises:
         MeasureError: If there is nothing to time, a file is not of the runtime's kind, the runtime or the GPU cannot be
-            used, the program failed, or the machine was too noisy.
-        DeviceError: If the device has more threads than this process has cores.
+            used, the program failed, the device vanished, or was too noisy; if the log
+            is damaged or of another measurement; or if a folder has to be carried to the device first.
+        DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
         raise MeasureError(f"measuring {len(models)} models in {rounds} rounds; expected at least 1 in 2")
-    cores = device.check_cores(quota=quota)
+    reach = reach_of(device, quota=quota, by_hand=by_hand)
+    there = None if device.reach == "kit" else reach.identity().fingerprint
+    cores = None if there is None else device.choose_cores(there.affinity, there.quota)
+    with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
+        job = job_of(
+            models,
+            Path(folder),
+            device=device,
+            cores=cores,
+            rounds=rounds,
+            seed=seed,
+            on_noise=on_noise,
+            limit_s=limit_s,
+            drop_disturbed=drop_disturbed,
+            energy=energy,
+            log=log.resolve() if log is not None and device.reach == "local" else None,
+        )
+        if machine is not None:
+            result = _run_here(job.in_place(os.getpid()), machine)
+        else:
+            result = reach.run(job, progress=progress)
+    if device.reach == "local" and there is not None:
+        result["conditions"]["machine"] = there.to_json()  # with the quota as whoever asked reads it
+    if log is not None and result["verdict"] == "refused":
+        log.unlink(missing_ok=True)  # going on with the same rounds would be refused for ever
+    return measurement_of(result)
+
+
+def job_of(
+    models: Mapping[str, Path | ModelFile],
+    folder: Path,
+    *,
+    device: Device,
+    cores: tuple[int, ...] | None,
+    rounds: int,
+    seed: int,
+    on_noise: OnNoise,
+    limit_s: float = LIMIT_S,
+    drop_disturbed: bool = False,
+    energy: bool = False,
+    log: Path | None = None,
+) -> Job:
+    """What the measuring program is asked for.
+
+    Args:
+        models: As in `measure_models`.
+        folder: Where the file of the model that does nothing goes.
+        device: As in `measure_models`.
+        cores: To pin to; None: the program chooses them.
+        rounds: As in `measure_models`.
+        seed: As in `measure_models`.
+        on_noise: As in `measure_models`.
+        limit_s: As in `measure_models`.
+        drop_disturbed: As in `measure_models`.
+        energy: As in `measure_models`.
+        log: As in `measure_models`; may start at the job's folder.
+
+    Raises:
+        MeasureError: If a file is not of the runtime's kind.
+    """
     files = {key: model if isinstance(model, ModelFile) else ModelFile(model) for key, model in models.items()}
     suffix = suffix_of(device.runtime)
     for file in files.values():
@@ -198,31 +363,77 @@ def measure_models(
                 f"{file.path}: runtime {device.runtime} of device {device.name} runs {suffix} files",
                 hint="the torch runtimes are for comparing; what is handed over is ONNX and runs with the others",
             )
-    with tempfile.TemporaryDirectory(prefix="hwnas-measure-") as name:
+    names = {key: f"models/{n}{suffix}" for n, key in enumerate(files, start=1)}
+    empty = folder / f"empty{suffix}"
+    if suffix == ".pt2":
+        write_pt2(nn.Identity(), empty, input_shape=(1,), batch=device.batch)
+    else:
+        write_empty_model(empty)
+    values = {
+        "models": [{"key": key, "path": names[key], "kind": file.kind} for key, file in files.items()],
+        "batch": device.batch,
+        "threads": device.threads,
+        "core": device.core,
+        "cores": None if cores is None else list(cores),
+        "rounds": rounds,
+        "seed": seed,
+        "on_noise": on_noise,
+        "empty": f"models/{empty.name}",
+        "limit_s": limit_s,
+        "drop_disturbed": drop_disturbed,
+        "log": None if log is None else str(log),
+        "parent": None,
+        "runtime": device.runtime,
+        "gpu": device.gpu,
+        "gpu_energy": energy,
+    }
+    return Job(values, {names[key]: file.path for key, file in files.items()} | {f"models/{empty.name}": empty})
+
+
+@dataclass(frozen=True)
+class Resident:
+    """What a model takes of a process's memory, as the system counts it, beyond what a model that does nothing takes.
+
+    Attributes:
+        loaded_bytes: The peak while the session is made: the file, and the weights as the runtime packs them. None is
+            unknown, or too little to be told from nothing.
+        run_bytes: The peak after five runs.
+    """
+
+    loaded_bytes: int | None
+    run_bytes: int | None
+
+
+def measure_resident(path: Path, *, device: Device, seed: int = 0) -> Resident:
+    """The memory that running an ONNX file takes on this machine, in child processes of their own.
+
+    On another device it stays unknown: only this machine's processes are looked at, and only those of
+    onnxruntime on the CPU.
+
+    Args:
+        path: As for `measure_models`.
+        device: Threads and batch.
+        seed: Of the input.
+
+    Raises:
+        MeasureError: If the model cannot be run.
+    """
+    if device.reach != "local" or device.runtime != "onnxruntime-cpu":
+        return Resident(None, None)
+    with tempfile.TemporaryDirectory(prefix="hwnas-resident-") as name:
         folder = Path(name)
-        empty = folder / f"empty{suffix}"
-        if suffix == ".pt2":
-            write_pt2(nn.Identity(), empty, input_shape=(1,), batch=device.batch)
-        else:
-            write_empty_model(empty)
-        job = {
-            "models": [
-                {"key": key, "path": str(file.path.resolve()), "kind": file.kind} for key, file in files.items()
-            ],
-            "batch": device.batch,
-            "threads": device.threads,
-            "cores": None if cores is None else list(cores),
-            "rounds": rounds,
-            "seed": seed,
-            "on_noise": on_noise,
-            "empty": str(empty),
-            "parent": os.getpid(),
-            "runtime": device.runtime,
-            "gpu": device.gpu,
-            "energy": energy,
-        }
-        result = _run(job, folder, progress)
-    return _measurement(result)
+        write_empty_model(folder / "empty.onnx")
+        found: list[dict[str, int | None]] = []
+        for model in (folder / "empty.onnx", path.resolve()):
+            job = {"resident": str(model), "batch": device.batch, "threads": device.threads, "seed": seed}
+            found.append(_run(job, folder, None, device))
+
+    def beyond(part: str) -> int | None:
+        nothing, whole = (one[part] for one in found)
+        # Two processes never come out alike to the page, so a tiny model may seem to take less than nothing.
+        return None if nothing is None or whole is None or whole <= nothing else whole - nothing
+
+    return Resident(beyond("loaded_bytes"), beyond("run_bytes"))
 
 
 def write_empty_model(path: Path) -> None:
@@ -236,10 +447,11 @@ def write_empty_model(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None) -> dict[str, Any]:
+def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None, device: Device) -> dict[str, Any]:
     """The result of the measuring program, which never outlives this call.
 
     Raises:
+        DeviceError: If it cannot run here.
         MeasureError: If it failed, with its last line; or with what is missing for the runtime, and the way out.
     """
     request, answer, errors = folder / "job.json", folder / "result.json", folder / "errors.txt"
@@ -255,27 +467,29 @@ def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None) ->
         try:
             assert child.stdout is not None  # for the type checker: it was asked for
             for line in child.stdout:
-                if progress is not None:
-                    _pass_on(line, progress)
+                pass_on(line, progress)
             code = child.wait()
         finally:
             # Nothing to do unless an exception came through: Ctrl-C, or one of the caller's own from `progress`.
             child.kill()
-    if code == UNUSABLE:
-        *_, missing, mend = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise MeasureError(missing, hint=mend)
     if code or not answer.is_file():
-        raise MeasureError(f"the measuring program {_end_of(code)}: {_last_line(errors)}")
-    result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    return result
+        said = last_line(errors.read_text(encoding="utf-8", errors="replace"))
+        check_end(code, said, device)
+        raise MeasureError(f"the measuring program {_end_of(code)}: {said}")
+    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if "resident" in job else read_result(answer)
+    return found
 
 
-def _pass_on(line: str, progress: ProgressCall) -> None:
+def _run_here(job: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The result of the measuring program, run in this process.
+
+    Raises:
+        MeasureError: If its log is damaged or of another measurement.
+    """
     try:
-        step = json.loads(line)
-    except json.JSONDecodeError:  # the runtime's own words, of which there should be none
-        return
-    progress(Progress(step["stage"], step["done"], step["total"]))
+        return measure.measure({**job, "parent": None}, machine)
+    except measure.LogError as error:
+        raise MeasureError(str(error)) from error
 
 
 def _end_of(code: int) -> str:
@@ -287,12 +501,12 @@ def _end_of(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _last_line(errors: Path) -> str:
-    lines = [line.strip() for line in errors.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+def measurement_of(result: Mapping[str, Any]) -> Measurement:
+    """What the measuring program wrote, as values.
 
-
-def _measurement(result: Mapping[str, Any]) -> Measurement:
+    Raises:
+        MeasureError: If the machine was too noisy.
+    """
     noise = None if result["noise"] is None else Noise(**result["noise"])
     conditions = result["conditions"]
     if result["verdict"] == "refused":

@@ -24,6 +24,8 @@ class Block:
         parameters: Trainable numbers, norms included.
         se: Whether it holds a squeeze-and-excitation.
         residual: Whether its input is added to its output.
+        kernels: What the runtime makes of it, for a block of which there are too many kinds to measure each as a whole
+            (cells), each as often as it runs. None: it is measured as a whole.
 
     Example:
         >>> stem = Block("stem", (("kernel", 3), ("stride", 2)), (1, 28, 28), (16, 14, 14), 28224, 176)
@@ -41,6 +43,7 @@ class Block:
     parameters: int
     se: bool = False
     residual: bool = False
+    kernels: tuple[Block, ...] | None = None
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:

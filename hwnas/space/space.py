@@ -23,6 +23,7 @@ from hwnas.space.decision import Decision
 
 Codes = NDArray[np.int64]
 _Switch = tuple[int, tuple[tuple[tuple[int, NDArray[np.bool_]], ...], ...]]
+_Wanted = tuple[int, tuple[tuple[tuple[int, frozenset[int]], ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Space:
     entries_digest: str = field(init=False, default="")
     _index: Mapping[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
     _switches: tuple[_Switch, ...] = field(init=False, repr=False, compare=False, default=())
+    _codes: Mapping[tuple[str, Option], int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _options_wanted: tuple[_Wanted, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         index = {decision.label: i for i, decision in enumerate(self.decisions)}
@@ -67,6 +70,12 @@ class Space:
         object.__setattr__(
             self, "_switches", tuple(self._switch(i) for i in self._topological_order() if self.decisions[i].active_if)
         )
+        object.__setattr__(
+            self,
+            "_codes",
+            {(d.label, option): code for d in self.decisions for code, option in enumerate(d.options)},
+        )
+        object.__setattr__(self, "_options_wanted", tuple(_wanted(switch) for switch in self._switches))
         self._check_units()
         rows = [
             [d.label, list(d.options), [[[c.label, list(c.options)] for c in group] for group in d.active_if]]
@@ -207,18 +216,31 @@ class Space:
         Raises:
             SpaceError: If an architecture is not one of the space.
         """
-        rows = list(architectures)
-        codes = np.full((len(rows), len(self.decisions)), -1, dtype=np.int64)
-        for n, architecture in enumerate(rows):
-            for label, option in architecture.items():
-                codes[n, self.index(label)] = _code(self.name, self[label], option)
-        expected = self.active(np.maximum(codes, 0))
-        wrong = np.argwhere(expected != (codes >= 0))
-        if len(wrong):
-            n, i = wrong[0]
-            state = "is active but not given" if expected[n, i] else "is given but inactive"
-            raise SpaceError(f"space {self.name}: {self.decisions[i].label!r} {state} in {rows[n]}")
-        return codes
+        rows = [self._row(architecture) for architecture in architectures]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.decisions))
+
+    def _row(self, architecture: Architecture) -> list[int]:
+        """One row of `encode`, in plain Python: for a few rows numpy's calls cost more than the work.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        row = [-1] * len(self.decisions)
+        for label, option in architecture.items():
+            code = self._codes.get((label, option))
+            if code is None:
+                code = _code(self.name, self[label], option)  # which names the fault
+            row[self._index[label]] = code
+        active = [True] * len(row)
+        for i, groups in self._options_wanted:
+            active[i] = any(
+                all(active[parent] and max(row[parent], 0) in wanted for parent, wanted in group) for group in groups
+            )
+        for i, code in enumerate(row):
+            if active[i] != (code >= 0):
+                state = "is active but not given" if active[i] else "is given but inactive"
+                raise SpaceError(f"space {self.name}: {self.decisions[i].label!r} {state} in {architecture}")
+        return row
 
     def decode(self, codes: Codes) -> list[Architecture]:
         """Architectures for canonical codes [n, decisions].
@@ -374,6 +396,15 @@ class Space:
                 seen.add(key)
                 total += prod(len(self.decisions[i].options) for i in leaves if canonical[0, i] >= 0)
         return total
+
+
+def _wanted(switch: _Switch) -> _Wanted:
+    """The tables of a switch as sets of codes, for one row at a time."""
+    i, groups = switch
+    sets = (
+        tuple((parent, frozenset(np.flatnonzero(table[:-1]).tolist())) for parent, table in group) for group in groups
+    )
+    return i, tuple(sets)
 
 
 def _code(space: str, decision: Decision, option: Option) -> int:

@@ -1,7 +1,7 @@
 """The study: evaluations, training and proposals that are computed once, within a budget, and replayed after a kill."""
 
 from hwnas.study.outcome import Event, Outcome
-from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy
+from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
 from hwnas.study.study import FULL, Study
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "Stateful",
     "Strategy",
     "Study",
+    "Training",
 ]

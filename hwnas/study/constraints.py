@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.core import Architecture, Limit, LimitError, Metric
+from hwnas.cost import Banded, CostModel
 from hwnas.space import Codes, Space
-
-if TYPE_CHECKING:
-    from hwnas.cost import CostModel
 
 # A sum over blocks differs in its last bits with the order of its terms. A limit that is set to the very number of a
 # network (its cheapest, say) must admit that network, whichever way the number was added up.
@@ -56,7 +54,7 @@ class Constraints:
         total = np.zeros(len(codes))
         for limit, cost in self.bounds():
             values = cost.batch(codes)
-            for bound, beyond in _sides(limit, values):
+            for bound, beyond in _sides(limit, values, width=_width(limit, cost)):
                 share = beyond / (abs(bound) or 1.0)
                 total += np.where(np.isnan(share), np.inf, np.where(share > _SLACK, share, 0.0))
         return total
@@ -83,9 +81,12 @@ class Constraints:
             if limit.at_least is not None:
                 ends.append((Limit(limit.name, at_least=limit.at_least), "largest", *cost.largest()))
             for side, which, value, architecture in ends:
+                width = _width(limit, cost)
+                value *= width if which == "smallest" else 1 / width
                 if broken({limit.name: Metric(value, cost.unit, cost.origin)}, [side]):
                     raise LimitError(
-                        f"limit {side}: no network of space {self.space.name} meets it; the {which} {limit.name} "
+                        f"limit {limit if limit.safe else side}: no network of space {self.space.name} meets it; the "
+                        f"{which} {limit.name} "
                         f"that can be reached is {value:.10g} {cost.unit} (network {architecture.digest})",
                         hint=f"set the limit to {value:.10g} or {'more' if which == 'smallest' else 'less'}",
                     )
@@ -102,18 +103,34 @@ def broken(metrics: Mapping[str, Metric], limits: Sequence[Limit]) -> str:
     for limit in limits:
         if limit.name in metrics:
             metric = metrics[limit.name]
-            amount = limit.violation(metric.value)
-            bound = limit.at_most if limit.at_most is not None and metric.value > limit.at_most else limit.at_least
-            if bound is not None and amount > _SLACK * (abs(bound) or 1.0):
-                texts.append(
-                    f"{limit.name} is {metric.value:.6g} {metric.unit}, {amount:.3g} {metric.unit} "
-                    f"beyond the limit {limit}"
-                )
+            for value, side in _ends(limit, metric):
+                bound = side.at_most if side.at_most is not None else side.at_least
+                amount = side.violation(value)
+                if bound is not None and amount > _SLACK * (abs(bound) or 1.0):
+                    unit = metric.unit
+                    texts.append(f"{limit.name} is {value:.6g} {unit}, {amount:.3g} {unit} beyond the limit {limit}")
     return "; ".join(texts)
 
 
-def _sides(limit: Limit, values: NDArray[np.float64]) -> Iterator[tuple[float, NDArray[np.float64]]]:
+def _ends(limit: Limit, metric: Metric) -> Iterator[tuple[float, Limit]]:
+    """Each bound with the number that must keep it: the value, or the far end of its band."""
     if limit.at_most is not None:
-        yield limit.at_most, values - limit.at_most
+        high = metric.high if limit.safe and metric.high is not None else metric.value
+        yield high, Limit(limit.name, at_most=limit.at_most)
     if limit.at_least is not None:
-        yield limit.at_least, limit.at_least - values
+        low = metric.low if limit.safe and metric.low is not None else metric.value
+        yield low, Limit(limit.name, at_least=limit.at_least)
+
+
+def _width(limit: Limit, cost: CostModel) -> float:
+    """What a prediction is multiplied with, or divided by, before a limit is looked at."""
+    if limit.safe and isinstance(cost, Banded) and cost.band is not None:
+        return math.exp(cost.band)
+    return 1.0
+
+
+def _sides(limit: Limit, values: NDArray[np.float64], *, width: float) -> Iterator[tuple[float, NDArray[np.float64]]]:
+    if limit.at_most is not None:
+        yield limit.at_most, values * width - limit.at_most
+    if limit.at_least is not None:
+        yield limit.at_least, limit.at_least - values / width

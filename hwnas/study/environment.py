@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -81,6 +82,18 @@ def set_torch_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Within, torch computes with one thread, also in Python threads that begin there."""
+    before = torch_threads()
+    set_torch_threads(1)
+    try:
+        yield
+    finally:
+        if before is not None:
+            set_torch_threads(before)
 
 
 def _sources(strategy: object) -> list[str]:

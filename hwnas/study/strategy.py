@@ -47,6 +47,24 @@ class Phase:
     result: list[JSON]
 
 
+@dataclass(frozen=True)
+class Training:
+    """One of several phases that are trained side by side.
+
+    Attributes:
+        name: Of the phase.
+        state: All that its epochs change; nothing of it may belong to another of them.
+        epoch: Trains one epoch. It must draw from its own generator alone, since the global ones are shared, and
+            should give up at once when `Study.stopping` says so.
+        epochs: How many.
+    """
+
+    name: str
+    state: State
+    epoch: Epoch
+    epochs: int = 1
+
+
 @runtime_checkable
 class Strategy(Protocol):
     """A search method: an ordinary program against a study, and a frozen dataclass whose fields are its parameters.

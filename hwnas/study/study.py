@@ -9,9 +9,12 @@ loaded only when something is about to be computed with them.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -49,6 +52,7 @@ from hwnas.study.constraints import Constraints, broken
 from hwnas.study.environment import (
     differences,
     environment,
+    one_torch_thread,
     set_torch_threads,
     strategy_identity,
     torch_threads,
@@ -56,7 +60,7 @@ from hwnas.study.environment import (
 from hwnas.study.ledger import Ledger
 from hwnas.study.outcome import Event, EventKind, Outcome
 from hwnas.study.state_file import load_state, save_state
-from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy
+from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
 
 if TYPE_CHECKING:
     from hwnas.cost import CostModel
@@ -153,7 +157,7 @@ class Study:
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
             self._weights: str | None = None
-            self._told_resume = self._threads_fixed = False
+            self._told_resume = self._threads_fixed = self._stopping = False
             self._start("search")
             self._check_header("identity", self._identity(threads, header or {}))
             self._note_environment()
@@ -282,11 +286,7 @@ class Study:
             ReplayError: If the stored run asked for something else here.
             StoreError: If the result or the state cannot be stored, or a checkpoint is gone.
         """
-        if not fullmatch(r"[A-Za-z0-9._-]+", name) or epochs < 1 or every < 1:
-            raise RecipeError(
-                f"train: name {name!r}, epochs {epochs}, every {every}; a name is letters, digits and ._-, "
-                "the numbers are at least 1"
-            )
+        _check_phase(name, epochs, every)
         phase = self._phases.setdefault(name, self._known_phase(name))
         first = phase.epochs
         asked = _Asked("train", name, digest_of([name, first, epochs, sorted(state)]), [first, epochs])
@@ -315,6 +315,90 @@ class Study:
         version = f"{name}@{phase.epochs}"
         self._commit(asked, stored, version)
         return Phase(version, results)
+
+    def train_together(self, trainings: Sequence[Training], *, workers: int = 1) -> list[Phase]:
+        """Train phases that do not need each other, some at a time, with a checkpoint after each epoch of each.
+
+        Each runs in a Python thread with one torch thread. Small networks gain little from a second thread inside an
+        operator (1.2 times, on two cores here); two of them side by side run 1.6 times as fast as one after the other.
+
+        Args:
+            trainings: Of different names. They begin in this order, so give the longest first.
+            workers: Threads; changes no result.
+
+        Returns:
+            What became of each, in the order given.
+
+        Raises:
+            BudgetSpent: If the time is spent when they would begin; once begun, they are trained to their end.
+            RecipeError: If a name or a number does not make sense, or a name is there twice.
+            ReplayError: If the stored run asked for something else here.
+            StoreError: If a result or a state cannot be stored, or a checkpoint is gone.
+        """
+        names = [training.name for training in trainings]
+        for training in trainings:
+            _check_phase(training.name, training.epochs, 1)
+        if len(set(names)) < len(names) or workers < 1:
+            raise RecipeError(f"train_together: names {names}, workers {workers}; each name once, at least 1 worker")
+        phases = [self._phases.setdefault(name, self._known_phase(name)) for name in names]
+        asked = _Asked(
+            "train",
+            ", ".join(names),
+            digest_of([[p.name, p.epochs, t.epochs, sorted(t.state)] for p, t in zip(phases, trainings, strict=True)]),
+        )
+        stored = self._begin(asked)
+        refusal = self._ledger.refuse_time()
+        if refusal:
+            self._end(refusal)
+        courses = []
+        for phase, training in zip(phases, trainings, strict=True):
+            phase.give(training.state)
+            numbers = range(phase.epochs + 1, phase.epochs + training.epochs + 1)
+            known = list(itertools.takewhile(bool, (self._stored_epoch(phase.name, n) for n in numbers)))
+            courses.append(_Course(phase, training.epoch, numbers[-1], [row for row in known if row]))
+            phase.epochs += len(known)
+        if any(course.left for course in courses):
+            self._begin_computing()
+            self.restore()
+            with self._inside(asked.text()), one_torch_thread():
+                self._run_together(courses, workers)
+        for course in courses:
+            course.phase.moment = self._next_moment()
+            self._ledger.seconds += sum(row.seconds for row in course.rows)
+        versions = [phase.version for phase in phases]
+        self._commit(asked, stored, versions)
+        return [Phase(course.phase.version, [row.result for row in course.rows]) for course in courses]
+
+    def _run_together(self, courses: Sequence[_Course], workers: int) -> None:
+        # Epochs are computed in threads; everything is stored from this one, in whatever order they end.
+        waiting = deque(course for course in courses if course.left)
+        running: dict[Future[tuple[JSON, float]], _Course] = {}
+        with ThreadPoolExecutor(workers, thread_name_prefix="train") as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < workers:
+                        course = waiting.popleft()
+                        running[pool.submit(self._timed_epoch, course.phase.name, course.next, course.epoch)] = course
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        course = running.pop(future)
+                        result, seconds = future.result()
+                        row = self._epoch_row(course.phase.name, course.next, result, seconds)
+                        course.phase.current = True
+                        self._save(course.phase, [row])
+                        course.rows.append(row)
+                        course.phase.epochs = row.epoch
+                        if course.left:
+                            waiting.appendleft(course)
+            except BaseException:
+                self._stopping = True  # the other threads look at it, so that an interrupt need not wait for them
+                raise
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._stopping = False
+
+    def stopping(self) -> bool:
+        """Whether what runs in a thread should give up, because something else was interrupted or failed."""
+        return self._stopping
 
     def once(self, name: str, compute: Callable[[np.random.Generator], JSON]) -> JSON:
         """Compute something that is costly or sensitive to the last bit of a float, and never again.
@@ -695,12 +779,18 @@ class Study:
         return row
 
     def _train_epoch(self, name: str, number: int, epoch: Epoch) -> EpochRow:
-        what = f"epoch {number} of {name!r}"
         seed_globals(seed_of(self.seed, "epoch", name, number))
+        with self._inside(f"epoch {number} of {name!r}"):
+            value, seconds = self._timed_epoch(name, number, epoch)
+        return self._epoch_row(name, number, value, seconds)
+
+    def _timed_epoch(self, name: str, number: int, epoch: Epoch) -> tuple[JSON, float]:
         started = self._clock()
-        with self._inside(what):
-            value = epoch(number - 1, generator(self.seed, "epoch", name, number, "rng"))
-        seconds = max(0.0, self._clock() - started)
+        value = epoch(number - 1, generator(self.seed, "epoch", name, number, "rng"))
+        return value, max(0.0, self._clock() - started)
+
+    def _epoch_row(self, name: str, number: int, value: JSON, seconds: float) -> EpochRow:
+        what = f"epoch {number} of {name!r}"
         result = _as_json(value, what)
         self._tell("epoch", f"{what}: {json.dumps(result):.80}", done=number, total=None)
         return EpochRow(name, number, self._part, self._number, result, seconds, None)
@@ -731,7 +821,9 @@ class Study:
         return {
             "space": [self.space.name, self.space.digest, self.space.entries_digest],
             "objectives": [[o.name, o.direction, o.unit] for o in self.objectives],
-            "limits": [[limit.name, limit.at_least, limit.at_most] for limit in self.limits],
+            "limits": [
+                [limit.name, limit.at_least, limit.at_most, *(["safe"] if limit.safe else [])] for limit in self.limits
+            ],
             "costs": [[cost.name, cost.unit, cost.origin, cost.digest] for cost in self.costs],
             "budget": [self.budget.evaluations, self.budget.minutes, self.budget.reserve],
             "seed": self.seed,
@@ -896,6 +988,39 @@ class _Phase:
         known = self.state
         self.fresh = {name: thing for name, thing in state.items() if known.get(name) is not thing}
         self.state = dict(state)
+
+
+@dataclass
+class _Course:
+    """One of several phases that are trained together.
+
+    Attributes:
+        phase: Its `epochs` are those trained so far.
+        epoch: Trains one.
+        last: Number of the last epoch.
+        rows: Of this call, stored.
+    """
+
+    phase: _Phase
+    epoch: Epoch
+    last: int
+    rows: list[EpochRow]
+
+    @property
+    def next(self) -> int:
+        return self.phase.epochs + 1
+
+    @property
+    def left(self) -> int:
+        return self.last - self.phase.epochs
+
+
+def _check_phase(name: str, epochs: int, every: int) -> None:
+    if not fullmatch(r"[A-Za-z0-9._-]+", name) or epochs < 1 or every < 1:
+        raise RecipeError(
+            f"train: name {name!r}, epochs {epochs}, every {every}; a name is letters, digits and ._-, "
+            "the numbers are at least 1"
+        )
 
 
 def _check_arguments(

@@ -13,6 +13,7 @@ from hwnas.core.errors import did_you_mean
 from hwnas.nn import Supernet
 from hwnas.space import Space
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
+from hwnas.zoo.nasbench201 import NasBench201
 
 
 class Family(Protocol):
@@ -28,16 +29,28 @@ class Family(Protocol):
         """The decisions, and the blocks they choose."""
         ...
 
+    @property
+    def has_supernet(self) -> bool:
+        """Whether all networks can be trained in one set of weights, as `hwnas search` does."""
+        ...
+
     def default(self) -> Architecture:
         """The network one would take without a search."""
         ...
 
     def supernet(self) -> Supernet:
-        """All networks in one set of weights, freshly initialised from torch's global generator."""
+        """All networks in one set of weights, freshly initialised from torch's global generator.
+
+        Raises:
+            SpaceError: If the family has none.
+        """
         ...
 
 
-FAMILIES: Mapping[str, MobileNetV3] = {
+AnyFamily = MobileNetV3 | NasBench201
+"""Each family with its own fields; what they share is `Family`."""
+
+FAMILIES: Mapping[str, AnyFamily] = {
     "mobilenet_v3": MobileNetV3("mobilenet_v3"),
     "mobilenet_v3_tiny": MobileNetV3(
         "mobilenet_v3_tiny",
@@ -47,6 +60,8 @@ FAMILIES: Mapping[str, MobileNetV3] = {
         strides=(1, 2, 2),
         head_width=64,
     ),
+    "nasbench201": NasBench201("nasbench201"),
+    "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
     "toy": MobileNetV3(
         "toy",
         resolutions=(32, 48),
@@ -65,7 +80,7 @@ FAMILIES: Mapping[str, MobileNetV3] = {
 """Every family with the values it has when a recipe says nothing else."""
 
 
-def family(name: str, overrides: Mapping[str, object], *, channels: int, classes: int) -> MobileNetV3:
+def family(name: str, overrides: Mapping[str, object], *, channels: int, classes: int) -> AnyFamily:
     """The family of that name for some data, with a recipe's own values.
 
     Args:
@@ -91,7 +106,7 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
             raise SpaceError(f'unknown key "{field}" = {value!r}; {did_you_mean(field, known)}')
         values[field] = value
     try:
-        found: MobileNetV3 = TypeAdapter(type(base)).validate_python(
+        found: AnyFamily = TypeAdapter(type(base)).validate_python(
             values | {"name": name, "channels": channels, "classes": classes}, strict=False
         )
     except ValidationError as error:
@@ -105,4 +120,4 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
     return replace(found, name=f"{name}-{found.space.entries_digest[:6]}")
 
 
-__all__ = ["FAMILIES", "Family", "MobileNetV3", "family"]
+__all__ = ["FAMILIES", "AnyFamily", "Family", "MobileNetV3", "NasBench201", "family"]

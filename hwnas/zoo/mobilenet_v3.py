@@ -156,6 +156,11 @@ class MobileNetV3:
         ]
         return Unit(where, tuple(labels), tuple(blocks))
 
+    @property
+    def has_supernet(self) -> bool:
+        """Whether all networks can be trained in one set of weights."""
+        return True
+
     def default(self) -> Architecture:
         """The network one would take without a search: MobileNetV3-Small's pattern on this chain.
 

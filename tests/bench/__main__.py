@@ -11,10 +11,12 @@ from rich.console import Console
 from hwnas.core.errors import did_you_mean
 from tests.bench.fashion_mnist import fashion_mnist
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, save, table
+from tests.bench.latency import latency
 from tests.bench.search import search
 
 BENCHES: dict[str, Bench] = {
     "fashion_mnist": fashion_mnist,
+    "latency": latency,
     "search": search,
 }
 

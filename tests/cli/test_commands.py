@@ -27,7 +27,7 @@ def any_drift() -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     make_workspace(root)
-    for arguments in (["profile", "search/toy.toml"], ["search", "search/toy.toml"]):
+    for arguments in (["profile", "search/toy.toml", "--on-noise", "mark"], ["search", "search/toy.toml"]):
         started = time.monotonic()
         found = subprocess.run(command(*arguments), cwd=root, capture_output=True, text=True)
         assert found.returncode == 0, found.stderr

@@ -43,7 +43,7 @@ def test_a_limit_says_both_bounds() -> None:
 @pytest.mark.parametrize("bounds", [{}, {"at_most": math.nan}, {"at_most": math.inf}, {"at_most": 1, "at_least": 2}])
 def test_impossible_limits_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="limit on latency_ms"):
-        Limit("latency_ms", **bounds)
+        Limit("latency_ms", at_most=bounds.get("at_most"), at_least=bounds.get("at_least"))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -264,5 +264,5 @@ def test_calibrate_without_held_out_networks_has_no_score() -> None:
 
 def test_networks_and_times_must_pair_up() -> None:
     space, architectures, features = networks(12, seed=8)
-    with pytest.raises(CostError, match="11 measured networks with features"):
+    with pytest.raises(CostError, match="11 measured networks of the 12 fitted ones"):
         calibrate(space, flat_table(space).rows, architectures, features[:11, 0])

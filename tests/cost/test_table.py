@@ -29,7 +29,12 @@ AFFINE = Calibration(
 
 positive = st.floats(min_value=1e-9, max_value=1e9)
 timings = st.builds(
-    Timing, positive, positive, positive, positive, st.floats(0, 10), st.integers(1, 10**6), st.integers(1, 10**6)
+    Timing,
+    *(positive, positive, positive, positive, st.floats(0, 10), st.integers(1, 10**6), st.integers(1, 10**6)),
+    energy_mj=st.none() | positive,
+    macs=st.none() | st.integers(0, 10**12),
+    weight_bytes=st.none() | st.integers(0, 10**12),
+    peak_activation_bytes=st.none() | st.integers(1, 10**12),
 )
 
 
@@ -83,7 +88,11 @@ def test_the_file_is_strict_json_one_block_a_line(path: Path) -> None:
     assert lines[0]["empty_run"] == 3.6
     assert lines[0]["created_utc"] == "2026-01-02T03:04:05Z"
     assert [line["key"] for line in lines[1:]] == list(blocks_of(toy_space()))
-    assert set(lines[1]) == {"key", "p25", "min", "median", "p90", "iqr_rel", "runs", "visits"}
+    assert set(lines[1]) == {
+        *("key", "p25", "min", "median", "p90", "iqr_rel", "runs", "visits"),
+        *("energy_mj", "macs", "weight_bytes", "peak_activation_bytes"),
+    }
+    assert lines[1]["energy_mj"] is None, "unmeasured, not 0"
 
 
 def test_saving_leaves_one_file_and_replaces_what_was_there(path: Path) -> None:
@@ -213,7 +222,11 @@ def test_any_damage_is_a_table_error_or_harmless(tmp_path_factory: pytest.TempPa
             lambda lines: lines[0].update(unit="min"),
             "line 1: unit is 'min'; expected input should be 'us', 'ms' or 's'",
         ),
-        (lambda lines: lines[0].update(schema_version=2), "line 1: schema_version is 2; expected input should be 1"),
+        (lambda lines: lines[0].update(schema_version=3), "line 1: schema_version is 3; expected input should be 1 or"),
+        (lambda lines: lines[1].pop("macs"), "line 2: macs is missing"),
+        (lambda lines: lines[1].update(macs=1.5), "line 2: macs is 1.5; expected a whole number"),
+        (lambda lines: lines[1].update(peak_activation_bytes=0), "line 2: peak_activation_bytes is 0; expected a fin"),
+        (lambda lines: lines[1].update(energy_mj=0), "line 2: energy_mj is 0; expected a finite number above 0"),
         (lambda lines: lines[0].update(batch=0), "line 1: batch is 0; expected input should be greater"),
         (lambda lines: lines[0].update(created_utc="2026-01-02"), "line 1: created_utc is '2026-01-02'"),
         (lambda lines: lines[0]["calibration"]["coefficients"].pop(), "calibration is .*2 coefficients for terms"),
@@ -251,6 +264,29 @@ def test_a_line_that_is_no_json_is_named(path: Path, line: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- timings
+
+
+def test_a_table_of_version_1_says_what_it_knows(path: Path) -> None:
+    def older(lines: list[dict[str, Any]]) -> None:
+        lines[0]["schema_version"] = 1
+        del lines[0]["classes"], lines[0]["device"]["vendor"], lines[0]["runtime"]["build"]
+        for line in lines[1:]:
+            for name in ("energy_mj", "macs", "weight_bytes", "peak_activation_bytes"):
+                del line[name]
+
+    rewrite(path, older)
+    table = LatencyTable.load(path)
+    assert table.header.schema_version == 1
+    assert (table.header.classes, table.header.device.vendor, table.header.runtime.build) == (None, None, None)
+    assert {row.macs for row in table.rows.values()} == {None}
+    assert table.rows == flat_table(toy_space()).rows
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "latency_tables").glob("*.jsonl")), ids=str)
+def test_the_tables_of_the_repository_load(path: Path) -> None:
+    table = LatencyTable.load(path)
+    assert table.rows
+    assert table.header.calibration is not None
 
 
 @pytest.mark.parametrize("name", ["p25_us", "min_us", "median_us", "p90_us", "iqr_rel", "runs", "visits"])
@@ -377,6 +413,7 @@ def test_noise() -> None:
         LatencyTable(table.header.model_copy(update={"noise": noisy}), table.rows).check_noise()
     calm = noisy.model_copy(update={"passed": True})
     LatencyTable(table.header.model_copy(update={"noise": calm}), table.rows).check_noise()
+    LatencyTable(table.header.model_copy(update={"noise": noisy}), table.rows).check_noise(median=0.03)
 
 
 def test_a_term_that_was_not_kept_has_no_weight() -> None:

@@ -194,3 +194,15 @@ def test_wrong_settings_are_refused_at_once() -> None:
         Augment(cutout=-0.1)
     with pytest.raises(DataError, match='fill is "white"'):
         Augment(fill="white")  # type: ignore[arg-type]
+
+
+@given(count=st.integers(1, 9), n=st.integers(1, 12), seed=st.integers(0, 9))
+def test_parts_of_a_batch_are_the_batch(count: int, n: int, seed: int) -> None:
+    images = made(count)
+    augment = Augment(shift=0.2, flip=True, cutout=0.3)
+    [batch] = batches(images, batch_size=count, generator=generator(seed, "epoch"), augment=augment)
+    parts = batch.split(n)
+    assert len(parts) <= n
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1 or n > count
+    assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert torch.equal(torch.cat([part.images(8) for part in parts]), batch.images(8))

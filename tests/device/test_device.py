@@ -44,15 +44,19 @@ def test_a_device_round_trips_through_json() -> None:
     ("text", "message"),
     [
         ("thread = 4", r'pi\.toml: unknown key thread = 4; did you mean "threads"\?'),
-        (
-            "wheels = 4",
-            r"pi\.toml: unknown key wheels = 4; known: batch, core, gpu, precision, reach, runtime, threads",
-        ),
+        ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, host, identity, port, "),
         ('name = "other"', r'pi\.toml: name is "other"; the file\'s own name is the device\'s name'),
         ("threads = 0", r"pi\.toml: threads is 0; it must be greater than or equal to 1"),
         ('threads = "2"', r"pi\.toml: threads is '2'; it must be a valid integer"),
         ("threads = true", r"pi\.toml: threads is True; it must be a valid integer"),
-        ('reach = "ssh"', r"pi\.toml: reach is 'ssh'; it must be 'local'"),
+        ('reach = "radio"', r"pi\.toml: reach is 'radio'; it must be 'local', 'ssh', 'kit' or 'none'"),
+        ('reach = "ssh"', r'pi\.toml: reach is "ssh", so host must be given: "user@board"'),
+        ('host = "-oProxyCommand=x"', r"pi\.toml: host is '-oProxyCommand=x'; it must be"),
+        ('host = "two words"', r"pi\.toml: host is 'two words'; it must be"),
+        ('host = "a"\nport = 0', r"pi\.toml: port is 0; it must be greater than or equal to 1"),
+        ('host = "a"\nreach = "kit"', r"pi\.toml: reach is \"kit\", so host = 'a' has no use: drop one of the two"),
+        ("port = 22", r'pi\.toml: reach is "local", so port = 22 has no use'),
+        ('python = "python3.12"', r"pi\.toml: reach is \"local\", so python = 'python3.12' has no use"),
         ('precision = "int8"', r"pi\.toml: precision is 'int8'; it must be 'float32'"),
         ('runtime = "cuda"', r"pi\.toml: runtime is 'cuda'; it must be 'onnxruntime-cpu', 'onnxruntime-cuda'"),
         ('gpu = "0"', r"pi\.toml: gpu is '0'; "),
@@ -65,6 +69,13 @@ def test_a_wrong_device_file_is_refused_by_file_key_and_value(tmp_path: Path, te
     written(tmp_path, text)
     with pytest.raises(DeviceError, match=message):
         Device.load("pi", tmp_path)
+
+
+def test_a_host_means_ssh(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, 'host = "user@board"\nport = 2222\npython = "~/venv/bin/python"\n'))
+    assert (device.reach, device.host, device.port, device.identity) == ("ssh", "user@board", 2222, None)
+    assert Device.model_validate_json(device.model_dump_json()) == device
+    assert Device.load(written(tmp_path, 'reach = "kit"')).host is None
 
 
 def test_a_missing_device_names_the_near_one(tmp_path: Path) -> None:
@@ -118,9 +129,17 @@ def test_more_threads_than_the_affinity_allows_are_refused() -> None:
 
 
 def test_more_threads_than_the_quota_pays_for_are_refused() -> None:
-    with pytest.raises(DeviceError, match=r"threads is 3; 2 cores may be used here \(affinity 0,1,2,3, quota 1.5\)"):
-        Device(name="a", threads=3).check_cores((0, 1, 2, 3), quota=lambda: 1.5)
+    with pytest.raises(DeviceError, match=r"threads is 3; 2 cores may be used here \(affinity 0,1,2,3, quota 2.5\)"):
+        Device(name="a", threads=3).check_cores((0, 1, 2, 3), quota=lambda: 2.5)
     assert Device(name="a").check_cores((0, 1), quota=lambda: 0.5) == (1,)
+
+
+def test_the_cores_of_another_machine_are_named_as_its_own() -> None:
+    board = Device(name="pi", host="user@board", threads=4)
+    assert board.choose_cores((0, 1, 2, 3), None) == (0, 1, 2, 3)
+    assert board.choose_cores(None, None) is None
+    with pytest.raises(DeviceError, match=r"device pi: threads is 4; 2 cores may be used on user@board"):
+        board.choose_cores((0, 1), None)
 
 
 def test_a_core_that_is_not_allowed_is_refused() -> None:
@@ -131,3 +150,41 @@ def test_a_core_that_is_not_allowed_is_refused() -> None:
 def test_without_affinity_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwnas.device.device.allowed_cores", lambda: None)
     assert Device(name="a", threads=64).check_cores(quota=unlimited) is None
+
+
+# ------------------------------------------------------------------------------- devices that cannot be reached
+
+ROOFLINE = "[roofline]\npeak_gflops = 100\nbandwidth_gb_per_s = 10.5\nlaunch_us = 2"
+
+
+def test_a_device_that_cannot_be_reached_has_a_roofline(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, f'reach = "none"\nruntime = "none"\n{ROOFLINE}'))
+    assert device.estimated and device.roofline is not None
+    assert (device.roofline.peak_gflops, device.roofline.bandwidth_gb_per_s) == (100.0, 10.5)
+    assert not Device(name="here").estimated
+    assert Device.model_validate_json(device.model_dump_json()) == device
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('reach = "none"\nruntime = "none"', r'reach is "none"; it is "none" exactly where there is a \[roofline\]'),
+        (ROOFLINE, r'reach is "local"; it is "none" exactly where there is a \[roofline\]'),
+        (
+            f'reach = "none"\n{ROOFLINE}',
+            r'reach is "none" and runtime is "onnxruntime-cpu"; both are "none" or neither is',
+        ),
+        (f'reach = "none"\nruntime = "none"\n{ROOFLINE}\nwatts = 5', r"roofline\.watts is 5; it must be"),
+        (f'reach = "none"\nruntime = "none"\n{ROOFLINE.replace("100", "0")}', r"roofline\.peak_gflops is 0; it must"),
+        ('reach = "none"\nruntime = "none"\n[roofline]\nlaunch_us = 2', r"roofline\.peak_gflops is missing"),
+    ],
+)
+def test_a_device_file_that_claims_both_or_neither_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        Device.load(written(tmp_path, text))
+
+
+def test_nothing_can_be_timed_on_a_device_that_cannot_be_reached(tmp_path: Path) -> None:
+    device = Device.load(written(tmp_path, f'reach = "none"\nruntime = "none"\n{ROOFLINE}'))
+    with pytest.raises(DeviceError, match='device pi: reach is "none": it cannot be reached.*EstimatedLatency'):
+        device.check_cores((0, 1), quota=lambda: None)

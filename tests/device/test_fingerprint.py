@@ -9,10 +9,16 @@ from hwnas.device import fingerprint
 from tests.device.test_cores import write
 
 X86 = {
-    "proc/cpuinfo": "processor\t: 0\nmodel name\t: Fast CPU\ncpu family\t: 25\nmodel\t\t: 97\nstepping\t: 2\n"
+    "proc/cpuinfo": "processor\t: 0\nvendor_id\t: GenuineFast\nmodel name\t: Fast CPU\n"
+    "cpu family\t: 25\nmodel\t\t: 97\nstepping\t: 2\n"
     "flags\t\t: fpu sse4_1 avx2 fma hypervisor avx512f avx512_vnni\n\nprocessor\t: 1\nmodel name\t: Fast CPU\n",
     "proc/meminfo": "MemTotal:       16384 kB\nMemFree:  1 kB\n",
     "sys/class/dmi/id/sys_vendor": "QEMU\n",
+    **{
+        f"sys/devices/system/cpu/cpu0/cache/index{n}/{name}": f"{text}\n"
+        for n, row in enumerate((("1", "Data", "32K"), ("3", "Unified", "32768K"), ("4", "Unified", "odd")))
+        for name, text in zip(("level", "type", "size"), row, strict=True)
+    },
 }
 ARM = {"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp\n\nModel\t\t: Small Board 4\n"}
 
@@ -23,6 +29,7 @@ def test_an_x86_guest(tmp_path: Path) -> None:
     assert found.flags == ("sse4_1", "avx2", "fma", "avx512f", "avx512_vnni")
     assert (found.hypervisor, found.memory_bytes) == ("QEMU", 16384 * 1024)
     assert (found.affinity, found.quota) == ((1,), 1.5)
+    assert (found.vendor, found.caches) == ("GenuineFast", {"L1 data": 32768, "L3 unified": 33554432})
 
 
 def test_an_arm_board_says_nothing_of_a_hypervisor(tmp_path: Path) -> None:
@@ -40,6 +47,7 @@ def test_bare_metal_and_an_unnamed_guest_are_told_apart(tmp_path: Path) -> None:
 def test_unknown_is_none_and_never_zero(tmp_path: Path) -> None:
     found = fingerprint(root=tmp_path, quota=lambda: None)
     assert [found.flags, found.family, found.model, found.memory_bytes, found.quota] == [None] * 5
+    assert [found.vendor, found.caches] == [None, None]
     assert 0 not in [value for value in found.to_json().values() if not isinstance(value, list)]
 
 

@@ -16,7 +16,9 @@ SOURCE = DataSource("digits", limit=600)
 
 
 def small() -> MobileNetV3:
-    return family("toy", {"resolutions": [8, 12], "stem_stride": 1}, channels=1, classes=10)
+    toy = family("toy", {"resolutions": [8, 12], "stem_stride": 1}, channels=1, classes=10)
+    assert isinstance(toy, MobileNetV3)
+    return toy
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch
 from hwnas.core import LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
 from hwnas.cost import LatencyTable
 from hwnas.export import read_metadata
-from hwnas.job import Front, profile, search
+from hwnas.job import Front, Silent, assemble, profile, search, use_refit
 from hwnas.job.members import Finisher
 from hwnas.nn import load_network
 from hwnas.training import Trainer
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     recipe = make_workspace(root)
     threads = torch.get_num_threads()
-    profile(recipe, root=root)
+    profile(recipe, root=root, on_noise="mark")
     search(recipe, root=root)
     torch.set_num_threads(threads)
     return root
@@ -239,6 +239,16 @@ def test_a_table_of_other_conditions_is_refused(workspace: Path, change: dict[st
     assert "toy.toml" in caught.value.hint
 
 
+def test_a_mismatch_that_is_allowed_is_told_and_stored_in_the_result(workspace: Path) -> None:
+    edit_header(workspace, {"device.cpu_model": "another processor"})
+    listener = Listener()
+    front = search(workspace / "search" / "toy.toml", root=workspace, allow_mismatch=True, teller=listener)
+    [line] = json.loads((front.folder / "front.json").read_text())["table"]["mismatches"]
+    assert "device.cpu_model is 'another processor' in the table" in line
+    assert f"allowed: {line}" in listener.lines
+    assert all(member.memory["peak_activation_bytes"] for member in front.members)
+
+
 def test_a_missing_or_truncated_table_is_refused(workspace: Path) -> None:
     recipe, path = workspace / "search" / "toy.toml", table_of(workspace)
     content = path.read_text()
@@ -252,6 +262,20 @@ def test_a_missing_or_truncated_table_is_refused(workspace: Path) -> None:
     assert f"hwnas profile {recipe}" in caught.value.hint
 
 
+def test_what_a_run_learnt_is_used_when_asked_for(finished: Path, workspace: Path) -> None:
+    recipe = workspace / "search" / "toy.toml"
+    with pytest.raises(StoreError, match="there is no such file"):
+        use_refit(recipe, root=workspace)
+    shutil.copytree(finished / "runs", workspace / "runs")
+    path, calibration = use_refit(recipe, root=workspace)
+    assert path.parent == workspace / "latency_tables" and calibration.n > 20
+    assert assemble(recipe, root=workspace).load_table(Silent(), recheck=False).refitted == calibration
+    table = LatencyTable.load(table_of(workspace))
+    LatencyTable(table.header.model_copy(update={"tool_version": "other"}), table.rows).save(table_of(workspace))
+    with pytest.raises(TableError, match="belongs to another table"):
+        use_refit(recipe, root=workspace)
+
+
 def test_a_table_that_lacks_a_row_names_it_and_can_be_completed(workspace: Path) -> None:
     """Case O-13: the very key, before anything is trained; --missing measures only that."""
     recipe, path = workspace / "search" / "toy.toml", table_of(workspace)
@@ -261,7 +285,7 @@ def test_a_table_that_lacks_a_row_names_it_and_can_be_completed(workspace: Path)
     with pytest.raises(TableError, match=re.escape(gone)) as caught:
         search(recipe, root=workspace)
     assert "--missing" in caught.value.hint
-    report = profile(recipe, root=workspace, missing=True)
+    report = profile(recipe, root=workspace, missing=True, on_noise="mark")
     assert gone in report.table.rows
     assert not report.table.missing(load_space(recipe, workspace))
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from hwnas.pareto import (
     fronts,
     hypervolume,
     non_dominated,
+    non_dominated_beyond,
     reference_of,
     violations_of,
 )
@@ -185,3 +186,29 @@ def test_a_network_evaluated_again_counts_as_it_is_now() -> None:
 
 def test_points_are_values() -> None:
     assert Point("a", {"latency_ms": 1.0}) == Point("a", {"latency_ms": 1.0})
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([0.0, 0.02, 0.3]))
+def test_a_front_beyond_the_noise_is_never_empty_and_beaten_only_clearly(seed: int, n: int, noise: float) -> None:
+    costs = np.random.default_rng(seed).uniform(1, 2, (n, 2)).round(2)
+    kept = non_dominated_beyond(costs, [noise, 0.0]).tolist()
+    assert kept
+    if not noise:
+        assert kept == non_dominated(costs).tolist()
+    for i in set(range(n)) - set(kept):
+        rivals = [
+            j
+            for j in range(n)
+            if (costs[j] == costs[i]).all()
+            and j < i
+            or (costs[j, 0] <= costs[i, 0] * (1 + noise) and costs[j, 1] < costs[i, 1])
+            or (costs[j, 0] < costs[i, 0] * (1 - noise) and costs[j, 1] <= costs[i, 1])
+        ]
+        assert rivals
+
+
+def test_noise_is_one_number_per_objective_and_one_objective_is_noisy() -> None:
+    for noise in ([0.1], [0.1, 0.1], [-0.1, 0.0]):
+        with pytest.raises(ValueError, match="expected 2 numbers, at most one of them above 0"):
+            non_dominated_beyond(np.ones((2, 2)), noise)

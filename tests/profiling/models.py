@@ -22,10 +22,10 @@ from hwnas.cost import (
     RuntimeRecord,
     TableHeader,
     Timing,
-    blocks_of,
+    entries_of,
 )
 from hwnas.device import fingerprint
-from hwnas.profiling.matching import resolutions_of, version_of
+from hwnas.profiling.matching import classes_of, resolutions_of, version_of
 from hwnas.profiling.runtimes import runtime_version
 from hwnas.space import Space
 
@@ -75,10 +75,11 @@ def table_for(space: Space, architecture: Architecture, **changes: Any) -> Laten
         "runtime": RuntimeRecord(onnxruntime=runtime_version(), denormals_as_zero=True),
         "export": ExportRecord(torch=version_of("torch"), onnx=version_of("onnx")),
         "resolutions": resolutions_of(space),
+        "classes": classes_of(space),
         "protocol": ProtocolRecord(rounds=20, runs=12),
         "reference": (ReferenceRecord(architecture=dict(architecture), p25_us=20.0),),
         "noise": NoiseRecord(median=0.003, p95=0.01, tau=0.99, passed=True),
         "calibration": Calibration(terms=("sum",), coefficients=(1.0,), n=20, loo_mape=0.01, band=0.03, box={}),
     }
-    rows = {key: timing(10.0) for key in blocks_of(space)}
+    rows = changes.pop("rows", None) or {key: timing(10.0) for key in entries_of(space)}
     return LatencyTable(TableHeader(**header | changes), rows, source="a.jsonl")

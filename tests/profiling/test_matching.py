@@ -11,9 +11,9 @@ import pytest
 
 from hwnas.core import Architecture, TableError
 from hwnas.cost import LatencyTable, NoiseRecord
-from hwnas.device import Device
+from hwnas.device import Device, fingerprint
 from hwnas.profiling import table_matches
-from hwnas.profiling.matching import resolutions_of
+from hwnas.profiling.matching import classes_of, resolutions_of
 from hwnas.profiling.runtimes import runtime_version
 from hwnas.space import Decision, Space
 from hwnas.zoo import FAMILIES
@@ -37,10 +37,14 @@ def test_a_table_made_here_and_now_matches_without_a_word() -> None:
 
 
 OTHER_MINOR = "0.1.2"
-REFUSED: list[tuple[str, Any]] = [
+OTHER_NUMBER = 4711
+OF_THE_SPACE: list[tuple[str, Any]] = [
     ("space_digest", "0123456789abcdef"),
     ("entries_digest", "0123456789abcdef"),
+]
+OF_THE_CONDITIONS: list[tuple[str, Any]] = [
     ("resolutions", (32, 64)),
+    ("classes", 10),
     ("precision", "float16"),
     ("batch", 8),
     ("threads", 2),
@@ -50,10 +54,14 @@ REFUSED: list[tuple[str, Any]] = [
     ("runtime.onnxruntime", OTHER_MINOR),
     ("device.cpu_model", "Another CPU"),
 ]
+if fingerprint().family is not None:
+    OF_THE_CONDITIONS += [("device.family", OTHER_NUMBER), ("device.model", OTHER_NUMBER)]
+REFUSED = OF_THE_SPACE + OF_THE_CONDITIONS
 
 
 @pytest.mark.parametrize(("field", "value"), REFUSED, ids=[field for field, _ in REFUSED])
 def test_a_table_made_under_other_conditions_is_refused_by_field_and_both_values(field: str, value: object) -> None:
+    """Case O-14, and each field that a table is refused for."""
     here = TABLE.header.model_dump()
     for part in field.split("."):
         here = here[part]
@@ -63,6 +71,51 @@ def test_a_table_made_under_other_conditions_is_refused_by_field_and_both_values
         info.value
     )
     assert info.value.hint == "measure this-cpu again for space chain: hwnas profile RECIPE"
+
+
+@pytest.mark.parametrize(("field", "value"), OF_THE_CONDITIONS, ids=[field for field, _ in OF_THE_CONDITIONS])
+def test_other_conditions_can_be_allowed_and_are_handed_over_once(field: str, value: object) -> None:
+    allowed: list[str] = []
+    said = table_matches(changed(field, value), HERE, SPACE, on_mismatch=allowed.append)
+    assert len(allowed) == 1
+    assert allowed[0].startswith(f"a.jsonl: {field} is {value!r} in the table, ")
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [changed(field, value) for field, value in OF_THE_SPACE]
+    + [changed("calibration", None), replace(TABLE, rows=dict(list(TABLE.rows.items())[1:]))],
+    ids=["space_digest", "entries_digest", "calibration", "a row"],
+)
+def test_a_table_that_predicts_nothing_is_refused_whatever_is_allowed(table: LatencyTable) -> None:
+    with pytest.raises(TableError):
+        table_matches(table, HERE, SPACE, on_mismatch=lambda line: None)
+
+
+def test_a_table_too_noisy_for_a_profile_is_refused_and_can_be_allowed() -> None:
+    table = changed("noise", NoiseRecord(median=0.05, p95=0.2, tau=0.9, passed=False))
+    with pytest.raises(TableError, match=r"a.jsonl: the device was too noisy .* differ by 5.0%") as info:
+        table_matches(table, HERE, SPACE)
+    assert "stop other work, and measure this-cpu again" in info.value.hint
+    allowed: list[str] = []
+    table_matches(table, HERE, SPACE, on_mismatch=allowed.append)
+    assert len(allowed) == 1
+
+
+def test_what_the_table_does_not_know_is_told_and_not_refused() -> None:
+    for field in ("device.family", "device.model"):
+        if fingerprint().family is not None:
+            [line] = table_matches(changed(field, None), HERE, SPACE)
+            assert f"{field} is unknown in the table" in line
+    assert table_matches(changed("classes", None), HERE, SPACE) == []
+
+
+def test_a_table_of_version_1_may_be_used_and_says_so_in_one_line() -> None:
+    device = TABLE.header.device.model_copy(update={"vendor": None, "caches": None})
+    table = changed("classes", None, changed("schema_version", 1, changed("device", device)))
+    [line] = table_matches(table, HERE, SPACE)
+    assert "it is of schema version 1" in line
 
 
 def test_all_differences_are_named_at_once() -> None:
@@ -105,6 +158,13 @@ WARNED: list[tuple[str, Any, str]] = [
     ("device.affinity", (0, 1, 2, 77), "device.affinity is 0, 1, 2, 77 in the table"),
     ("device.quota", 99.5, "device.quota is 99.5 in the table"),
     ("device.flags", ("avx9",), "device.flags is avx9 in the table"),
+    ("device.vendor", "Other", "device.vendor is Other in the table"),
+    ("device.caches", {"L1 data": 1}, "device.caches is L1 data 1 in the table"),
+    (
+        "protocol.marks",
+        ("busy: the load was 7.5 on 2 cores",),
+        "when it was measured, the machine was busy: the load was 7.5 on 2 cores",
+    ),
     ("device.name", "twin", "it is named after device twin, this is this-cpu"),
     ("noise", NoiseRecord(median=0.02, p95=0.1, tau=0.9, passed=False), "it is marked noisy"),
     ("noise", None, "it is marked noisy"),
@@ -138,3 +198,8 @@ def test_resolutions_are_the_sides_of_the_images() -> None:
     assert resolutions_of(FAMILIES["toy"].space) == (32, 48)
     assert resolutions_of(SPACE) == (12,)
     assert resolutions_of(Space("bare", (Decision("n", (1, 2)),))) == ()
+
+
+def test_classes_are_the_numbers_at_the_end() -> None:
+    assert (classes_of(SPACE), classes_of(FAMILIES["toy"].space)) == (3, 10)
+    assert classes_of(Space("open", SPACE.decisions, SPACE.units[:-1])) is None

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from hwnas.cost.table import GpuRecord
-from hwnas.profiling import measure as program
+from hwnas.device import measure as program
 from tests.device.stub_nvml import GPU_IS_LOST, NOT_SUPPORTED, StubGpu, StubNvml
 
 UUID = "00010203-0405-0607-0809-0a0b0c0d0e0f"
@@ -110,9 +110,9 @@ def test_a_model_that_fails_while_it_is_measured_is_named() -> None:
         if next(calls) > 10:
             raise RuntimeError("device removed\nmore")
 
-    visits = program.visits_of({"net": run}, lambda: None)
+    program.pilot_us(run, lambda: 0)
     with pytest.raises(program.UnusableError, match="net ran when it was loaded, and fails now: device removed"):
-        visits["net"]()
+        program.visit_on("net", run, 12, lambda: 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ NVML

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
 from hwnas.core import DeviceError, MeasureError, TableError
-from hwnas.cost import LatencyTable, UnitSumCost, blocks_of
+from hwnas.cost import LatencyTable, RepeatRecord, UnitSumCost, blocks_of
 from hwnas.device import Device
 from hwnas.profiling import ProfileReport, Progress, profile, profiler, table_matches
-from hwnas.profiling.profiler import drift, rescaled, spread_keys
+from hwnas.profiling.journal import Journal
+from hwnas.profiling.profiler import drift, repeat_of, rescaled, spread_keys
 from hwnas.profiling.session import Verdict
 from hwnas.space import Block
 from tests.profiling.chain import build, build_network, chain, convolution
+from tests.profiling.fake_machine import FakeMachine, by_size
 from tests.profiling.models import timing
 
 HERE = Device(name="this-cpu")
@@ -62,6 +67,26 @@ def test_the_header_says_where_the_times_come_from(report: ProfileReport) -> Non
     assert header.noise.passed == (report.measurement.verdict == "quiet")
     assert len(header.reference) == 5
     assert header.device.cores is None or header.device.cores >= 1
+    assert (header.schema_version, header.classes) == (2, 3)
+    assert (header.runtime.arena, header.runtime.graph_capture, header.export.constant_folding) == (True, False, True)
+    assert header.runtime.build is None or "Release" in header.runtime.build
+    assert all(len(reference.onnx_sha256 or "") == 64 for reference in header.reference)
+    protocol = header.protocol
+    assert (protocol.drop_disturbed, protocol.dropped_visits, protocol.processes) == (False, 0, 1)
+    assert protocol.visits == 43 * protocol.rounds
+    assert protocol.pinned is None or len(protocol.pinned) == 1
+    assert protocol.planned_s is not None
+    assert (protocol.limit_s, protocol.capped, protocol.repeat) == (300.0, False, None)
+
+
+def test_a_row_says_what_else_a_block_takes(report: ProfileReport) -> None:
+    for key, block in blocks_of(SPACE).items():
+        row = report.table.rows[key]
+        assert (row.macs, row.weight_bytes) == (block.macs, 4 * block.parameters)
+        assert row.peak_activation_bytes is not None
+    assert report.table.rows[KEY].peak_activation_bytes == 2 * 4 * 8 * 12 * 12
+    measured = {row.energy_mj is None for row in report.table.rows.values()}
+    assert measured == {report.table.header.protocol.energy == "unmeasured"}
 
 
 def test_the_calibration_predicts_networks_it_has_not_seen(report: ProfileReport) -> None:
@@ -79,28 +104,30 @@ def test_the_calibration_predicts_networks_it_has_not_seen(report: ProfileReport
 
 def test_the_table_matches_the_machine_it_was_made_on(report: ProfileReport) -> None:
     said = table_matches(report.table, HERE, SPACE)
-    assert [line for line in said if "noisy" not in line] == []
-    assert bool(said) == (report.measurement.verdict == "noisy")
+    assert [line for line in said if not ("noisy" in line or "when it was measured" in line)] == []
+    assert bool([line for line in said if "noisy" in line]) == (report.measurement.verdict == "noisy")
 
 
 def test_a_busy_or_noisy_machine_is_told(report: ProfileReport) -> None:
     header = report.table.header
 
-    def with_load(load: float | None, verdict: Verdict) -> list[str]:
-        protocol = header.protocol.model_copy(update={"load_before": load, "load_after": load})
-        changed = header.model_copy(
-            update={"protocol": protocol, "device": header.device.model_copy(update={"cores": 2})}
-        )
+    def marked(marks: tuple[str, ...], verdict: Verdict) -> list[str]:
+        protocol = header.protocol.model_copy(update={"marks": marks})
+        changed = header.model_copy(update={"protocol": protocol})
         measurement = replace(report.measurement, verdict=verdict)
         return replace(report, table=replace(report.table, header=changed), measurement=measurement).warnings
 
-    assert with_load(2.0, "quiet") == with_load(None, "quiet") == []
-    assert with_load(2.5, "quiet") == ["the machine was busy: the load was 2.5 on 2 cores"]
-    assert with_load(None, "noisy") == [f"the table is marked noisy: {report.measurement.noise}"]
+    assert marked((), "quiet") == []
+    busy = "busy: the load was 2.5 on 2 cores"
+    assert marked((busy,), "quiet") == [f"the machine was {busy}"]
+    assert marked((), "noisy") == [f"the table is marked noisy: {report.measurement.noise}"]
 
 
 def test_progress_goes_through_all_stages(report: ProfileReport, steps: list[Progress]) -> None:
-    assert list(dict.fromkeys(step.stage for step in steps)) == ["export", "load", "measure"]
+    stages = list(dict.fromkeys(step.stage for step in steps))
+    assert [stage for stage in stages if stage != "energy"] == ["export", "load", "plan", "measure"]
+    [note] = [step.note for step in steps if step.note]
+    assert note.startswith("timing 43 models in 20 rounds, about ")
     assert steps[-1].done == steps[-1].total
     assert report.seconds > 0
 
@@ -130,6 +157,7 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> ProfileReport:
 
 
 def test_a_block_that_fails_is_listed_with_its_reason_and_the_others_are_kept(partial: ProfileReport) -> None:
+    """Case O-11: the space still counts its multiply-adds, as blocks know them without being run."""
     assert list(partial.failures) == [KEY]
     assert "no such kernel" in partial.failures[KEY]
     assert len(partial.table.rows) == 4
@@ -149,6 +177,7 @@ def test_only_what_an_existing_table_lacks_is_measured(
     report: ProfileReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(profiler, "ANCHORS", 2)
+    monkeypatch.setattr(profiler, "FACTOR_REFUSED", (1e-3, 1e3))  # how fast the machine is now is not the question
     without = replace(report.table, rows={key: row for key, row in report.table.rows.items() if key != KEY})
     filled = profile(
         SPACE,
@@ -203,3 +232,136 @@ def test_a_space_of_which_nothing_works_is_an_error_that_leaves_no_table(tmp_pat
 def test_too_many_threads_are_refused_before_anything_is_exported(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="threads is 2; 1 core may be used here"):
         profile(SPACE, build, build_network, device=Device(name="a", threads=2), folder=tmp_path, quota=lambda: 1.0)
+
+
+# ------------------------------------------------------------------------------ with a clock of one's own
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def faked(folder: Path, fake: FakeMachine | None = None, **options: Any) -> ProfileReport:
+    return profile(
+        SPACE,
+        build,
+        build_network,
+        device=HERE,
+        folder=folder,
+        rounds=options.pop("rounds", 6),
+        quota=lambda: 1.5,
+        machine=(fake or FakeMachine()).machine(),
+        now=NOW,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> ProfileReport:
+    return faked(tmp_path_factory.mktemp("unbroken"))
+
+
+def test_two_profiles_with_the_clock_injected_are_the_same_file(unbroken: ProfileReport, tmp_path: Path) -> None:
+    again = faked(tmp_path)
+    assert again.path.read_bytes() == unbroken.path.read_bytes()
+    assert again.table.header.device.quota == 1.5
+    assert again.table.header.created_utc == NOW
+
+
+class Killed(BaseException):
+    """At a moment of the test's choosing."""
+
+
+@pytest.mark.parametrize("stage", ["export", "round"])
+def test_a_killed_profile_goes_on_and_writes_the_same_rows(
+    unbroken: ProfileReport, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal"
+    fake = FakeMachine()
+
+    def kill(step: Progress) -> None:
+        if stage == "export" and (step.stage, step.done) == ("export", 20):
+            raise Killed
+
+    def load_or_kill() -> float | None:
+        if stage == "round" and fake.asked > 3:
+            raise Killed
+        return FakeMachine._load(fake)
+
+    monkeypatch.setattr(fake, "_load", load_or_kill)
+    with pytest.raises(Killed):
+        faked(tmp_path, fake, journal=journal, progress=kill)
+    assert not list(tmp_path.glob("*.jsonl")), "no table until all is done"
+    before = {path: path.stat().st_mtime_ns for path in journal.glob("*.onnx")}
+    assert len(before) == (20 if stage == "export" else 43)
+    notes: list[str] = []
+    rewritten: list[Path] = []
+
+    def listen(step: Progress) -> None:
+        notes.extend([step.note] if step.note else [])
+        if step.stage == "load":
+            rewritten.extend(path for path, when in before.items() if path.stat().st_mtime_ns != when)
+
+    monkeypatch.undo()
+    report = faked(tmp_path, journal=journal, progress=listen)
+    assert notes[0] == f"an earlier profile that was not finished has {len(before)} files: going on"
+    assert rewritten == []
+    assert report.table.rows == unbroken.table.rows
+    assert report.table.header.calibration == unbroken.table.header.calibration
+    assert report.table.header.protocol.processes == (2 if stage == "round" else 1)
+    assert [path.name for path in tmp_path.iterdir()] == [report.path.name]
+
+
+def test_what_a_profile_of_other_conditions_left_is_thrown_away(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    Journal(journal, "another")
+    (journal / "rounds.jsonl").write_text("of another")
+    notes: list[str] = []
+    faked(tmp_path, journal=journal, progress=lambda step: notes.extend([step.note] if step.note else []))
+    assert notes[0] == "an earlier profile that was not finished is of other conditions and thrown away"
+
+
+def test_a_refused_measurement_is_not_gone_on_with(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    shaky = FakeMachine(slowness={n: 1.0 + 0.5 * (n % 2) for n in range(100)})
+    with pytest.raises(MeasureError, match="too noisy"):
+        faked(tmp_path, shaky, journal=journal, rounds=2)
+    assert not (journal / "rounds.jsonl").exists()
+    assert len(list(journal.glob("*.onnx"))) == 43
+
+
+def test_a_repeat_tells_the_factor_and_what_is_left_of_the_difference(tmp_path: Path) -> None:
+    # The second session, from the ninth reading of the load on, is slower by a tenth as a whole.
+    report = faked(tmp_path, FakeMachine(slowness=dict.fromkeys(range(8, 40), 1.1)), repeat=True)
+    repeat = report.table.header.protocol.repeat
+    assert repeat is not None
+    assert repeat.n == 43
+    assert repeat.factor == pytest.approx(1.1, abs=0.01)
+    assert repeat.median < 0.01
+    one, two = (replace(report.measurement, timings={"a": timing(us)}) for us in (10.0, 12.0))
+    assert repeat_of(one, two) == RepeatRecord(factor=1.2, median=0.0, p95=0.0, n=1)
+    assert repeat_of(one, replace(two, timings={})) is None
+
+
+def test_energy_goes_into_the_rows(tmp_path: Path) -> None:
+    fake = FakeMachine(takes=lambda path: 50 * by_size(path), watts=10.0)
+    header = faked(tmp_path, fake, rounds=2, on_noise="mark").table.header
+    assert header.protocol.energy == "rapl"
+    assert header.protocol.idle_watts == pytest.approx(10.0, rel=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_fewer_allowed_cores_than_the_machine_has(tmp_path: Path) -> None:
+    """Case O-08: limited to one core; the table says so, and four threads are refused."""
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    try:
+        os.sched_setaffinity(0, {core})
+        report = faked(tmp_path, rounds=2)
+        header = report.table.header
+        assert (header.threads, header.device.affinity, header.protocol.pinned) == (1, (core,), (core,))
+        with pytest.raises(DeviceError, match="threads is 4; 1 core may be used here"):
+            profile(SPACE, build, build_network, device=Device(name="a", threads=4), folder=tmp_path)
+    finally:
+        os.sched_setaffinity(0, before)
+    with pytest.raises(TableError, match="threads is 1 in the table, 2 in this run"):
+        table_matches(report.table, Device(name="this-cpu", threads=2), SPACE)

@@ -94,6 +94,9 @@ def test_a_small_drift_is_silent_a_larger_one_told_and_a_large_one_refused(
         with pytest.raises(TableError, match="a.jsonl: its reference networks take") as info:
             check_references(stored, **options)
         assert "hwnas profile" in info.value.hint
+        allowed: list[str] = []
+        assert check_references(stored, **options, on_mismatch=allowed.append) == found
+        assert allowed == [info.value.message]
 
 
 def test_a_network_that_fails_is_named_and_the_others_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_runtime_that_crashes_takes_no_other_with_it(tmp_path: Path) -> None:
 
 
 def test_every_runtime_of_a_device_file_is_one_of_the_program() -> None:
-    from hwnas.profiling import measure as program
+    from hwnas.device import measure as program
 
     assert sorted(program.RUNTIMES) == sorted(RUNTIMES)
 

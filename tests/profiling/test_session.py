@@ -17,8 +17,9 @@ import pytest
 
 from hwnas.core import DeviceError, MeasureError
 from hwnas.device import Device
-from hwnas.profiling import Measurement, ModelFile, Progress, measure_models
+from hwnas.profiling import Measurement, ModelFile, Progress, measure_models, measure_resident
 from hwnas.profiling import session as parent_side
+from tests.profiling.fake_machine import FakeMachine
 from tests.profiling.models import DOUBLE, write_broken_model, write_infinite_model, write_model
 
 HERE = Device(name="this-cpu")
@@ -120,7 +121,7 @@ def test_conditions_say_what_was_set(measured: Measurement) -> None:
 
 
 def test_progress_reaches_its_total_and_never_goes_back(measured: Measurement, steps: list[Progress]) -> None:
-    assert {step.stage for step in steps} == {"load", "measure"}
+    assert {step.stage for step in steps} - {"energy"} == {"load", "plan", "measure"}
     for stage in ("load", "measure"):
         done = [step.done for step in steps if step.stage == stage]
         assert done == sorted(done)
@@ -143,6 +144,30 @@ def test_batch_comes_from_the_device(tmp_path: Path) -> None:
         for batch in (1, 16)
     )
     assert many.timings["a"].p25_us > 2 * one.timings["a"].p25_us
+
+
+def test_memory_beyond_an_empty_model(tmp_path: Path) -> None:
+    """Two tensors of 64 MiB: seen after the runs, not when the session is made."""
+    path = write_model(tmp_path / "a.onnx", "Tanh", shape=("batch", 4096, 4096))
+    found = measure_resident(path, device=HERE)
+    if found.run_bytes is None:
+        pytest.skip("this system does not say what a process holds")
+    assert found.run_bytes > 100 * 2**20
+    assert found.loaded_bytes is None or found.loaded_bytes < 20 * 2**20
+
+
+def test_a_model_that_cannot_run_has_no_memory(tmp_path: Path) -> None:
+    with pytest.raises(MeasureError, match="Warp"):
+        measure_resident(write_broken_model(tmp_path / "a.onnx"), device=HERE)
+
+
+def test_a_damaged_log_is_refused_with_its_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    models = {"a": write_model(tmp_path / "a.onnx", "Tanh")}
+    log.write_text("garbage\n")
+    for machine in (None, FakeMachine().machine()):
+        with pytest.raises(MeasureError, match="log.jsonl: line 1 is damaged; delete the file"):
+            measure_models(models, device=HERE, rounds=2, log=log, machine=machine)
 
 
 def test_nothing_to_measure_is_refused(tmp_path: Path) -> None:
@@ -187,7 +212,8 @@ def test_a_program_that_fails_is_told_with_its_last_line(
 def test_a_refused_measurement_says_how_noisy_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = {"median": 0.05, "p95": 0.2, "tau": 0.8, "resolved_tau": 0.9, "close_pairs": 0.1, "models": 9}
     conditions = {"rounds": 80, "load_before": 7.5, "load_after": 8.0}
-    result = {"noise": noise, "verdict": "refused", "conditions": conditions}
+    result: dict[str, object] = {"schema": 1, "about": None, "timings": {}, "failures": {}, "empty_run_us": None}
+    result |= {"noise": noise, "verdict": "refused", "conditions": conditions}
     program(
         tmp_path,
         monkeypatch,

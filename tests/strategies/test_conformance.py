@@ -17,6 +17,8 @@ from hwnas.testing import Problem, check_replay, toy201, toy201_accuracy
 
 TINY: dict[str, dict[str, object]] = {
     "random": {},
+    "regularized_evolution": {"population": 5, "sample": 2},
+    "spos": {"population": 6, "best": 3},
     "nsga2": {"population": 6},
     "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
 }

@@ -149,3 +149,38 @@ def test_a_network_without_feasible_neighbours_comes_back_itself() -> None:
     single = Space("single", (Decision("a", (1,)),))
     only = next(single.enumerate())
     assert sampling.mutate(constraints(single), only, generator(0)) == only
+
+
+def test_a_safe_limit_is_kept_by_the_far_end_of_the_band() -> None:
+    import math
+
+    from hwnas.cost import UnitSumCost
+    from tests.cost.toy_space import flat_table, toy_space
+
+    space = toy_space()
+    cost = UnitSumCost.from_table(space, flat_table(space))
+    codes = space.encode(space.enumerate())
+    values = cost.batch(codes)
+    assert cost.band is not None
+    width = math.exp(cost.band)
+    plain, safe, least = (
+        Constraints(space, (cost,), (limit,))
+        for limit in (
+            Limit("latency_ms", at_most=10.0),
+            Limit("latency_ms", at_most=10.0, safe=True),
+            Limit("latency_ms", at_least=10.0, safe=True),
+        )
+    )
+    assert (plain.feasible(codes) == (values <= 10.0 * (1 + 1e-9))).all()
+    assert (safe.feasible(codes) == (values * width <= 10.0 * (1 + 1e-9))).all()
+    assert (least.feasible(codes) == (values / width >= 10.0 * (1 - 1e-9))).all()
+    assert plain.feasible(codes).sum() > safe.feasible(codes).sum() > 0
+    for n in range(0, len(codes), 40):
+        said = broken(safe.metrics(space.decode(codes[[n]])[0]), safe.limits)
+        assert bool(said) == (not safe.feasible(codes[[n]])[0])
+    smallest = cost.smallest()[0]
+    Constraints(space, (cost,), (Limit("latency_ms", at_most=smallest * 1.02),)).check_reachable()
+    with pytest.raises(LimitError, match=r"latency_ms <= 3.366 with its band: .*can be reached is 3.469"):
+        Constraints(space, (cost,), (Limit("latency_ms", at_most=smallest * 1.02, safe=True),)).check_reachable()
+    measured = {"latency_ms": Metric(9.9, "ms", "measured")}
+    assert broken(measured, safe.limits) == "", "a measured number has no band"

@@ -1,3 +1,5 @@
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from hwnas.core import Architecture, Budget, BudgetSpent, NonFiniteLossError, RecipeError, ReplayError, StoreError
-from hwnas.study import Epoch, Phase, Study
+from hwnas.study import Epoch, Phase, Study, Training
 from hwnas.study.state_file import read_state
 from tests.study.toys import FOUR, TINY, Numbers, Program, Ticking, study
 
@@ -355,3 +357,93 @@ def test_once_is_charged_with_its_seconds() -> None:
     searched.once("b", lambda rng: 2)
     with pytest.raises(BudgetSpent, match="minutes is spent"):
         searched.once("c", lambda rng: 3)
+
+
+# ------------------------------------------------------------------------------------------------- side by side
+
+
+def _drawing(thing: Numbers) -> Epoch:
+    """An epoch that draws from its own generator alone, as threads must."""
+
+    def epoch(k: int, rng: np.random.Generator) -> float:
+        thing.value += k + rng.random()
+        return thing.value
+
+    return epoch
+
+
+def _together(searched: Study, workers: int, epochs: tuple[int, ...] = (3, 1, 2)) -> tuple[list[Phase], list[float]]:
+    nets = [Numbers() for _ in epochs]
+    trainings = [Training(f"net{n}", {"net": net}, _drawing(net), epochs[n]) for n, net in enumerate(nets)]
+    phases = searched.train_together(trainings, workers=workers)
+    searched.restore()
+    return phases, [net.value for net in nets]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_side_by_side_gives_what_one_after_the_other_gives(workers: int) -> None:
+    alone, expected = study(), []
+    for n, epochs in enumerate((3, 1, 2)):
+        net = Numbers()
+        expected.append((alone.train(f"net{n}", {"net": net}, _drawing(net), epochs), net.value))
+    phases, values = _together(study(), workers)
+    assert list(zip(phases, values, strict=True)) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("net", "number"), [(0, 1), (0, 3), (1, 1), (2, 2)])
+def test_a_run_killed_side_by_side_goes_on(tmp_path: Path, workers: int, net: int, number: int) -> None:
+    expected = _together(study(), 1)
+    with study(folder=tmp_path) as searched, pytest.raises(Kill):
+        nets = [Numbers() for _ in range(3)]
+        searched.train_together(
+            [
+                Training(
+                    f"net{n}",
+                    {"net": thing},
+                    killed_at(_drawing(thing), number) if n == net else _drawing(thing),
+                    (3, 1, 2)[n],
+                )
+                for n, thing in enumerate(nets)
+            ],
+            workers=workers,
+        )
+    with study(folder=tmp_path) as searched:
+        assert _together(searched, workers) == expected
+    with study(folder=tmp_path) as searched:  # all of it from the store
+        assert _together(searched, workers) == expected
+
+
+def test_what_runs_beside_a_failure_is_told_to_give_up() -> None:
+    searched = study()
+    begun, seen = threading.Event(), list[bool]()
+
+    def failing(k: int, rng: np.random.Generator) -> None:
+        begun.wait(10)
+        raise Kill
+
+    def patient(k: int, rng: np.random.Generator) -> None:
+        begun.set()
+        while not searched.stopping():
+            time.sleep(0.001)
+        seen.append(True)
+
+    with pytest.raises(Kill):
+        searched.train_together([Training("a", {}, failing), Training("b", {}, patient)], workers=2)
+    assert seen == [True]
+    assert not searched.stopping()
+
+
+def test_names_twice_or_no_worker_are_refused() -> None:
+    twice = [Training("a", {}, lambda k, rng: None), Training("a", {}, lambda k, rng: None)]
+    with pytest.raises(RecipeError, match="each name once"):
+        study().train_together(twice)
+    with pytest.raises(RecipeError, match="workers 0"):
+        study().train_together(twice[:1], workers=0)
+
+
+def test_another_set_of_trainings_is_refused(tmp_path: Path) -> None:
+    with study(folder=tmp_path) as searched:
+        _together(searched, 2)
+    with study(folder=tmp_path) as searched, pytest.raises(ReplayError, match="asked for train: 'net0, net1, net2'"):
+        _together(searched, 2, (3, 1, 4))

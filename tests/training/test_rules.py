@@ -6,8 +6,8 @@ from torch import nn
 
 from hwnas.core import Architecture, generator
 from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
-from hwnas.training import Plain, Sandwich, accuracies, distillation
-from hwnas.zoo import FAMILIES, MobileNetV3
+from hwnas.training import Plain, Sandwich, SinglePath, accuracies, distillation
+from hwnas.zoo import FAMILIES, Family
 
 
 def toy_batch(side: int = 32) -> Batch:
@@ -17,7 +17,7 @@ def toy_batch(side: int = 32) -> Batch:
     return next(batches(Images(part, Preprocessing.fit(part)), batch_size=12))
 
 
-def ends(family: MobileNetV3) -> tuple[Architecture, Architecture]:
+def ends(family: Family) -> tuple[Architecture, Architecture]:
     listed = sorted(family.space.enumerate(), key=lambda a: sum(b.macs for b in family.space.blocks_of(a)))
     return listed[0], listed[-1]
 
@@ -101,3 +101,47 @@ def test_accuracy_plain_and_balanced() -> None:
     assert network.training, "the mode is left as it was"
     with pytest.raises(ValueError, match="no images"):
         accuracies(network, [])
+
+
+@pytest.mark.parametrize("random", [1, 3])
+def test_a_single_path_is_each_network_alone_on_its_part(random: int) -> None:
+    """Second implementation: the drawn networks by hand, one after the other."""
+    family, batch = FAMILIES["toy"], toy_batch()
+    torch.manual_seed(0)
+    net = family.supernet().train()
+    initial = {name: value.clone() for name, value in net.named_buffers()}
+    loss = SinglePath(net, random=random, label_smoothing=0.1)(batch, generator(0, "step"))
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    assert all(torch.equal(value, initial[name]) for name, value in net.named_buffers()), "statistics were mixed"
+
+    net.zero_grad()
+    networks = family.space.sample(random, generator(0, "step"))
+    total = torch.zeros(())
+    for part, a in zip(batch.split(random), networks, strict=True):
+        assert len(part) == len(batch) // random
+        x = part.images(int(a["resolution"])).to(memory_format=torch.channels_last)
+        total = total + F.cross_entropy(net(x, a), part.labels, label_smoothing=0.1) / random
+    total.backward()  # type: ignore[no-untyped-call]
+    assert loss == pytest.approx(float(total.detach()), abs=1e-5)
+    expected = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-4, rtol=1e-3) for name in found)
+
+
+def test_a_single_path_repeats_to_the_bit_and_leaves_torchs_threads_alone() -> None:
+    family, batch = FAMILIES["toy"], toy_batch()
+    threads, runs = torch.get_num_threads(), []
+    for _ in range(3):
+        torch.manual_seed(0)
+        net = family.supernet().train()
+        SinglePath(net, random=4)(batch, generator(0, "step"))
+        runs.append([p.grad for p in net.parameters() if p.grad is not None])
+    assert torch.get_num_threads() == threads
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
+
+
+def test_more_networks_than_images_are_not_asked_for() -> None:
+    family, whole = FAMILIES["toy"], toy_batch()
+    net = family.supernet().train()
+    assert np.isfinite(SinglePath(net, random=5)(whole.split(3)[0], generator(0, "step")))

@@ -6,7 +6,7 @@ from hwnas.core import Architecture, SpaceError
 from hwnas.nn import Gate, one_hot_gates
 from hwnas.zoo import FAMILIES, MobileNetV3, family
 
-NAMES = sorted(FAMILIES)
+NAMES = sorted(name for name, base in FAMILIES.items() if isinstance(base, MobileNetV3))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,61 @@
+"""`hwnas bench`: time an ONNX file on a device, predicted beside measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.options import AsJson
+from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.device import Device
+from hwnas.job.bench import Timed
+from hwnas.job.bench import bench as time_file
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="An ONNX file with one image input.")],
+    device: Annotated[str, typer.Option(help="A file in devices/.")] = "this-cpu",
+    table: Annotated[
+        Path | None, typer.Option(help="A latency table of the device: its reference networks are timed, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time an ONNX file under the protocol of the latency tables, with all that the number depends on."""
+    with Terminal() as terminal:
+        terminal.stage(f"time {model.name} on {device}")
+        timed = time_file(
+            model,
+            device=Device.load(device, Path("devices")),
+            table=table,
+            progress=lambda p: terminal.progress(p.done, p.total, p.stage),
+        )
+    if as_json:
+        show_json(timed.to_json())
+        return
+    for line in in_words(timed):
+        show(line)
+
+
+def in_words(timed: Timed) -> list[str]:
+    """The result for people."""
+    c, timing = timed.conditions, timed.timing
+    size = "x".join(map(str, c["input"]))
+    lines = [
+        f"{timed.path}: {timed.latency_ms:.4f} ms",
+        f"  as measured {timed.raw_ms:.4f} ms (lower quartile of {timing.runs} runs; median "
+        f"{timing.median_us / 1000:.4f}, p90 {timing.p90_us / 1000:.4f})",
+    ]
+    if timed.session_factor is not None:
+        lines.append(f"  the table's reference networks take {timed.session_factor:.3f} times as long as then")
+    if timed.predicted:
+        error = timed.predicted.value / timed.latency_ms - 1
+        lines.append(f"  predicted {timed.predicted.value:.4f} ms: off by {error:+.1%}")
+    elif timed.promised:
+        lines.append(f"  predicted when it was exported: {timed.promised.value:.4f} ms")
+    lines.append(
+        f"  {c['device']}, onnxruntime {c['onnxruntime']} {c['provider']}, {c['intra_op_threads']} thread, "
+        f"input {size}, {c['rounds']} rounds"
+    )
+    return lines + [f"  {warning}" for warning in timed.warnings]

@@ -1,0 +1,39 @@
+"""`hwnas kit`: a folder to carry to a device that cannot be reached from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.options import AsJson, RecipeFile
+from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.job import kit as write
+from hwnas.profiling.by_hand import RESULTS
+
+
+def kit(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; kits/DEVICE--RUNTIME--SPACE without it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a folder that measures a board with Python, numpy and onnxruntime only, carried there by hand.
+
+    Its device file says reach = "kit", or names a host.
+    """
+    with Terminal() as terminal:
+        made = write(recipe, out=out, teller=terminal)
+    if as_json:
+        show_json({
+            "folder": str(made.path),
+            "models": made.models,
+            "size_bytes": made.size_bytes,
+            "failures": dict(made.failures),
+        })
+        return
+    show(f"{made.path}: {made.models} ONNX files, {made.size_bytes / 2**20:.1f} MiB")
+    show(f"  copy it to the board, and there: python3 measure.py job.json {RESULTS}")
+    show(f"  then here: hwnas profile {recipe} --from {RESULTS}")

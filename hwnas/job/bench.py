@@ -1,0 +1,249 @@
+"""Time an ONNX file on a device under the protocol of the latency tables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import nn
+
+from hwnas.core import Architecture, ExportError, MeasureError, Metric, SpaceError, TableError
+from hwnas.cost import LatencyTable, Timing, UnitSumCost
+from hwnas.cost.refit import with_refit
+from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.export import read_metadata
+from hwnas.nn import build_network
+from hwnas.profiling import Measurement, ProgressCall, measure_models, remeasure
+from hwnas.profiling.matching import conditions_of
+from hwnas.profiling.session import ROUNDS, reach_of
+from hwnas.space import Space
+from hwnas.zoo import family
+
+_MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An ONNX file that was timed.
+
+    Attributes:
+        path: Of the file.
+        latency_ms: Lower quartile; with a table brought to the session in which the table was made.
+        raw_ms: As measured now.
+        timing: As measured now, the whole distribution.
+        session_factor: How much longer the table's reference networks took than then; None without a table.
+        predicted: By the table for the architecture that the file names; None if there is no table or no such name.
+        promised: What the file says was predicted when it was written; None if it says nothing.
+        conditions: Device, runtime, input, rounds, load: what the number depends on.
+        warnings: What a reader of the number should know.
+    """
+
+    path: Path
+    latency_ms: float
+    raw_ms: float
+    timing: Timing
+    session_factor: float | None
+    predicted: Metric | None
+    promised: Metric | None
+    conditions: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain map of everything."""
+        return {
+            "file": str(self.path),
+            "measured": {"latency_ms": self.latency_ms, "raw_ms": self.raw_ms, **asdict(self.timing)},
+            "session_factor": self.session_factor,
+            "predicted": self.predicted.to_json() if self.predicted else None,
+            "promised": self.promised.to_json() if self.promised else None,
+            "error": self.predicted.value / self.latency_ms - 1 if self.predicted else None,
+            "conditions": dict(self.conditions),
+            "warnings": list(self.warnings),
+        }
+
+
+def bench(
+    path: Path,
+    *,
+    device: Device,
+    table: Path | None = None,
+    rounds: int = ROUNDS,
+    quota: QuotaReader = cgroup_quota,
+    progress: ProgressCall | None = None,
+) -> Timed:
+    """Time a file with one image input; with a table interleaved with the table's reference networks.
+
+    Args:
+        path: An ONNX file.
+        device: Threads, batch, cores.
+        table: A latency table of this device.
+        rounds: Visits of the file.
+        quota: Says how many cores' worth of time this process may spend.
+        progress: Called as the work goes on.
+
+    Raises:
+        ExportError: If the file is missing, no ONNX file, or has other inputs than one float image batch of known size.
+        TableError: If the table is damaged, of other conditions, or of a space that cannot be built again.
+        MeasureError: If the file cannot be run, or the measuring program failed.
+        DeviceError: If the device has more threads than this process has cores.
+    """
+    model, shape = _checked(path, batch=device.batch)
+    facts = _metadata(path)
+    found = with_refit(table, LatencyTable.load(table)) if table is not None else None
+    predicted: Metric | None = None
+    warnings: list[str] = []
+    factor: float | None = None
+    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
+        copy = Path(folder) / "model.onnx"
+        onnx.save(model, str(copy))
+        if found is None:
+            measurement = measure_models(
+                {_MODEL: copy}, device=device, rounds=rounds, on_noise="mark", quota=quota, progress=progress
+            )
+            key = _MODEL
+        else:
+            found.check_conditions(conditions_of(device, reach_of(device, quota=quota).identity()))
+            space = space_of(found)
+            predicted, reason = _prediction(found, space, facts)
+            warnings += [reason] if reason else []
+            again = remeasure(
+                {_MODEL: copy},
+                table=found,
+                device=device,
+                space=space,
+                build_network=_builder(space),
+                rounds=rounds,
+                quota=quota,
+                progress=progress,
+            )
+            measurement, factor, key = again.measurement, again.factor, f"network {_MODEL}"
+            warnings += [line for line in again.warnings if not line.startswith(f"{_MODEL} could not")]
+    if key in measurement.failures:
+        raise MeasureError(f"{path}: cannot be run: {measurement.failures[key]}")
+    if found is None and measurement.verdict == "noisy":
+        warnings.append(f"the machine was noisy: {measurement.noise}")
+    timing = measurement.timings[key]
+    raw_ms = timing.p25_us / 1000
+    promised = facts.get("latency_predicted")
+    return Timed(
+        path=path,
+        latency_ms=raw_ms / (factor or 1.0),
+        raw_ms=raw_ms,
+        timing=timing,
+        session_factor=factor,
+        predicted=predicted,
+        promised=Metric(**promised) if promised else None,
+        conditions=_conditions(device, measurement, shape, table=str(table) if table else None),
+        warnings=tuple(warnings),
+    )
+
+
+def space_of(table: LatencyTable) -> Space:
+    """The space of a table, built again from what its header says.
+
+    Raises:
+        TableError: If the header does not say it, or what it says gives another space.
+    """
+    record = table.header.family
+    hint = "measure the device again: hwnas profile RECIPE; or leave --table out: the file is then timed alone"
+    if record is None:
+        raise TableError(
+            f"{table.source}: its header does not say what space {table.header.space} is built from, so the reference "
+            "networks cannot be built again",
+            hint=hint,
+        )
+    try:
+        space = family(record.name, record.fields, channels=record.channels, classes=record.classes).space
+        table.check_space(space)
+    except (SpaceError, TableError) as error:
+        raise TableError(f"{table.source}: its space cannot be built again: {error.message}", hint=hint) from error
+    return space
+
+
+def _builder(space: Space) -> Callable[[Architecture], nn.Module]:
+    return lambda architecture: build_network(space, architecture)
+
+
+def _checked(path: Path, *, batch: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+    """The model with its batch axis named as the measuring program names it, and the shape of one image.
+
+    Raises:
+        ExportError: If it is not a file with one image input.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path}: no such file; expected an ONNX file")
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{path}: not an ONNX file or damaged: {first}") from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise ExportError(f"{path}: has {len(inputs)} inputs ({names}); expected one, the images")
+    [image] = inputs
+    kind = image.type.tensor_type
+    if kind.elem_type != onnx.TensorProto.FLOAT:
+        found = onnx.TensorProto.DataType.Name(kind.elem_type)
+        raise ExportError(f"{path}: input {image.name} holds {found}; expected FLOAT")
+    axes = list(kind.shape.dim)
+    if len(axes) != 4:
+        raise ExportError(
+            f"{path}: input {image.name} has {len(axes)} axes; expected 4: batch, channels, height, width"
+        )
+    named = zip(_AXES[1:], axes[1:], strict=True)
+    dynamic = [f"{place} ({axis.dim_param or '?'})" for place, axis in named if not _fixed(axis)]
+    if dynamic:
+        raise ExportError(
+            f"{path}: input {image.name} leaves {', '.join(dynamic)} open; expected fixed sizes, only the batch may "
+            "vary",
+            hint="export it with the image size it will be used with: its time depends on it",
+        )
+    if _fixed(axes[0]) and axes[0].dim_value != batch:
+        raise ExportError(f"{path}: input {image.name} has batch {axes[0].dim_value}; the device file says {batch}")
+    if not _fixed(axes[0]):
+        axes[0].dim_param = "batch"
+    return model, tuple(axis.dim_value for axis in axes[1:])
+
+
+_AXES = ("batch", "channels", "height", "width")
+
+
+def _fixed(axis: Any) -> bool:
+    return bool(axis.HasField("dim_value") and axis.dim_value > 0)
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """What the file says of itself; nothing if hwnas did not write it."""
+    try:
+        return read_metadata(path)
+    except ExportError:
+        return {}
+
+
+def _prediction(table: LatencyTable, space: Space, facts: Mapping[str, Any]) -> tuple[Metric | None, str]:
+    """What the table predicts for the file, or why it says nothing; both empty if the file names no architecture."""
+    if "architecture" not in facts:
+        return None, ""
+    if facts.get("space") != space.name:
+        return None, f"nothing is predicted: the file is of space {facts.get('space')}, the table of {space.name}"
+    return UnitSumCost.from_table(space, table)(Architecture(facts["architecture"])), ""
+
+
+def _conditions(
+    device: Device, measurement: Measurement, shape: tuple[int, ...], *, table: str | None
+) -> dict[str, Any]:
+    kept = ("onnxruntime", "provider", "optimization_level", "intra_op_threads", "rounds", "load_before", "load_after")
+    return {
+        "device": device.name,
+        "table": table,
+        "input": [device.batch, *shape],
+        "estimator": "p25 of pooled runs",
+        "empty_run_us": measurement.empty_run_us,
+        **{name: measurement.conditions[name] for name in kept},
+    }

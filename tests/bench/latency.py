@@ -1,0 +1,335 @@
+"""How well latency is predicted, what a prediction costs, and how far a few samples carry to a new device.
+
+`python -m tests.bench latency` runs every part; `latency(data, only=["cost"])` some. A part is a function of the data's
+folder that returns rows and the conditions they hold under; a new one is a line in `PARTS`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import Architecture
+from hwnas.cost import Holdout, LatencyTable, Timing, UnitSumCost, blocks_of, calibrate, fit, score
+from hwnas.device import Device
+from hwnas.nn import build_block, build_network
+from hwnas.profiling import Measurement, ModelFile, Networks, choose_networks, measure_models
+from hwnas.profiling import profile as profile_space
+from hwnas.profiling.exporting import Source, block_source, export_all, network_source
+from hwnas.profiling.session import ROUNDS
+from hwnas.space import Space
+from hwnas.zoo import family
+from tests.bench.few_shot import POOL, SEEDS, rows_few_shot
+from tests.bench.figures import ROOT, Measured, MissingDataError, Row
+from tests.bench.pieces import Piece, kernels, operators
+
+TABLE = "latency_tables/amd-epyc-vm--onnxruntime-cpu--mobilenet_v3-8be2f6.jsonl"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "28 px": {"channels": 1, "fields": {}},  # the space of search/fashion_mnist.toml
+    "32 to 64 px": {"channels": 3, "fields": {"resolutions": [32, 48, 64]}},
+}
+
+Part = Callable[[Path], Measured]
+Clock = Callable[[], float]
+Measure = Callable[[Mapping[str, ModelFile]], Measurement]
+Export = Callable[[Mapping[str, Source], Path], tuple[dict[str, Path], dict[str, str]]]
+
+
+def latency(data: Path, *, only: Sequence[str] = (), parts: Mapping[str, Part] | None = None) -> Measured:
+    """All parts, or some.
+
+    Args:
+        data: The folder with the data.
+        only: Names of parts; all by default.
+        parts: By name.
+
+    Raises:
+        MissingDataError: If a part's data is not there, or there is no such part.
+    """
+    known = PARTS if parts is None else parts
+    for name in only:
+        if name not in known:
+            raise MissingDataError(f'there is no part "{name}"; known: {", ".join(known)}')
+    rows: list[Row] = []
+    conditions: dict[str, Any] = {}
+    for name, part in known.items():
+        if only and name not in only:
+            continue
+        started, load = time.perf_counter(), os.getloadavg()[0]
+        found = part(data)
+        rows += found.rows
+        conditions[name] = {
+            **found.conditions,
+            "seconds": round(time.perf_counter() - started, 1),
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+        }
+    return Measured(rows, conditions)
+
+
+# --------------------------------------------------------------------------------------------------------- few-shot
+
+
+def few_shot(data: Path) -> Measured:
+    """A new device of HELP's from ten or twenty samples."""
+    return Measured(rows_few_shot(data), {"seeds": SEEDS, "candidates": POOL})
+
+
+# ------------------------------------------------------------------------------------------------ cost of a prediction
+
+
+def cost(data: Path, *, batch: int = 1_000_000, single: int = 1000, clock: Clock = time.perf_counter) -> Measured:
+    """What asking for a latency costs, one network at a time and many at once; the best of five, one thread.
+
+    Args:
+        data: Not used.
+        batch: Networks at once.
+        single: Networks one by one.
+        clock: Seconds.
+    """
+    space = family("mobilenet_v3", {}, channels=1, classes=10).space
+    model = UnitSumCost.from_table(space, LatencyTable.load(ROOT / TABLE))
+    codes = space.sample_codes(batch, np.random.default_rng(0))
+    architectures = space.decode(codes[:single])
+    one = min(_seconds(lambda: [model(architecture) for architecture in architectures], clock) for _ in range(5))
+    many = min(_seconds(lambda: model.batch(codes), clock) for _ in range(5))
+    return Measured(
+        [
+            Row("cost of one architecture, with its band", 1e6 * one / len(architectures), "us", 39.0, None, "lower"),
+            Row(f"cost of {batch:,} architectures at once, each", 1e6 * many / batch, "us", 1.0, None, "lower"),
+        ],
+        {"space": space.name, "table": Path(TABLE).name, "threads": 1},
+    )
+
+
+def _seconds(work: Callable[[], object], clock: Clock) -> float:
+    start = clock()
+    work()
+    return clock() - start
+
+
+# ----------------------------------------------------------------------------------------------------- chain space
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Held-out scores of cheaper predictors, each an affine function fitted on the same networks.
+
+    Attributes:
+        macs: Of multiply-adds.
+        operators: Of the sum of every operator timed alone.
+        kernels: Of the sum of what the runtime fuses, timed alone.
+    """
+
+    macs: Holdout
+    operators: Holdout
+    kernels: Holdout
+
+
+def affine(
+    fitted: NDArray[np.float64],
+    fitted_us: NDArray[np.float64],
+    asked: NDArray[np.float64],
+    asked_us: NDArray[np.float64],
+) -> Holdout:
+    """Fit `a * x + b` to relative errors on some networks, as the calibration does, and score it on others.
+
+    >>> affine(np.arange(1.0, 7), 2 * np.arange(1.0, 7) + 3, np.array([8.0, 9.0]), np.array([19.0, 21.0])).within_5
+    1.0
+    """
+    found = fit(np.stack([fitted, np.ones_like(fitted)], axis=1), fitted_us)
+    return score(np.stack([asked, np.ones_like(asked)], axis=1) @ found.coefficients, asked_us)
+
+
+def rivals(space: Space, networks: Networks, times_us: Mapping[str, float], truth_us: Mapping[str, float]) -> Rivals:
+    """The rivals of the block sum on the same split.
+
+    Args:
+        space: With units.
+        networks: Those measured as a whole.
+        times_us: Of every operator and kernel of `tests.bench.pieces`, by key.
+        truth_us: Of every network, by digest.
+    """
+
+    def of(pieces: Callable[[Architecture], float]) -> Holdout:
+        split = (networks.calibration, networks.held_out)
+        x = [np.array([pieces(a) for a in part], dtype=np.float64) for part in split]
+        y = [np.array([truth_us[a.digest] for a in part]) for part in split]
+        return affine(x[0], y[0], x[1], y[1])
+
+    def total(split: Callable[..., list[Piece]]) -> Callable[[Architecture], float]:
+        return lambda a: sum(times_us[piece.key] for block in space.blocks_of(a) for piece in split(block))
+
+    macs = UnitSumCost.count(space, "macs")
+    return Rivals(of(lambda a: macs(a).value), of(total(operators)), of(total(kernels)))
+
+
+def chain_rows(
+    name: str,
+    space: Space,
+    networks: Networks,
+    table: LatencyTable,
+    times_us: Mapping[str, float],
+    truth_us: Mapping[str, float],
+) -> list[Row]:
+    """The rows of one space whose blocks, pieces and networks were timed in one session.
+
+    Args:
+        name: Of the variant.
+        space: With units.
+        networks: 20 to fit on, 24 held out.
+        table: Of this session's block times, calibrated on the 20 networks.
+        times_us: Of the pieces, by key.
+        truth_us: Of the networks, by digest.
+    """
+    model = UnitSumCost.from_table(space, table)
+    measured = np.array([truth_us[a.digest] for a in networks.held_out]) / 1000
+    metrics = [model(a) for a in networks.held_out]
+    ours = score([metric.value for metric in metrics], measured)
+    inside = [
+        metric.low is not None and metric.high is not None and metric.low <= value <= metric.high
+        for metric, value in zip(metrics, measured.tolist(), strict=True)
+    ]
+    calibration = table.header.calibration
+    assert calibration is not None  # for the type checker: from_table has refused it
+    half_width = 100 * float(np.expm1(calibration.band))
+    others = rivals(space, networks, times_us, truth_us)
+    of = f"chain, {name}, {len(networks.calibration)} fitted, {len(measured)} held out"
+    rows = [
+        Row(f"{of}: MAPE", 100 * ours.mape, "%", 3.0, 1.5, "lower"),
+        Row(f"{of}: within 10 %", 100 * ours.within_10, "%", 98.0),
+        Row(f"{of}: within 5 %", 100 * ours.within_5, "%", None, 99.0),
+        Row(f"{of}: Kendall tau", float("nan") if ours.tau is None else ours.tau, "rank correlation", 0.93),
+        Row(f"{of}: bias, absolute", 100 * abs(ours.bias), "%", 1.5, None, "lower"),
+        Row(f"{of}: MAPE over that of MACs, affine", ours.mape / others.macs.mape, "ratio", 0.5, 0.2, "lower"),
+        Row(
+            f"{of}: MAPE over that of the operator sum, affine",
+            ours.mape / others.operators.mape,
+            "ratio",
+            0.5,
+            0.2,
+            "lower",
+        ),
+        Row(
+            f"{of}: MAPE over that of the fused-kernel sum, affine",
+            ours.mape / others.kernels.mape,
+            "ratio",
+            1.0,
+            None,
+            "lower",
+        ),
+        Row(f"{of}: 90 % band holds at least", 100 * float(np.mean(inside)), "%", 83.0, 87.0),
+        Row(f"{of}: half width of the band", half_width, "%", 8.0, 4.0, "lower"),
+    ]
+    for rival, found in (("MACs", others.macs), ("operator sum", others.operators), ("kernel sum", others.kernels)):
+        rows.append(Row(f"{of}: MAPE of {rival}, affine", 100 * found.mape, "%", None, None, "lower"))
+    return rows
+
+
+def chain(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = ROUNDS) -> Measured:
+    """Fresh profiles of the chain space at two sizes, and everything its rivals need, timed on this machine.
+
+    Args:
+        data: Not used.
+        device: In devices/.
+        seed: Another than the shipped table's, so that other networks are held out.
+        rounds: Visits of each model.
+    """
+    target = Device.load(device, ROOT / "devices")
+    rows: list[Row] = []
+    conditions: dict[str, Any] = {"device": device, "seed": seed}
+
+    def measure(models: Mapping[str, ModelFile]) -> Measurement:
+        return measure_models(models, device=target, rounds=rounds, seed=seed)
+
+    for name, variant in VARIANTS.items():
+        space = family("mobilenet_v3", variant["fields"], channels=variant["channels"], classes=10).space
+        with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
+            report = profile_space(
+                space,
+                build_block,
+                partial(build_network, space),
+                device=target,
+                folder=Path(folder),
+                seed=seed,
+                rounds=rounds,
+            )
+            found, told = measured_chain(
+                name,
+                space,
+                report.table,
+                measure,
+                seed=seed,
+                folder=Path(folder),
+                export=partial(export_all, seed=seed),
+            )
+        rows += found
+        blocks = len(report.table.rows)
+        rows.append(
+            Row(f"chain, {name}: profile of {blocks} blocks, with export", report.seconds, "s", 300.0, 60.0, "lower")
+        )
+        conditions[name] = told
+    return Measured(rows, conditions)
+
+
+def measured_chain(
+    name: str, space: Space, table: LatencyTable, measure: Measure, *, seed: int, folder: Path, export: Export
+) -> tuple[list[Row], dict[str, Any]]:
+    """Time blocks, pieces and networks of a space in one session, calibrate on it, and compare.
+
+    Args:
+        name: Of the variant.
+        space: With units.
+        table: Lends its header, which is not looked at.
+        measure: Times ONNX files.
+        seed: Of the choice of networks.
+        folder: For the files.
+        export: Writes them.
+    """
+    networks = choose_networks(space, seed=seed)
+    blocks = blocks_of(space)
+    pieces = {piece.key: piece for block in blocks.values() for piece in (*operators(block), *kernels(block))}
+    whole = {a.digest: a for a in (*networks.calibration, *networks.held_out)}
+    sources = {f"block {key}": block_source(block, build_block) for key, block in blocks.items()}
+    sources |= {f"piece {key}": Source(key, piece.build, piece.input_shape) for key, piece in pieces.items()}
+    sources |= {
+        f"network {digest}": network_source(space, a, partial(build_network, space)) for digest, a in whole.items()
+    }
+    files, failures = export(sources, folder / "bench")
+    measurement = measure({
+        key: ModelFile(path, "network" if key.startswith("network ") else "block") for key, path in files.items()
+    })
+    failures |= measurement.failures
+    if failures:
+        first = sorted(failures)[0]
+        raise MissingDataError(f"{len(failures)} models could not be measured; the first: {first}: {failures[first]}")
+
+    def timed(kind: str) -> dict[str, Timing]:
+        return {k.removeprefix(f"{kind} "): t for k, t in measurement.timings.items() if k.startswith(f"{kind} ")}
+
+    truth = {digest: timing.p25_us for digest, timing in timed("network").items()}
+    rows = timed("block")
+    calibration = calibrate(space, rows, networks.calibration, [truth[a.digest] for a in networks.calibration])
+    of_space = {"space": space.name, "space_digest": space.digest, "entries_digest": space.entries_digest}
+    fresh = LatencyTable(table.header.model_copy(update={"calibration": calibration, **of_space}), rows)
+    times = {key: timing.p25_us for key, timing in timed("piece").items()}
+    return chain_rows(name, space, networks, fresh, times, truth), {
+        "space": space.name,
+        "terms": list(calibration.terms),
+        "models": len(measurement.timings),
+        "verdict": measurement.verdict,
+        "noise": str(measurement.noise),
+        "onnxruntime": measurement.conditions.get("onnxruntime"),
+    }
+
+
+PARTS: Mapping[str, Part] = {"few_shot": few_shot, "cost": cost, "chain": chain}
+"""Name to part, in the order they run."""

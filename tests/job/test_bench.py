@@ -1,0 +1,176 @@
+"""`hwnas bench`: what files are taken, and what is said of their times. The timing itself is injected or tiny."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hwnas.cli import main
+from hwnas.core import ExportError, MeasureError, TableError
+from hwnas.cost import FamilyRecord, UnitSumCost
+from hwnas.device import Device
+from hwnas.export import add_metadata
+from hwnas.job import bench as place
+from hwnas.job.bench import bench, space_of
+from hwnas.nn import build_network, write_onnx
+from hwnas.profiling import Measurement, Noise, remeasuring
+from hwnas.zoo import family
+from tests.profiling.models import DOUBLE, table_for, timing, write_model
+
+HERE = Device(name="this-cpu")
+FIELDS = {"resolutions": [8, 12], "stem_stride": 1}
+TOY = family("toy", FIELDS, channels=1, classes=3)
+ARCHITECTURE = TOY.default()
+QUIET = Noise(0.003, 0.01, 1.0, 1.0, 0.0, 5)
+CONDITIONS = {
+    "onnxruntime": "1.0",
+    "provider": "CPUExecutionProvider",
+    "optimization_level": "all",
+    "intra_op_threads": 1,
+    "rounds": 20,
+    "load_before": 0.1,
+    "load_after": 0.2,
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    record = FamilyRecord(name="toy", channels=1, classes=3, fields=FIELDS)
+    path = tmp_path / "a.jsonl"
+    table_for(TOY.space, ARCHITECTURE, family=record).save(path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    torch.manual_seed(0)
+    write_onnx(build_network(TOY.space, ARCHITECTURE).eval(), path, input_shape=(1, 12, 12))
+    return path
+
+
+def arrange(monkeypatch: pytest.MonkeyPatch, now_us: dict[str, float], **failures: str) -> None:
+    def measure_models(models: Any, **options: Any) -> Measurement:
+        timings = {key: timing(us) for key, us in now_us.items()}
+        return Measurement(timings, failures, QUIET, "quiet", 3.0, dict(CONDITIONS))
+
+    monkeypatch.setattr(remeasuring, "measure_models", measure_models)
+    monkeypatch.setattr(place, "measure_models", measure_models)
+
+
+def test_alone_a_file_has_its_time_of_now(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    arrange(monkeypatch, {"model": 250.0})
+    found = bench(model, device=HERE)
+    assert (found.latency_ms, found.raw_ms, found.session_factor, found.predicted) == (0.25, 0.25, None, None)
+    assert found.conditions["input"] == [1, 1, 12, 12]
+    row = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert row["measured"]["median_us"] == timing(250.0).median_us
+    assert row["error"] is None
+
+
+def test_with_a_table_the_session_is_corrected_and_predicted_stands_beside_measured(
+    monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
+) -> None:
+    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    arrange(monkeypatch, {"reference 0": 22.0, "network model": 110.0})
+    found = bench(model, device=HERE, table=table)
+    assert found.session_factor == pytest.approx(1.1)
+    assert found.raw_ms == pytest.approx(0.11)
+    assert found.latency_ms == pytest.approx(0.1)
+    blocks = len(TOY.space.blocks_of(ARCHITECTURE))
+    assert found.predicted is not None
+    assert found.predicted.value == pytest.approx(0.01 * blocks), "ten microseconds a block"
+    assert found.to_json()["error"] == pytest.approx(0.01 * blocks / 0.1 - 1)
+    assert any("drifted" in line for line in found.warnings)
+
+
+def test_a_file_of_another_space_is_timed_and_not_predicted(
+    monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
+) -> None:
+    add_metadata(model, {"architecture": {"k": 3}, "space": "other"})
+    arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
+    found = bench(model, device=HERE, table=table)
+    assert found.predicted is None
+    assert found.warnings == (f"nothing is predicted: the file is of space other, the table of {TOY.name}",)
+
+
+def test_what_was_promised_at_export_is_told(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    add_metadata(model, {"latency_predicted": {"value": 0.2, "unit": "ms", "origin": "predicted"}})
+    arrange(monkeypatch, {"model": 250.0})
+    promised = bench(model, device=HERE).promised
+    assert promised is not None
+    assert promised.value == 0.2
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "words"),
+    [
+        (("batch", 1, 8), 1, "input image has 3 axes; expected 4: batch, channels, height, width"),
+        (("batch", 1, "h", "w"), 1, r"leaves height \(h\), width \(w\) open; .*only the batch may vary"),
+        ((4, 1, 8, 8), 1, "has batch 4; the device file says 1"),
+        (("batch", 1, 8, 8), DOUBLE, "input image holds DOUBLE; expected FLOAT"),
+    ],
+)
+def test_other_inputs_are_refused(tmp_path: Path, shape: tuple[Any, ...], dtype: int, words: str) -> None:
+    path = write_model(tmp_path / "m.onnx", "Relu", shape=shape, dtype=dtype)
+    with pytest.raises(ExportError, match=f"m.onnx: .*{words}"):
+        bench(path, device=HERE)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no.onnx: no such file"):
+        bench(tmp_path / "no.onnx", device=HERE)
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ExportError, match="text.onnx: not an ONNX file or damaged"):
+        bench(tmp_path / "text.onnx", device=HERE)
+
+
+def test_a_batch_axis_of_any_name_is_taken_and_a_missing_operator_named(tmp_path: Path) -> None:
+    """For real, with the smallest models there are."""
+    path = write_model(tmp_path / "n.onnx", "Relu", shape=("N", 1, 4, 4))
+    found = bench(path, device=HERE, rounds=2)
+    assert 0 < found.latency_ms == found.raw_ms
+    assert found.timing.p25_us <= found.timing.median_us
+    broken = write_model(tmp_path / "b.onnx", "Warp", shape=("batch", 1, 4, 4))
+    with pytest.raises(MeasureError, match="b.onnx: cannot be run: .*Warp"):
+        bench(broken, device=HERE, rounds=2)
+
+
+def test_a_space_is_built_again_from_the_header_or_not_at_all(table: Path) -> None:
+    stored = table_for(TOY.space, ARCHITECTURE, family=FamilyRecord(name="toy", channels=1, classes=3, fields=FIELDS))
+    assert space_of(stored).digest == TOY.space.digest
+    assert UnitSumCost.from_table(space_of(stored), stored)(ARCHITECTURE).value > 0
+    with pytest.raises(TableError, match="does not say what space .* is built from"):
+        space_of(table_for(TOY.space, ARCHITECTURE))
+    other = FamilyRecord(name="toy", channels=1, classes=3)
+    with pytest.raises(TableError, match="cannot be built again: .*made under other conditions"):
+        space_of(table_for(TOY.space, ARCHITECTURE, family=other))
+
+
+def test_a_table_of_other_conditions_is_refused_before_anything_is_timed(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.jsonl"
+    table_for(TOY.space, ARCHITECTURE, batch=8).save(path)
+    with pytest.raises(TableError, match="batch is 8 in the table, 1 in this run"):
+        bench(model, device=HERE, table=path)
+
+
+def test_the_command_says_it_in_words_and_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, table: Path
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
+    for extra in ([], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main(["bench", str(model), "--table", str(table), *extra])
+        assert end.value.code == 0
+    out = capsys.readouterr().out
+    words, _, row = out.partition("\n{")
+    assert "0.1000 ms" in words
+    assert "predicted 0.0" in words
+    assert "onnxruntime 1.0 CPUExecutionProvider, 1 thread, input 1x1x12x12, 20 rounds" in words
+    assert json.loads("{" + row)["session_factor"] == 1.0
