@@ -44,7 +44,7 @@ def test_a_device_round_trips_through_json() -> None:
     ("text", "message"),
     [
         ("thread = 4", r'pi\.toml: unknown key thread = 4; did you mean "threads"\?'),
-        ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, host, identity, port, "),
+        ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, gpu, host, identity, port, "),
         ('name = "other"', r'pi\.toml: name is "other"; the file\'s own name is the device\'s name'),
         ("threads = 0", r"pi\.toml: threads is 0; it must be greater than or equal to 1"),
         ('threads = "2"', r"pi\.toml: threads is '2'; it must be a valid integer"),
