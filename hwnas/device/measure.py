@@ -388,9 +388,7 @@ def kept_visits(disturbed: NDArray[np.bool_], *, drop: bool) -> NDArray[np.bool_
 
 def pooled(rounds: Sequence[Round], key: str, kept: NDArray[np.bool_], half: slice = slice(None)) -> NDArray[np.int64]:
     """All runs of a model in the visits that count, of all rounds or of a half of them."""
-    runs: NDArray[np.int64] = np.concatenate([
-        one.runs_ns[key] for one, keep in zip(rounds[half], kept[half], strict=True) if keep
-    ])
+    runs: NDArray[np.int64] = np.concatenate([one.runs_ns[key] for one, keep in zip(rounds[half], kept[half]) if keep])
     return runs
 
 
@@ -539,10 +537,11 @@ class Log:
 
     def _round(self, line: Mapping[str, Any]) -> Round:
         visits = [np.array(runs, dtype=np.int64) for runs in line["runs_ns"]]
-        if not all(runs.ndim == 1 and runs.size for runs in visits):
+        # Python 3.9 knows no strict zip.
+        if len(visits) != len(self.keys) or not all(runs.ndim == 1 and runs.size for runs in visits):
             raise ValueError("a visit without runs")
         return Round(
-            dict(zip(self.keys, visits, strict=True)),
+            dict(zip(self.keys, visits)),
             frozenset(self.keys[i] for i in line["switched"]),
             np.array(line["empty_ns"], dtype=np.int64),
             line["load"],
@@ -1916,7 +1915,7 @@ def used_uj(before: Sequence[Counter] | None, after: Sequence[Counter] | None) -
     if before is None or after is None or len(before) != len(after):
         return None
     used = 0
-    for one, other in zip(before, after, strict=True):
+    for one, other in zip(before, after):
         step = other.energy_uj - one.energy_uj
         used += step if step >= 0 else step + one.range_uj
     return used if used > 0 else None

@@ -54,6 +54,7 @@ def make_workspace(folder: Path, *, recipe: str = RECIPE) -> Path:
 PLACES = ("hwnas.profiling.remeasuring.FACTOR_REFUSED", "hwnas.profiling.profiler.FACTOR_REFUSED")
 ANY_DRIFT = (1e-3, 1e3)
 ANY_ORDER = ("hwnas.profiling.remeasuring.TAU_REFUSED", -1.0)
+ANY_NOISE = ("hwnas.profiling.matching.NOISE_REFUSED", 1e3)
 
 
 def ignore_drift() -> Iterator[None]:
@@ -62,13 +63,15 @@ def ignore_drift() -> Iterator[None]:
         for place in PLACES:
             patched.setattr(place, ANY_DRIFT)
         patched.setattr(*ANY_ORDER)
+        patched.setattr(*ANY_NOISE)
         yield
 
 
 PROGRAM = f"""
-import hwnas.profiling.profiler, hwnas.profiling.remeasuring
+import hwnas.profiling.matching, hwnas.profiling.profiler, hwnas.profiling.remeasuring
 hwnas.profiling.profiler.FACTOR_REFUSED = hwnas.profiling.remeasuring.FACTOR_REFUSED = {ANY_DRIFT}
 hwnas.profiling.remeasuring.TAU_REFUSED = {ANY_ORDER[1]}
+hwnas.profiling.matching.NOISE_REFUSED = {ANY_NOISE[1]}
 from hwnas.cli import main
 main()
 """
