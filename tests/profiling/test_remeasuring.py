@@ -143,6 +143,8 @@ def test_a_reference_beside_itself_takes_the_time_it_took(tmp_path: Path) -> Non
     first = again(table(10.0, 20.0, 30.0), files)
     stored = table(*(first.timings[str(n)].p25_us for n in range(3)))
     second = again(stored, files)
-    assert second.factor == pytest.approx(1.0, abs=0.3)
+    # Twins of one session agree; how fast the machine is from one session to the next is the factor's affair.
+    timings = second.measurement.timings
     for name, ms in second.latency_ms.items():
-        assert ms == pytest.approx(first.raw_ms[name], rel=0.2)
+        assert timings[f"network {name}"].p25_us == pytest.approx(timings[f"reference {name}"].p25_us, rel=0.3)
+        assert ms * second.factor == pytest.approx(second.raw_ms[name])
