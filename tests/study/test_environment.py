@@ -46,7 +46,13 @@ def test_parameters_are_the_same_in_every_process() -> None:
         "rate": 0.5,
         "names": ["a", "b"],
         "weights": {"a": 2.0, "b": 1.0},
-        "limit": {"type": "hwnas.core.objective:Limit", "name": "latency_ms", "at_most": 2.0, "at_least": None},
+        "limit": {
+            "type": "hwnas.core.objective:Limit",
+            "name": "latency_ms",
+            "at_most": 2.0,
+            "at_least": None,
+            "safe": False,
+        },
         "function": "tests.study.toys:accuracy",
         "kind": "builtins:int",
     }
