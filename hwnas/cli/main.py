@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug or not _is_usage(error):
             raise
-        console.print(f"[red]error[/] {_plain(str(error))}")
+        console.print(f"[red]error[/] {_plain(_usage(error))}")
         console.print(f"      {_plain(_help_for(arguments))}")
         sys.exit(2)
     if code == _INTERRUPTED:
@@ -86,6 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"[yellow]stopped[/] nothing is lost: run the same command again to go on ({_plain(again)})")
         sys.exit(2)
     sys.exit(code or 0)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the command line, with the name of the option; its own text alone lacks that."""
+    said: str = getattr(error, "format_message", error.__str__)()
+    return said
 
 
 def _is_usage(error: Exception) -> bool:

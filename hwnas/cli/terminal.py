@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+_WIDEST = 1000
+
 
 class Terminal:
     """Progress of a job as one bar per stage; a plain summary line when a stage ends.
@@ -81,7 +83,8 @@ def show_table(title: str, columns: list[str], rows: list[list[str]], *, note: s
         table.add_row(*row)
     console = Console(highlight=False)
     # A pipe or a narrow window must not cut columns: numbers would be lost.
-    console.width = max(console.width, 120)
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    console.width = max(console.width, needed)
     console.print(table)
     if note:
         console.print(note, style="dim", soft_wrap=True)

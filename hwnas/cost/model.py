@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hwnas.core import Architecture, CostError, Metric, Objective, Origin, TableError, digest_of
 from hwnas.cost.calibration import Features
 from hwnas.cost.table import Calibration, LatencyTable
-from hwnas.cost.unit_sum import Tensor, UnitSum
+from hwnas.cost.unit_sum import OneRow, Tensor, UnitSum
 from hwnas.space import Codes, Space
 
 _US_PER_MS = 1000.0
@@ -226,7 +226,7 @@ class UnitSumCost:
         Raises:
             CostError: If the decisions hang together too closely to be searched exactly.
         """
-        return self._named(self.total.smallest())
+        return self.total.smallest()
 
     def largest(self) -> tuple[float, Architecture]:
         """The largest cost in the space, exactly, and a network that has it.
@@ -234,10 +234,7 @@ class UnitSumCost:
         Raises:
             CostError: If the decisions hang together too closely to be searched exactly.
         """
-        return self._named(self.total.largest())
-
-    def _named(self, codes: Codes) -> tuple[float, Architecture]:
-        return float(self.batch(codes)[0]), self.space.decode(codes)[0]
+        return self.total.largest()
 
     def extrapolated(self, architecture: Architecture) -> bool:
         """Whether a feature lies outside what the calibration has seen; the band is then the least to expect.
@@ -260,26 +257,10 @@ class UnitSumCost:
         return False
 
     def _with_features(self, codes: Codes) -> list[float]:
-        """The cost of one network and its features, in one pass: the cost adds up in the order of `batch`."""
-        constants, tables = self._joined
-        total = constants.copy()
-        row = np.maximum(codes[0], 0).tolist()
-        for places, rows in tables:
-            entry = 0
-            for column, options in places:
-                entry = entry * options + row[column]
-            total += rows[entry]
-        numbers: list[float] = total.tolist()
+        """The cost of one network and its features, in one lookup."""
+        numbers: list[float] = self._one_row(codes[0]).tolist()
         return numbers
 
     @cached_property
-    def _joined(self) -> tuple[NDArray[np.float64], list[tuple[list[tuple[int, int]], NDArray[np.float64]]]]:
-        """Constants [1 + terms], and per set of labels their columns and the rows [entries, 1 + terms] to add."""
-        sums = (self.total, *(self.features.sums if self.features else ()))
-        constants = np.array([part.constant for part in sums])
-        tables = []
-        for labels, tensor in self.total.tensors:
-            places = [(self.space.index(label), len(self.space[label].options)) for label in labels]
-            parts = [dict(part.tensors).get(labels, np.zeros_like(tensor)).ravel() for part in sums]
-            tables.append((places, np.stack(parts, axis=1)))
-        return constants, tables
+    def _one_row(self) -> OneRow:
+        return OneRow.of([self.total, *(self.features.sums if self.features else ())])

@@ -7,18 +7,14 @@ that runs then. It is a maximum, not a sum: there is no exact mean over a distri
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.core import Architecture, CostError, Metric, Origin, TableError, digest_of
 from hwnas.cost.table import LatencyTable
-from hwnas.cost.unit_sum import Tensor, _canonical_entries, blocks_of
+from hwnas.cost.unit_sum import End, Tensor, blocks_of, canonical_entries, extreme
 from hwnas.space import Codes, Space
-
-_LARGEST_TABLE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +58,7 @@ class PeakMemory:
                 raise CostError(f"space {space.name}: the peak memory of block {key!r} is unknown")
         found: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for unit in space.units:
-            blocks = [unit.blocks[entry] for entry in _canonical_entries(space, unit)]
+            blocks = [unit.blocks[entry] for entry in canonical_entries(space, unit)]
             flat = np.array([float(peaks[block.key]) if block else 0.0 for block in blocks])
             labels = tuple(sorted(unit.labels, key=space.index))
             tensor = flat.reshape([len(space[label].options) for label in unit.labels])
@@ -128,7 +124,7 @@ class PeakMemory:
         Raises:
             CostError: If the decisions hang together too closely to be searched exactly.
         """
-        return self._extreme("smallest")
+        return self._named("smallest")
 
     def largest(self) -> tuple[float, Architecture]:
         """The largest peak in the space, exactly, and a network that has it.
@@ -136,43 +132,8 @@ class PeakMemory:
         Raises:
             CostError: As `smallest`.
         """
-        return self._extreme("largest")
+        return self._named("largest")
 
-    def _extreme(self, end: Literal["smallest", "largest"]) -> tuple[float, Architecture]:
-        """By eliminating decisions one by one, as `UnitSum` does, with the maximum in the place of the sum.
-
-        Raises:
-            CostError: If a table would not fit into memory.
-        """
-        best, where = (np.min, np.argmin) if end == "smallest" else (np.max, np.argmax)
-        sizes = {decision.label: len(decision.options) for decision in self.space.decisions}
-        tables = list(self.tensors)
-        left = [label for label in sizes if any(label in labels for labels, _ in tables)]
-        choices: list[tuple[str, tuple[str, ...], NDArray[np.int64]]] = []
-        while left:
-            scopes = {
-                label: sorted({o for labels, _ in tables if label in labels for o in labels}, key=self.space.index)
-                for label in left
-            }
-            label = min(left, key=lambda label: prod(sizes[other] for other in scopes[label]))
-            scope = scopes[label]
-            if prod(sizes[other] for other in scope) > _LARGEST_TABLE:
-                raise CostError(
-                    f"space {self.space.name}: its {end} peak cannot be found exactly, as {len(scope)} decisions hang "
-                    f"together ({', '.join(scope[:4])}, ...)",
-                    hint="tie decisions, for example one width per stage",
-                )
-            joined = np.zeros([sizes[other] for other in scope])
-            for labels, table in tables:
-                if label in labels:
-                    joined = np.maximum(joined, table.reshape([sizes[o] if o in labels else 1 for o in scope]))
-            axis = scope.index(label)
-            rest = tuple(other for other in scope if other != label)
-            choices.append((label, rest, where(joined, axis=axis)))
-            tables = [table for table in tables if label not in table[0]] + [(rest, best(joined, axis=axis))]
-            left.remove(label)
-        genotype = np.zeros((1, len(sizes)), dtype=np.int64)
-        for label, rest, choice in reversed(choices):
-            genotype[0, self.space.index(label)] = choice[tuple(genotype[0, self.space.index(o)] for o in rest)]
-        codes = self.space.canonical_codes(genotype)
+    def _named(self, end: End) -> tuple[float, Architecture]:
+        codes = extreme(self.space, self.tensors, end, join=np.maximum, what="peak")
         return float(self.batch(codes)[0]), self.space.decode(codes)[0]

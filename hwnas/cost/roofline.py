@@ -265,7 +265,7 @@ class EstimatedLatency:
         Raises:
             CostError: If the decisions hang together too closely to be searched exactly.
         """
-        return self._named(self.total.smallest())
+        return self.total.smallest()
 
     def largest(self) -> tuple[float, Architecture]:
         """The largest latency in the space, exactly, and a network that has it.
@@ -273,10 +273,7 @@ class EstimatedLatency:
         Raises:
             CostError: If the decisions hang together too closely to be searched exactly.
         """
-        return self._named(self.total.largest())
-
-    def _named(self, codes: Codes) -> tuple[float, Architecture]:
-        return float(self.batch(codes)[0]), self.space.decode(codes)[0]
+        return self.total.largest()
 
 
 def read_measured(path: Path, space: Space) -> tuple[list[Architecture], NDArray[np.float64]]:

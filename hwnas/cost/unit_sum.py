@@ -12,15 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.core import CostError
+from hwnas.core import Architecture, CostError
 from hwnas.space import Block, Codes, Space, Unit
 
 Tensor = tuple[tuple[str, ...], NDArray[np.float64]]
 """The decisions of the axes, in the order of the space, and one number per combination of their options."""
+
+End = Literal["smallest", "largest"]
+"""One of the two ends of what the networks of a space cost."""
 
 _ROWS = 4096
 """Networks at a time: what is worked on stays in the cache, which makes a large batch three times as fast."""
@@ -47,7 +51,7 @@ def blocks_of(space: Space) -> dict[str, Block]:
     blocks = {
         block.key: block
         for unit in different.values()
-        for block in (unit.blocks[entry] for entry in _canonical_entries(space, unit))
+        for block in (unit.blocks[entry] for entry in canonical_entries(space, unit))
         if block
     }
     return {key: blocks[key] for key in sorted(blocks)}
@@ -114,7 +118,7 @@ class UnitSum:
         for unit in space.units:
             same = id(unit.blocks), unit.labels
             if same not in known:
-                blocks = [unit.blocks[entry] for entry in _canonical_entries(space, unit)]
+                blocks = [unit.blocks[entry] for entry in canonical_entries(space, unit)]
                 known[same] = np.array([values[block.key] if block else 0.0 for block in blocks])
             flat = known[same]
             labels = tuple(sorted(unit.labels, key=space.index))
@@ -163,7 +167,7 @@ class UnitSum:
                 "a row per network and a column per decision"
             )
         if len(codes) == 1 and (codes[0] < self._one_row.options).all():
-            return self._one(codes[0])
+            return self._one_row(codes[0])
         total = np.full(len(codes), self.constant)
         for start in range(0, len(codes), _ROWS):
             columns = np.ascontiguousarray(np.maximum(codes[start : start + _ROWS], 0).T)
@@ -180,26 +184,8 @@ class UnitSum:
         return total
 
     @cached_property
-    def _one_row(self) -> _OneRow:
-        strides = np.zeros((len(self.space.decisions), len(self.tensors)), dtype=np.int64)
-        for n, (labels, tensor) in enumerate(self.tensors):
-            for axis, label in enumerate(labels):
-                strides[self.space.index(label), n] = prod(tensor.shape[axis + 1 :])
-        sizes = [tensor.size for _, tensor in self.tensors]
-        return _OneRow(
-            np.array([len(decision.options) for decision in self.space.decisions], dtype=np.int64),
-            strides,
-            np.cumsum([0, *sizes], dtype=np.int64)[:-1],
-            np.concatenate([np.zeros(0), *(tensor.ravel() for _, tensor in self.tensors)]),
-        )
-
-    def _one(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same for one network: one lookup for all tensors, added in the same order, so equal to the bit."""
-        plan = self._one_row
-        total = self.constant
-        for entry in plan.entries[np.maximum(row, 0) @ plan.strides + plan.starts].tolist():
-            total += entry
-        return np.array([total])
+    def _one_row(self) -> OneRow:
+        return OneRow.of([self])
 
     def expectation(self, probabilities: Mapping[str, NDArray[np.float64]]) -> float:
         """The exact mean when every decision is drawn on its own, whatever is active.
@@ -229,58 +215,25 @@ class UnitSum:
             total += float(value)
         return total
 
-    def smallest(self) -> Codes:
-        """Canonical codes [1, decisions] of the network with the smallest number of all; exact.
-
-        Decisions are eliminated one by one: the tables that hold one are added, and its best option is kept for every
-        combination of its neighbours (min-sum elimination, Dechter 1999, section 4). Inactive decisions need no care,
-        as no entry depends on them.
+    def smallest(self) -> tuple[float, Architecture]:
+        """The smallest number of all, exactly, and a network that has it; see `extreme`.
 
         Raises:
             CostError: If the decisions hang together so closely that a table would not fit into memory.
         """
-        return self._extreme(sign=1.0)
+        return self._named("smallest")
 
-    def largest(self) -> Codes:
+    def largest(self) -> tuple[float, Architecture]:
         """As `smallest`, for the largest number.
 
         Raises:
             CostError: As `smallest`.
         """
-        return self._extreme(sign=-1.0)
+        return self._named("largest")
 
-    def _extreme(self, *, sign: float) -> Codes:
-        sizes = {decision.label: len(decision.options) for decision in self.space.decisions}
-        tables = [(labels, sign * tensor) for labels, tensor in self.tensors]
-        choices: list[tuple[str, tuple[str, ...], NDArray[np.int64]]] = []
-        left = [label for label in sizes if any(label in labels for labels, _ in tables)]
-        while left:
-            scopes = {label: self._scope(label, tables) for label in left}
-            label = min(left, key=lambda label: prod(sizes[other] for other in scopes[label]))
-            scope = scopes[label]
-            if prod(sizes[other] for other in scope) > _LARGEST_TABLE:
-                raise CostError(
-                    f"space {self.space.name}: its smallest and largest cost cannot be found exactly, as "
-                    f"{len(scope)} decisions hang together ({', '.join(scope[:4])}, ...)",
-                    hint="tie decisions, for example one width per stage",
-                )
-            joined = np.zeros([sizes[other] for other in scope])
-            for labels, table in tables:
-                if label in labels:
-                    joined = joined + table.reshape([sizes[o] if o in labels else 1 for o in scope])
-            axis = scope.index(label)
-            rest = tuple(other for other in scope if other != label)
-            choices.append((label, rest, joined.argmin(axis=axis)))
-            tables = [table for table in tables if label not in table[0]] + [(rest, joined.min(axis=axis))]
-            left.remove(label)
-        genotype = np.zeros((1, len(sizes)), dtype=np.int64)
-        for label, rest, best in reversed(choices):
-            genotype[0, self.space.index(label)] = best[tuple(genotype[0, self.space.index(o)] for o in rest)]
-        return self.space.canonical_codes(genotype)
-
-    def _scope(self, label: str, tables: list[Tensor]) -> tuple[str, ...]:
-        together = {other for labels, _ in tables if label in labels for other in labels}
-        return tuple(sorted(together, key=self.space.index))
+    def _named(self, end: End) -> tuple[float, Architecture]:
+        codes = extreme(self.space, self.tensors, end, join=np.add, what="cost")
+        return float(self(codes)[0]), self.space.decode(codes)[0]
 
     @property
     def digest(self) -> str:
@@ -293,20 +246,109 @@ class UnitSum:
 
 
 @dataclass(frozen=True, eq=False)
-class _OneRow:
-    """All tensors end to end, so that one network is one lookup.
+class OneRow:
+    """Sums over one space laid side by side, so that one network is one lookup for all of them.
 
     Attributes:
         options: Of each decision.
         strides: [decisions, tensors]: how far a code leads within a tensor.
         starts: Where each tensor begins among the entries.
-        entries: Of all tensors.
+        entries: Of all tensors, end to end: [entries, sums].
+        constants: [sums].
     """
 
     options: NDArray[np.int64]
     strides: NDArray[np.int64]
     starts: NDArray[np.int64]
     entries: NDArray[np.float64]
+    constants: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, sums: Sequence[UnitSum]) -> OneRow:
+        """Of sums whose tensors belong to sets of labels that the first one has, too.
+
+        Example:
+            >>> from hwnas.space import Decision
+            >>> space = Space("tiny", (Decision("kernel", (3, 5)),))
+            >>> parts = [UnitSum(space, 1.0, ((("kernel",), np.array([1.0, 2.0])),)), UnitSum(space, 10.0, ())]
+            >>> OneRow.of(parts)(np.array([1])).tolist()
+            [3.0, 10.0]
+        """
+        first = sums[0]
+        space, shapes = first.space, {labels: tensor.shape for labels, tensor in first.tensors}
+        strides = np.zeros((len(space.decisions), len(shapes)), dtype=np.int64)
+        for n, (labels, shape) in enumerate(shapes.items()):
+            for axis, label in enumerate(labels):
+                strides[space.index(label), n] = prod(shape[axis + 1 :])
+        columns = []
+        for part in sums:
+            known = dict(part.tensors)
+            every = (known.get(labels, np.zeros(shape)).ravel() for labels, shape in shapes.items())
+            columns.append(np.concatenate([np.zeros(0), *every]))
+        return cls(
+            np.array([len(decision.options) for decision in space.decisions], dtype=np.int64),
+            strides,
+            np.cumsum([0, *map(prod, shapes.values())], dtype=np.int64)[:-1],
+            np.stack(columns, axis=1),
+            np.array([part.constant for part in sums]),
+        )
+
+    def __call__(self, row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The numbers [sums] of one network, added in the order of `UnitSum`, so equal to the bit."""
+        total = self.constants.copy()
+        for entry in self.entries[np.maximum(row, 0) @ self.strides + self.starts]:
+            total += entry
+        return total
+
+
+def extreme(space: Space, tensors: Sequence[Tensor], end: End, *, join: np.ufunc, what: str) -> Codes:
+    """Canonical codes [1, decisions] of the network at one end of what its tensors join to; exact.
+
+    Decisions are eliminated one by one: the tables that hold one are joined, and its best option is kept for every
+    combination of its neighbours (bucket elimination, Dechter 1999, section 4). Inactive decisions need no care, as no
+    entry depends on them.
+
+    Args:
+        space: Of the tensors.
+        tensors: Their entries at 0 or above where `join` is `np.maximum`.
+        end: Which.
+        join: `np.add` or `np.maximum`.
+        what: How errors call the number.
+
+    Raises:
+        CostError: If the decisions hang together so closely that a table would not fit into memory.
+    """
+    best, where = (np.min, np.argmin) if end == "smallest" else (np.max, np.argmax)
+    sizes = {decision.label: len(decision.options) for decision in space.decisions}
+    tables = list(tensors)
+    choices: list[tuple[str, tuple[str, ...], NDArray[np.int64]]] = []
+    left = [label for label in sizes if any(label in labels for labels, _ in tables)]
+    while left:
+        scopes = {
+            label: sorted({other for labels, _ in tables if label in labels for other in labels}, key=space.index)
+            for label in left
+        }
+        label = min(left, key=lambda label: prod(sizes[other] for other in scopes[label]))
+        scope = scopes[label]
+        if prod(sizes[other] for other in scope) > _LARGEST_TABLE:
+            raise CostError(
+                f"space {space.name}: its smallest and largest {what} cannot be found exactly, as "
+                f"{len(scope)} decisions hang together ({', '.join(scope[:4])}, ...)",
+                hint="tie decisions, for example one width per stage",
+            )
+        joined = np.zeros([sizes[other] for other in scope])
+        for labels, table in tables:
+            if label in labels:
+                joined = join(joined, table.reshape([sizes[o] if o in labels else 1 for o in scope]))
+        axis = scope.index(label)
+        rest = tuple(other for other in scope if other != label)
+        choices.append((label, rest, where(joined, axis=axis)))
+        tables = [table for table in tables if label not in table[0]] + [(rest, best(joined, axis=axis))]
+        left.remove(label)
+    genotype = np.zeros((1, len(sizes)), dtype=np.int64)
+    for label, rest, choice in reversed(choices):
+        genotype[0, space.index(label)] = choice[tuple(genotype[0, space.index(o)] for o in rest)]
+    return space.canonical_codes(genotype)
 
 
 def _check_units(space: Space) -> None:
@@ -317,7 +359,7 @@ def _check_units(space: Space) -> None:
         )
 
 
-def _canonical_entries(space: Space, unit: Unit) -> NDArray[np.int64]:
+def canonical_entries(space: Space, unit: Unit) -> NDArray[np.int64]:
     """For each entry of a unit the one that is read: inactive decisions at their first option.
 
     What can deactivate a label is among the labels of the unit (`Space` checks it), so the rest of a genotype, here

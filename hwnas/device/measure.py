@@ -1418,10 +1418,7 @@ def fingerprint(
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    return _text(path).strip()
 
 
 def _number(text: str | None) -> int | None:

@@ -9,18 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from hwnas.core import DeviceError
+from hwnas.device.measure import CHOSEN_CLOCKS, reason_names
 
 T = TypeVar("T")
 
-# The driver's bits for why a clock is lower than it could be. Idleness and a synchronised board are no trouble.
-_THROTTLE_REASONS = {
-    0x04: "power cap",
-    0x08: "hardware slowdown",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "power brake",
-}
-_CHOSEN_CLOCKS = 0x02
 _SM_CLOCK = 1
 _INSTALL = 'pip install "hwnas[nvidia]"'
 
@@ -246,10 +238,8 @@ def _gpu(nvml: Nvml, handle: Any, card: Any, *, name: str | None, mig: bool) -> 
         power_cap_w=None if power_mw is None else power_mw / 1000,
         sm_clock_mhz=_ask(nvml, lambda: nvml.nvmlDeviceGetClockInfo(card, _SM_CLOCK)),
         max_sm_clock_mhz=_ask(nvml, lambda: nvml.nvmlDeviceGetMaxClockInfo(card, _SM_CLOCK)),
-        throttle_reasons=None
-        if reasons is None
-        else tuple(words for bit, words in _THROTTLE_REASONS.items() if reasons & bit),
-        clocks_locked=True if reasons is not None and reasons & _CHOSEN_CLOCKS else None,
+        throttle_reasons=None if reasons is None else tuple(reason_names(reasons)),
+        clocks_locked=True if reasons is not None and reasons & CHOSEN_CLOCKS else None,
         persistent=None if persistent is None else bool(persistent),
         processes=None if processes is None else len(processes),
     )

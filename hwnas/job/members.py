@@ -26,7 +26,7 @@ from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
 from hwnas.nn import Supernet, build_network, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
-from hwnas.profiling import Remeasurement, footprint_of, measure_resident, remeasure
+from hwnas.profiling import Remeasurement, Resident, footprint_of, measure_resident, remeasure
 from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
 
@@ -172,7 +172,7 @@ class Finisher:
 
     # ---------------------------------------------------------------------------------------------- training
 
-    def train(self, started: Sequence[tuple[Evaluation, str]], *, teacher: Finished | None = None) -> list[Finished]:
+    def train(self, networks: Sequence[tuple[Evaluation, str]], *, teacher: Finished | None = None) -> list[Finished]:
         """The final training of some networks, side by side: one on each core.
 
         A member starts from the supernet's weights and may imitate a finished teacher; without epochs it keeps what it
@@ -180,10 +180,10 @@ class Finisher:
         no help in any form.
 
         Args:
-            started: Networks with their roles, the longest training first.
+            networks: With their roles, the longest training first.
             teacher: For the members among them.
         """
-        runs = [self._run(evaluation, role, teacher) for evaluation, role in started]
+        runs = [self._run(evaluation, role, teacher) for evaluation, role in networks]
         trainings = [run.training for run in runs if run.training is not None]
         if trainings:
             self._steps_done = dict.fromkeys((training.name for training in trainings), 0)
@@ -341,11 +341,11 @@ class Finisher:
         )
         for warning in measured.warnings:
             self.teller.say(warning)
-        members = [
-            self._member(one, file, measured)
-            for one, file in zip(finished, exported, strict=True)
-            if file.path.stem in measured.latency_ms
+        timed = [
+            (one, file) for one, file in zip(finished, exported, strict=True) if file.path.stem in measured.latency_ms
         ]
+        resident = measure_resident([file.path for _, file in timed], device=assembly.device)
+        members = [self._member(one, file, measured, held) for (one, file), held in zip(timed, resident, strict=True)]
         noise = self.table.header.noise
         members = _ranked(members, assembly.objectives, limits, noise=noise.median if noise else 0.0)
         if not any(member.on_front for member in members):
@@ -386,7 +386,7 @@ class Finisher:
         share = float(np.median([evaluation[name] for evaluation in evaluations]))
         return math.sqrt(share * (1 - share) / len(self.assembly.images["validation"]))
 
-    def _member(self, finished: Finished, file: Exported, measured: Remeasurement) -> Member:
+    def _member(self, finished: Finished, file: Exported, measured: Remeasurement, resident: Resident) -> Member:
         evaluation, name = finished.evaluation, file.path.stem
         latency = Metric(measured.latency_ms[name], "ms", "measured")
         conditions = {
@@ -402,7 +402,6 @@ class Finisher:
         add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
         shares = finished.accuracies
         footprint = footprint_of(file.path, batch=self.assembly.device.batch)
-        resident = measure_resident(file.path, device=self.assembly.device)
         metrics = {
             **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed"},
             "latency_ms": latency,

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.core import MeasureError
+from hwnas.device.measure import LogError, read_lines
 
 _NAME = "exports.jsonl"
+_EXPECTED = "expected a JSON object that names a finished file"
 
 
 class Journal:
@@ -41,7 +43,10 @@ class Journal:
         self.folder = folder
         self.path = folder / _NAME
         self.discarded = False
-        lines = _lines(self.path)
+        try:
+            lines = read_lines(self.path) if self.path.is_file() else []
+        except LogError as error:
+            raise MeasureError(f"{str(error).partition(';')[0]}; {_EXPECTED}", hint=self._afresh) from error
         if not lines or lines[0].get("profile") != identity:
             self.discarded = bool(lines)
             shutil.rmtree(folder, ignore_errors=True)
@@ -51,7 +56,7 @@ class Journal:
         self._files: dict[str, tuple[str, str]] = {}
         for number, line in enumerate(lines[1:], start=2):
             if not all(isinstance(line.get(name), str) for name in ("key", "file", "sha256")):
-                raise _damaged(self.path, number)
+                raise MeasureError(f"{self.path}: line {number} is damaged; {_EXPECTED}", hint=self._afresh)
             self._files[line["key"]] = (line["file"], line["sha256"])
 
     @property
@@ -83,6 +88,10 @@ class Journal:
         """The profile is written; the folder goes."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def _afresh(self) -> str:
+        return f"delete the folder {self.folder} to profile afresh"
+
     def _append(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, separators=(",", ":")) + "\n")
@@ -97,30 +106,3 @@ def sha256_of(path: Path) -> str:
         OSError: If it cannot be read.
     """
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    lines = []
-    for number, text in enumerate(content[:whole].splitlines(), start=1):
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise _damaged(path, number) from error
-        if not isinstance(line, dict):
-            raise _damaged(path, number)
-        lines.append(line)
-    return lines
-
-
-def _damaged(path: Path, number: int) -> MeasureError:
-    return MeasureError(
-        f"{path}: line {number} is damaged; expected a JSON object that names a finished file",
-        hint=f"delete the folder {path.parent} to profile afresh",
-    )

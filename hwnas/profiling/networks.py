@@ -105,7 +105,7 @@ class _Picker:
             sample = space.sample_codes(_POOL, rng)
             _, first = np.unique(sample, axis=0, return_index=True)
             sample = sample[np.sort(first)]  # in the order they were drawn, so that the first ones are random ones
-            ends = [code for code in _ends(macs) if not (sample == code).all(axis=1).any()]
+            ends = [code for code in _ends(space, macs) if not (sample == code).all(axis=1).any()]
             self.pool = np.concatenate([sample, *ends])
         self.pool = _different(space, self.pool)
         self.macs = macs(self.pool)
@@ -167,9 +167,9 @@ def _different(space: Space, codes: Codes) -> Codes:
     return codes[np.sort(first)]
 
 
-def _ends(macs: UnitSum) -> list[Codes]:
+def _ends(space: Space, macs: UnitSum) -> list[Codes]:
     try:
-        return [macs.smallest(), macs.largest()]
+        return [space.encode([architecture]) for _, architecture in (macs.smallest(), macs.largest())]
     except CostError:  # decisions that hang together too closely: the sample's own ends must do
         return []
 

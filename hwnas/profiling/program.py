@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ class Progress:
     """How far a long piece of work is.
 
     Attributes:
-        stage: "export", "send", "load", "plan", "measure" or "energy".
+        stage: "export", "copy", "load", "plan", "measure" or "energy".
         done: Models, or visits of models.
         total: Grows when a noisy measurement is prolonged.
         note: A line worth keeping, as how long the measurement will take; empty otherwise.
@@ -140,6 +141,21 @@ def last_line(text: str) -> str:
     return next((line for line in reversed(lines) if line), "it said nothing")
 
 
+def end_of(code: int) -> str:
+    """How a process ended.
+
+    Example:
+        >>> end_of(2), end_of(-9)
+        ('ended with code 2', 'was ended by SIGKILL')
+    """
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
 def check_end(code: int, said: str, device: Device) -> None:
     """Turn the endings that the program has words for into errors.
 
@@ -190,4 +206,7 @@ def read_result(path: Path) -> dict[str, Any]:
     return checked
 
 
-_PARTS = ("schema", "about", "timings", "failures", "noise", "verdict", "empty_run_us", "conditions")
+_PARTS = (
+    *("schema", "about", "timings", "device_timings", "energy", "failures", "noise", "verdict", "empty_run_us"),
+    "conditions",
+)

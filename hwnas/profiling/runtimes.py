@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hwnas.device import Device, Runtime
-from hwnas.profiling.program import PROGRAM
+from hwnas.profiling.program import PROGRAM, end_of, last_line
 
 RUNTIMES: tuple[Runtime, ...] = tuple(name for name in get_args(Runtime) if name != "none")
 
@@ -139,10 +138,7 @@ def _try(names: Sequence[Runtime], command: list[str], gpu: str | None) -> dict[
     if found.returncode == 0:
         states = json.loads(found.stdout.splitlines()[-1])
         return {name: RuntimeState(name=name, **states[name]) for name in names}
-    code = found.returncode
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
-    said = [line.strip() for line in found.stderr.splitlines() if line.strip()]
-    return f"its process ended with {how}: {said[-1] if said else 'it said nothing'}"
+    return f"its process {end_of(found.returncode)}: {last_line(found.stderr)}"
 
 
 def _broken(name: Runtime, missing: str) -> RuntimeState:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +29,7 @@ from hwnas.profiling.program import (
     ProgressCall,
     Reach,
     check_end,
+    end_of,
     last_line,
     pass_on,
     read_result,
@@ -404,14 +404,14 @@ class Resident:
     run_bytes: int | None
 
 
-def measure_resident(path: Path, *, device: Device, seed: int = 0) -> Resident:
-    """The memory that running an ONNX file takes on this machine, in child processes of their own.
+def measure_resident(paths: Sequence[Path], *, device: Device, seed: int = 0) -> list[Resident]:
+    """The memory that running each of some ONNX files takes on this machine, in child processes of their own.
 
     On another device it stays unknown: only this machine's processes are looked at, and only those of
     onnxruntime on the CPU.
 
     Args:
-        path: As for `measure_models`.
+        paths: Of the files.
         device: Threads and batch.
         seed: Of the input.
 
@@ -419,21 +419,21 @@ def measure_resident(path: Path, *, device: Device, seed: int = 0) -> Resident:
         MeasureError: If the model cannot be run.
     """
     if device.reach != "local" or device.runtime != "onnxruntime-cpu":
-        return Resident(None, None)
+        return [Resident(None, None) for _ in paths]
     with tempfile.TemporaryDirectory(prefix="hwnas-resident-") as name:
         folder = Path(name)
         write_empty_model(folder / "empty.onnx")
         found: list[dict[str, int | None]] = []
-        for model in (folder / "empty.onnx", path.resolve()):
+        for model in (folder / "empty.onnx", *(path.resolve() for path in paths)):
             job = {"resident": str(model), "batch": device.batch, "threads": device.threads, "seed": seed}
             found.append(_run(job, folder, None, device))
 
-    def beyond(part: str) -> int | None:
-        nothing, whole = (one[part] for one in found)
+    def beyond(part: str, one: Mapping[str, int | None]) -> int | None:
+        nothing, whole = found[0][part], one[part]
         # Two processes never come out alike to the page, so a tiny model may seem to take less than nothing.
         return None if nothing is None or whole is None or whole <= nothing else whole - nothing
 
-    return Resident(beyond("loaded_bytes"), beyond("run_bytes"))
+    return [Resident(beyond("loaded_bytes", one), beyond("run_bytes", one)) for one in found[1:]]
 
 
 def write_empty_model(path: Path) -> None:
@@ -475,7 +475,7 @@ def _run(job: Mapping[str, Any], folder: Path, progress: ProgressCall | None, de
     if code or not answer.is_file():
         said = last_line(errors.read_text(encoding="utf-8", errors="replace"))
         check_end(code, said, device)
-        raise MeasureError(f"the measuring program {_end_of(code)}: {said}")
+        raise MeasureError(f"the measuring program {end_of(code)}: {said}")
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if "resident" in job else read_result(answer)
     return found
 
@@ -490,15 +490,6 @@ def _run_here(job: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
         return measure.measure({**job, "parent": None}, machine)
     except measure.LogError as error:
         raise MeasureError(str(error)) from error
-
-
-def _end_of(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was ended by signal {-code}"
 
 
 def measurement_of(result: Mapping[str, Any]) -> Measurement:

@@ -104,11 +104,12 @@ def front_picture(
         axes.axvline(limit_ms, color=OTHER, linewidth=1, linestyle=":")
         axes.annotate(
             f"limit {limit_ms:.3g} ms",
-            (limit_ms, axes.get_ylim()[0]),
-            xytext=(-4, 6),
+            (limit_ms, axes.get_ylim()[1]),  # at the top: the legend stands at the bottom
+            xytext=(-4, -6),
             textcoords="offset points",
             rotation=90,
             ha="right",
+            va="top",
             fontsize=8,
             color=OTHER,
         )
@@ -120,7 +121,8 @@ def front_picture(
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if dots or rivals:
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        # Opaque: a limit's line may run behind it.
+        axes.legend(framealpha=1.0, edgecolor="none", fontsize=8, loc="lower right")
     figure.supxlabel(caption, fontsize=7, color=MUTED)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

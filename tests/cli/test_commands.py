@@ -15,7 +15,7 @@ import pytest
 
 from hwnas.cli import main
 from hwnas.cli.main import COMMANDS
-from tests.job.workspace import PROGRAM, RECIPE, ignore_drift, make_workspace
+from tests.job.workspace import PROGRAM, RECIPE, ignore_drift, make_workspace, run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,16 +37,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *arguments]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -206,6 +196,10 @@ def test_damaged_images_are_all_named_before_anything_is_trained(
 
 
 def start(root: Path) -> "subprocess.Popen[str]":
+    # A shell's background job ignores Ctrl-C, and so would its children: these hear it wherever the tests run.
+    def hear_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
         command("search", "search/toy.toml"),
         cwd=root,
@@ -213,6 +207,7 @@ def start(root: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hear_interrupts,
     )
 
 
@@ -260,3 +255,21 @@ def test_kill_9_loses_nothing(finished: Path, tmp_path: Path, moment: float) -> 
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert front_of(tmp_path) == front_of(finished)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--limit-s", "0", "greater than or equal to 1"), ("--on-noise", "never", "'strict', 'default', 'mark'")],
+)
+def test_an_option_out_of_its_range_is_named(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    code, _, err = run(capsys, "profile", "search/toy.toml", option, value)
+    assert code == 2
+    assert option in err and said in err
+
+
+def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "spaces")
+    assert "…" not in out
+    assert "mobilenet_v3_tiny" in out and "avg_pool_3x3" in out

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.cli import main
 from hwnas.cost import LatencyTable
-from tests.job.workspace import RECIPE, make_workspace
+from tests.job.workspace import RECIPE, make_workspace, run
 
 
 @pytest.fixture
@@ -21,16 +20,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "devices" / "board.toml").write_text('reach = "kit"\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = 0
-    try:
-        main(list(arguments))
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

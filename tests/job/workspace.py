@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hwnas.cli import main
 from hwnas.job import Silent
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,6 +76,17 @@ hwnas.profiling.matching.NOISE_REFUSED = {ANY_NOISE[1]}
 from hwnas.cli import main
 main()
 """
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """A command in this process: its exit code, output and errors."""
+    code = 0
+    try:
+        main(list(arguments))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 class Listener(Silent):

@@ -136,7 +136,7 @@ def test_a_runtime_that_crashes_takes_no_other_with_it(tmp_path: Path) -> None:
         "torch": False,
         "openvino": True,
     }
-    assert found["torch"].detail.startswith("its process ended with signal SIGABRT: it said nothing; mend it: pip")
+    assert found["torch"].detail.startswith("its process was ended by SIGABRT: it said nothing; mend it: pip")
     assert found["openvino"].detail == "1, p"
 
 

@@ -149,16 +149,18 @@ def test_batch_comes_from_the_device(tmp_path: Path) -> None:
 def test_memory_beyond_an_empty_model(tmp_path: Path) -> None:
     """Two tensors of 64 MiB: seen after the runs, not when the session is made."""
     path = write_model(tmp_path / "a.onnx", "Tanh", shape=("batch", 4096, 4096))
-    found = measure_resident(path, device=HERE)
+    small = write_model(tmp_path / "b.onnx", "Tanh", shape=("batch", 2048, 2048))
+    found, less = measure_resident([path, small], device=HERE)
     if found.run_bytes is None:
         pytest.skip("this system does not say what a process holds")
     assert found.run_bytes > 100 * 2**20
     assert found.loaded_bytes is None or found.loaded_bytes < 20 * 2**20
+    assert less.run_bytes is not None and less.run_bytes < found.run_bytes
 
 
 def test_a_model_that_cannot_run_has_no_memory(tmp_path: Path) -> None:
     with pytest.raises(MeasureError, match="Warp"):
-        measure_resident(write_broken_model(tmp_path / "a.onnx"), device=HERE)
+        measure_resident([write_broken_model(tmp_path / "a.onnx")], device=HERE)
 
 
 def test_a_damaged_log_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_refused_measurement_says_how_noisy_it_was(tmp_path: Path, monkeypatch
     noise = {"median": 0.05, "p95": 0.2, "tau": 0.8, "resolved_tau": 0.9, "close_pairs": 0.1, "models": 9}
     conditions = {"rounds": 80, "load_before": 7.5, "load_after": 8.0}
     result: dict[str, object] = {"schema": 1, "about": None, "timings": {}, "failures": {}, "empty_run_us": None}
-    result |= {"noise": noise, "verdict": "refused", "conditions": conditions}
+    result |= {"noise": noise, "verdict": "refused", "conditions": conditions, "device_timings": {}, "energy": None}
     program(
         tmp_path,
         monkeypatch,
