@@ -57,6 +57,7 @@ def draw(front: Front) -> None:
 def show_front(front: Front) -> None:
     """The front as a table, predicted beside measured."""
     rows = []
+    beyond = [member for member in front.members if member.predicted["latency_ms"].extrapolated]
     for member in front.members:
         predicted, measured = member.predicted["latency_ms"].value, member.metrics["latency_ms"].value
         rows.append([
@@ -64,7 +65,7 @@ def show_front(front: Front) -> None:
             f"{member.metrics['accuracy'].value:.2%}",
             f"{member.test['accuracy']:.2%}",
             f"{measured:.4f}",
-            f"{predicted:.4f}",
+            f"{predicted:.4f}" + ("*" if member in beyond else ""),
             f"{predicted / measured - 1:+.1%}",
             f"{member.metrics['macs'].value / 1e6:.2f}",
             f"{member.metrics['parameters'].value / 1e3:.0f}",
@@ -91,7 +92,9 @@ def show_front(front: Front) -> None:
         ],
         rows,
         note=f"predicted against measured latency: {error['mape']:.1%} on average, {error['worst']:.1%} at worst, bias "
-        f"{error['bias']:+.1%}" + _after_refit(front.facts.get("refit", {})),
+        f"{error['bias']:+.1%}"
+        + _after_refit(front.facts.get("refit", {}))
+        + ("; * extrapolated: outside of what the prediction was fitted on" if beyond else ""),
     )
 
 

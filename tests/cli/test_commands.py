@@ -273,3 +273,24 @@ def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "spaces")
     assert "…" not in out
     assert "mobilenet_v3_tiny" in out and "avg_pool_3x3" in out
+
+
+def test_what_was_extrapolated_is_marked(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "runs" / "toy" / "front.json"
+    row = json.loads(path.read_text())
+    for member in row["members"]:
+        member["predicted"]["latency_ms"].pop("extrapolated", None)
+    path.write_text(json.dumps(row))
+    _, without, _ = run(capsys, "front", "toy")
+    assert "extrapolated" not in without
+    far = row["members"][0]["predicted"]["latency_ms"]
+    far["extrapolated"] = True
+    path.write_text(json.dumps(row))
+    _, out, _ = run(capsys, "front", "toy")
+    assert f"{far['value']:.4f}*" in out
+    assert out.count("*") == 2, "the network and the note"
+    assert "* extrapolated: outside of what the prediction was fitted on" in out
