@@ -150,9 +150,14 @@ class Workers:
         elif jobs:
             yield from self._from_processes(jobs)
 
+    def _start(self, n: int) -> None:
+        new = [_Slot(self._threads) for _ in range(n - len(self._slots))]
+        self._slots += new
+        for slot in new:  # after all are started: each reads once it has imported what it needs
+            slot.load(self._pickled)
+
     def _from_processes(self, jobs: Sequence[Job]) -> Generator[Answer, None, None]:
-        while len(self._slots) < min(self.workers, len(jobs)):
-            self._slots.append(_Slot(self._pickled, self._threads))
+        self._start(min(self.workers, len(jobs)))
         waiting = list(reversed(range(len(jobs))))
         done: dict[int, Answer] = {}
         under_way: dict[int, _Slot] = {}
@@ -171,7 +176,8 @@ class Workers:
                             done[index] = result
                             del under_way[index]
                             if not slot.alive:
-                                self._slots[self._slots.index(slot)] = _Slot(self._pickled, self._threads)
+                                self._slots.remove(slot)
+                                self._start(len(self._slots) + 1)
                 yield done.pop(n)
         finally:
             for slot in under_way.values():  # stopped early: their answers belong to nobody
@@ -182,11 +188,11 @@ class Workers:
 class _Slot:
     """One worker process and the pipe to it."""
 
-    def __init__(self, pickled: bytes, threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=_work, args=(theirs, pickled, threads), daemon=True, name="hwnas-worker"
+            target=_work, args=(theirs, threads), daemon=True, name="hwnas-worker"
         )
         with _environment({name: str(threads) for name in _THREAD_VARIABLES}):
             self._process.start()
@@ -199,6 +205,12 @@ class _Slot:
     def sources(self) -> tuple[Connection | int, ...]:
         """What to wait for: an answer or a death."""
         return self._connection, self._process.sentinel
+
+    def load(self, pickled: bytes) -> None:
+        # Not an argument of the process: those go through a pipe that this process holds the other end of as well, and
+        # a child that dies before it has read them (a program without a guarded main) leaves the write waiting forever.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send_bytes(pickled)
 
     def send(self, job: Job) -> None:
         self._started = time.perf_counter()
@@ -252,10 +264,14 @@ def _end_all(slots: list[_Slot]) -> None:
     slots.clear()
 
 
-def _work(connection: Connection, pickled: bytes, threads: int) -> None:
+def _work(connection: Connection, threads: int) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        pickled = connection.recv_bytes()
+    except (EOFError, ConnectionResetError):  # the driver is gone
+        return
     try:
         evaluate = pickle.loads(pickled)  # noqa: S301 - from our own parent's memory, never from disk
     except Exception as error:  # noqa: BLE001 - told to the driver, which raises it

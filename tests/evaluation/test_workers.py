@@ -177,14 +177,18 @@ def test_an_evaluator_that_cannot_be_loaded_ends_with_its_reason() -> None:
         list(workers.answers(jobs(1)))
 
 
-def test_a_program_without_a_main_guard_is_told_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 2**20])
+def test_a_program_without_a_main_guard_is_told_so(tmp_path: Path, size: int) -> None:
+    """However large the evaluator: one of more than a pipe holds left the driver waiting forever."""
     program = tmp_path / "program.py"
     program.write_text(
+        "from functools import partial\n"
         "from hwnas.core import Architecture, RecipeError\n"
         "from hwnas.evaluation import FromFunction, Job, Workers\n"
-        "def f(a): return {'accuracy': 1.0}\n"
+        "def f(ballast, a): return {'accuracy': 1.0}\n"
         "try:\n"
-        "    list(Workers(FromFunction(f), workers=2).answers([Job(Architecture({'k': 1}), 'full', None, 0)]))\n"
+        f"    evaluate = FromFunction(partial(f, bytes({size})))\n"
+        "    list(Workers(evaluate, workers=2).answers([Job(Architecture({'k': 1}), 'full', None, 0)]))\n"
         "except RecipeError as error:\n"
         "    print(error)\n"
     )
