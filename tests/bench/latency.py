@@ -31,6 +31,7 @@ from hwnas.zoo import family
 from tests.bench.few_shot import POOL, SEEDS, rows_few_shot
 from tests.bench.figures import ROOT, Measured, MissingDataError, Row
 from tests.bench.pieces import Piece, kernels, operators
+from tests.bench.tables import cells, front, repeat
 
 TABLE = "latency_tables/amd-epyc-vm--onnxruntime-cpu--mobilenet_v3-8be2f6.jsonl"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -331,5 +332,12 @@ def measured_chain(
     }
 
 
-PARTS: Mapping[str, Part] = {"few_shot": few_shot, "cost": cost, "chain": chain}
+PARTS: Mapping[str, Part] = {
+    "few_shot": few_shot,
+    "cost": cost,
+    "chain": chain,
+    "cells": cells,
+    "front": front,
+    "repeat": repeat,
+}
 """Name to part, in the order they run."""
