@@ -2,11 +2,13 @@
 
 from hwnas.pareto.choice import RULES, Rule, pick
 from hwnas.pareto.evolution import (
+    Niches,
     Points,
     Population,
     Ranged,
     Variation,
     breed,
+    directions,
     ends,
     genotypes_of,
     offspring,
@@ -30,6 +32,7 @@ from hwnas.pareto.front import (
 
 __all__ = [
     "RULES",
+    "Niches",
     "Point",
     "Points",
     "Population",
@@ -40,6 +43,7 @@ __all__ = [
     "breed",
     "costs_of",
     "crowding",
+    "directions",
     "ends",
     "front_of",
     "fronts",

@@ -1,8 +1,8 @@
-"""One generation of NSGA-II on integer codes: who survives, and what the survivors' children are.
+"""One generation of NSGA-II or NSGA-III on integer codes: who survives, and what the survivors' children are.
 
-Plain functions, nothing remembered between calls: a strategy evaluates the children with the real thing, a surrogate
-loop with a model. The operators are pymoo's, made anew on each call and fed with the caller's generator, so
-no state of pymoo is shared between two searches.
+Nothing is remembered between calls (but by `Niches`, whose scale is that of its search): a strategy evaluates the
+children with the real thing, a surrogate loop with a model. The operators are pymoo's, made anew on each call and fed
+with the caller's generator, so no state of pymoo is shared between two searches.
 
 Source: Deb et al. 2002 (IEEE Trans. Evol. Comp. 6(2), 182-197), with constraint domination (section VI).
 """
@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga3 import ReferenceDirectionSurvival
 from pymoo.core.population import Population as PymooPopulation
 from pymoo.core.problem import Problem
+from pymoo.core.survival import Survival
 from pymoo.operators.crossover.pntx import TwoPointCrossover
 from pymoo.operators.mutation.pm import PolynomialMutation
 from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
+from pymoo.util.ref_dirs import get_reference_directions
 
 from hwnas.core import Architecture
 from hwnas.space import Space
@@ -139,6 +142,103 @@ def survive(points: Points, n: int, rng: np.random.Generator) -> Population:
         >>> survive(points, 3, np.random.default_rng(0)).points.genotypes.ravel().tolist()
         [0, 1, 3]
     """
+    index, told = _survivors(points, n, rng, RankAndCrowding())
+    inside = points.violation[index] == 0
+    rank = np.array([data.get("rank", 0) for data in told], dtype=np.int64)
+    crowding = np.array([data.get("crowding", 0.0) for data in told], dtype=np.float64)
+    return Population(points.take(index), _behind(rank, inside), crowding)
+
+
+class Niches:
+    """Survival by reference directions, NSGA-III's: of the front that does not fit, those of the emptiest directions.
+
+    Costs are scaled to the best value of each and to the intercepts of the plane through the extreme points. Both are
+    of everything this object has seen, so it belongs to one search. Which points are extreme would depend on the units
+    (the paper compares milliseconds with millions of operations there), so every cost is first divided by its range
+    among the first points.
+
+    Source: Deb & Jain 2014 (IEEE Trans. Evol. Comp. 18(4), 577-601).
+
+    Args:
+        directions: [directions, objectives], as of `directions`.
+
+    Example:
+        >>> costs = np.array([[0.0, 2.0], [0.1, 1.9], [1.0, 1.0], [2.0, 0.0], [3.0, 3.0]])
+        >>> points = Points(np.arange(5)[:, None], costs, np.zeros(5))
+        >>> kept = Niches(directions(2, 3)).survive(points, 3, np.random.default_rng(0))
+        >>> sorted(kept.points.genotypes.ravel().tolist())
+        [0, 2, 3]
+    """
+
+    def __init__(self, directions: NDArray[np.float64]) -> None:
+        self._survival = ReferenceDirectionSurvival(directions)
+        self._ranges: NDArray[np.float64] | None = None
+
+    def survive(self, points: Points, n: int, rng: np.random.Generator) -> Population:
+        """The n best: whole fronts first, then those of the emptiest directions, then the least infeasible.
+
+        Parents are then drawn by chance among the feasible, as in the paper: all of them have rank 0.
+
+        Args:
+            points: Any number; costs of infeasible ones are not looked at.
+            n: How many survive; all do where there are fewer.
+            rng: Decides among equally empty directions.
+
+        Raises:
+            ValueError: If a violation or a feasible point's cost is not a finite number, or n is below 1.
+        """
+        feasible = points.costs[points.violation == 0]
+        if self._ranges is None and len(feasible):
+            spread = np.ptp(feasible, axis=0)
+            self._ranges = np.where(spread > 0, spread, 1.0)
+        scaled = points if self._ranges is None else replace(points, costs=points.costs / self._ranges)
+        index, _ = _survivors(scaled, n, rng, self._survival)
+        inside = points.violation[index] == 0
+        rank = np.zeros(len(index), dtype=np.int64)
+        return Population(points.take(index), _behind(rank, inside), np.zeros(len(index)))
+
+
+def directions(objectives: int, most: int) -> NDArray[np.float64]:
+    """Evenly spread reference directions: the finest simplex lattice of at most so many points.
+
+    Args:
+        objectives: At least 2.
+        most: At least as many as objectives, or there is none.
+
+    Returns:
+        [directions, objectives], each summing to 1.
+
+    Raises:
+        ValueError: If there is none.
+
+    Source: Das & Dennis 1998 (SIAM J. Optim. 8(3), 631-657).
+
+    Example:
+        >>> directions(2, 3).tolist()
+        [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+        >>> len(directions(3, 100)), len(directions(5, 210))
+        (91, 210)
+    """
+    if objectives < 2 or most < objectives:
+        raise ValueError(
+            f"directions: {objectives} objectives and at most {most} directions; expected two or more objectives, and "
+            "at least as many directions"
+        )
+    divisions = 1
+    while math.comb(objectives + divisions, divisions + 1) <= most:
+        divisions += 1
+    found: NDArray[np.float64] = get_reference_directions("das-dennis", objectives, n_partitions=divisions)
+    return found
+
+
+def _survivors(
+    points: Points, n: int, rng: np.random.Generator, method: Survival
+) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+    """Which points survive, best first, and what pymoo says about each.
+
+    Raises:
+        ValueError: If a violation or a feasible point's cost is not a finite number, or n is below 1.
+    """
     if n < 1:
         raise ValueError(f"survive: n is {n}; expected at least 1")
     if not (np.isfinite(points.violation).all() and (points.violation >= 0).all()):
@@ -147,7 +247,7 @@ def survive(points: Points, n: int, rng: np.random.Generator) -> Population:
     if not np.isfinite(points.costs[feasible]).all():
         raise ValueError("survive: a feasible point has a cost that is not finite; leave failed points out")
     if not len(points):
-        return Population(points, np.empty(0, dtype=np.int64), np.empty(0))
+        return np.empty(0, dtype=np.int64), []
     individuals = PymooPopulation.new(
         "F",
         np.where(feasible[:, None], points.costs, 0.0),
@@ -157,14 +257,17 @@ def survive(points: Points, n: int, rng: np.random.Generator) -> Population:
         np.arange(len(points)),
     )
     problem = _problem(points.genotypes.shape[1], points.costs.shape[1])
-    survivors = RankAndCrowding().do(problem, individuals, n_survive=n, random_state=rng)
-    index = np.array([survivor.data["index"] for survivor in survivors], dtype=np.int64)
-    inside = feasible[index]
-    rank = np.array([survivor.data.get("rank", 0) for survivor in survivors], dtype=np.int64)
+    survivors = method.do(problem, individuals, n_survive=n, random_state=rng)
+    told = [survivor.data for survivor in survivors]
+    return np.array([data["index"] for data in told], dtype=np.int64), told
+
+
+def _behind(rank: NDArray[np.int64], inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Ranks with the infeasible after every front, in their order."""
     last = int(rank[inside].max()) if inside.any() else -1
-    rank[~inside] = last + 1 + np.arange(int((~inside).sum()))
-    crowding = np.array([survivor.data.get("crowding", 0.0) for survivor in survivors], dtype=np.float64)
-    return Population(points.take(index), rank, crowding)
+    behind = rank.copy()
+    behind[~inside] = last + 1 + np.arange(int((~inside).sum()))
+    return behind
 
 
 def offspring(

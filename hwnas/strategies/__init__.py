@@ -12,16 +12,18 @@ from hwnas.core import RecipeError
 from hwnas.core.errors import did_you_mean
 from hwnas.strategies.nat import Nat
 from hwnas.strategies.nsga2 import Nsga2
+from hwnas.strategies.nsga3 import Nsga3
 from hwnas.strategies.random_search import RandomSearch
 from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-STRATEGIES: dict[str, type[Nat | Nsga2 | RandomSearch | RegularizedEvolution | Spos]] = {
+STRATEGIES: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
     "spos": Spos,
     "nsga2": Nsga2,
+    "nsga3": Nsga3,
     "nat": Nat,
 }
 """Each strategy by the name that recipes use."""
@@ -64,4 +66,4 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
     return kind(**values)
 
 
-__all__ = ["STRATEGIES", "Nat", "Nsga2", "RandomSearch", "RegularizedEvolution", "Spos", "build"]
+__all__ = ["STRATEGIES", "Nat", "Nsga2", "Nsga3", "RandomSearch", "RegularizedEvolution", "Spos", "build"]

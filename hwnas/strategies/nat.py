@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from hwnas.core import Architecture, Evaluation, RecipeError
 from hwnas.learners import Switching, SwitchingModel
 from hwnas.pareto import (
+    Niches,
     Points,
     Variation,
     breed,
+    directions,
     ends,
     genotypes_of,
     non_dominated,
@@ -24,10 +26,9 @@ from hwnas.pareto import (
     violations_of,
 )
 from hwnas.space import Codes
-from hwnas.study import JSON, Study
+from hwnas.study import FAR, JSON, Study, Survive
 
 _SWAP_ROUNDS = 5
-_FAR = 1e9  # stands for a violation without measure: survival sorts finite numbers only
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Nat:
     (4) evaluates them. The first archive is random, with the ends of the space in it.
 
     Differences from the paper: the supernet is not adapted between iterations (its weights are what the evaluator
-    uses); NSGA-II is used for any number of objectives; the subset of (3) is found by greedy choice and swaps instead
-    of by a second evolution. With a budget below twice `initial`, the first archive takes half of the budget.
+    uses); one objective is searched by NSGA-II as well, two by NSGA-II and more by NSGA-III as there; the subset of (3)
+    is found by greedy choice and swaps instead of by a second evolution. With a budget below twice `initial`, the first
+    archive takes half of the budget.
 
     Source: Lu et al. 2021 (TPAMI 43(9), Neural Architecture Transfer), and MSuNAS (Lu et al. 2020, ECCV).
 
@@ -128,8 +130,9 @@ class Nat:
     def _evolve(
         self, study: Study, learned: Mapping[str, SwitchingModel], archive: Points, rng: np.random.Generator
     ) -> Points:
-        """NSGA-II on what is learned and predicted, from the best of the archive and random networks."""
+        """NSGA-II or III on what is learned and predicted, from the best of the archive and random networks."""
         space, seen = study.space, set[bytes]()
+        survive = _survival(len(study.objectives), self.population)
         parents = survive(archive, self.population, rng).points.genotypes
         drawn = space.sample_codes(max(0, self.population - len(parents)), rng)
         first = np.concatenate([parents, genotypes_of(space, drawn, rng)])
@@ -163,6 +166,13 @@ class Nat:
 
     def _variation(self) -> Variation:
         return Variation(self.crossover_probability, self.mutations, self.mutation_eta)
+
+
+def _survival(objectives: int, population: int) -> Survive:
+    """NSGA-III's for more than two objectives, if the population is large enough for a direction each."""
+    if objectives <= 2 or population < objectives:
+        return survive
+    return Niches(directions(objectives, population)).survive
 
 
 def evenest(front: NDArray[np.float64], candidates: NDArray[np.float64], n: int) -> NDArray[np.int64]:
@@ -237,4 +247,4 @@ def _judge(study: Study, learned: Mapping[str, SwitchingModel], genotypes: Codes
     guessed = [limit for limit in study.limits if limit.name in learned]
     rows = [{limit.name: float(values[limit.name][n]) for limit in guessed} for n in range(len(codes))]
     violation = study.violation(codes) + violations_of(rows, guessed)
-    return Points(genotypes, costs, np.minimum(violation, _FAR))
+    return Points(genotypes, costs, np.minimum(violation, FAR))

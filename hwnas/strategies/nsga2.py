@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from hwnas.core import RecipeError
-from hwnas.pareto import Points, Population, Variation, breed, ends, genotypes_of, standings, survive, unseen
-from hwnas.space import Codes
-from hwnas.study import Study
-
-_FAR = 1e9  # stands for a violation without measure: survival sorts finite numbers only
+from hwnas.pareto import Variation, survive
+from hwnas.study import Study, evolve
 
 
 @dataclass(frozen=True)
@@ -22,7 +17,8 @@ class Nsga2:
     codes); a child that is the same network as anything seen before is drawn again; the first population holds the
     ends of the space (the smallest and largest network of each predicted cost); a child outside a limit on a predicted
     cost takes part, behind every feasible network, without being evaluated; a failed evaluation does not take part.
-    Of more than three objectives nearly everything becomes non-dominated, and this is no longer much of a method.
+    Of more than three objectives nearly everything becomes non-dominated, and this is no longer much of a method: see
+    `Nsga3`.
 
     Source: Deb et al. 2002 (IEEE Trans. Evol. Comp. 6(2), 182-197).
 
@@ -56,41 +52,13 @@ class Nsga2:
 
     def search(self, study: Study) -> None:
         """Breed and evaluate until the budget is spent."""
-        rng = study.rng("nsga2")
-        seen: set[bytes] = set()
-        first = study.space.encode([*ends(study.space, study.costs), *study.sample(self.population)])
-        first = first[study.feasible(first)]
-        first = first[unseen(first, seen)][: self.population]
-        points = _evaluated(study, genotypes_of(study.space, first, rng))
-        while True:
-            survivors = survive(points, self.population, rng)
-            points = survivors.points.join(self._children(study, survivors, seen, rng))
-
-    def _children(self, study: Study, parents: Population, seen: set[bytes], rng: np.random.Generator) -> Points:
-        """The next generation: new networks, evaluated unless a limit on a predicted cost rules them out."""
-        space = study.space
-        bred = parents.points.genotypes[:0]
-        if len(parents):
-            bred = breed(space, parents, seen, self.population, rng, self._variation())
-        violation = study.violation(space.canonical_codes(bred))
-        outside = Points(bred, np.zeros((len(bred), len(study.objectives))), np.minimum(violation, _FAR))
-        outside = outside.take(violation > 0)
-        inside = bred[violation == 0]
-        if not len(inside):  # everything failed, every child breaks a limit, or the space is nearly used up
-            drawn = study.sample(self.population)
-            codes = space.encode(drawn)
-            new = unseen(codes, seen)
-            if not len(new):
-                study.evaluate(drawn)  # known, so it costs nothing; the study counts such requests and ends the search
-            inside = genotypes_of(space, codes[new], rng)
-        return outside.join(_evaluated(study, inside))
+        evolve(
+            study,
+            population=self.population,
+            survive=survive,
+            variation=self._variation(),
+            rng=study.rng("nsga2"),
+        )
 
     def _variation(self) -> Variation:
         return Variation(self.crossover_probability, self.mutations, self.mutation_eta)
-
-
-def _evaluated(study: Study, genotypes: Codes) -> Points:
-    """Evaluate networks; those that failed are left out."""
-    evaluations = study.evaluate(study.space.decode(study.space.canonical_codes(genotypes)))
-    found = standings(evaluations, study.objectives, study.limits)
-    return Points(genotypes[found.index], found.costs, found.violation)

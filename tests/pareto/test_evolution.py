@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from hwnas.core import Architecture
 from hwnas.pareto import (
+    Niches,
     Points,
     Population,
     Variation,
     breed,
     crowding,
+    directions,
     ends,
     fronts,
     genotypes_of,
@@ -217,3 +219,53 @@ def test_ends_are_those_of_the_costs_each_once_or_the_corners_of_the_space() -> 
 def test_importing_the_room_brings_no_torch() -> None:
     code = "import sys, hwnas.pareto; print(sorted({'torch', 'onnxruntime', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def plain_points(costs: NDArray[np.float64], violation: NDArray[np.float64] | None = None) -> Points:
+    return Points(np.arange(len(costs))[:, None], costs, np.zeros(len(costs)) if violation is None else violation)
+
+
+def nearest(costs: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The direction each point lies nearest to, by perpendicular distance."""
+    unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    along = costs @ unit.T
+    found: NDArray[np.int64] = np.linalg.norm(costs[:, None] - along[..., None] * unit, axis=2).argmin(axis=1)
+    return found
+
+
+def test_every_direction_of_a_sphere_gets_a_member() -> None:
+    """methods.md 5.20: three objectives, 12 divisions, 91 directions; the front of DTLZ2."""
+    rays = directions(3, 91)
+    rng = np.random.default_rng(0)
+    crowd = np.abs(rng.normal(size=(600, 3))) * [1.0, 0.2, 0.2]  # near one corner, where crowding would leave them
+    front = np.concatenate([crowd, rays])
+    front /= np.linalg.norm(front, axis=1, keepdims=True)
+    order = rng.permutation(len(front))
+    kept = Niches(rays).survive(plain_points(front[order]), 91, np.random.default_rng(1))
+    assert sorted(nearest(kept.points.costs, rays).tolist()) == list(range(91))
+    assert not kept.rank.any() and not kept.crowding.any()
+
+
+@given(st.floats(1e-3, 1e6), st.floats(-10, 10))
+def test_niches_do_not_mind_units(factor: float, shift: float) -> None:
+    costs = np.random.default_rng(2).random((60, 3))
+    other = costs * [1.0, factor, 1.0] + [0.0, 0.0, shift]
+    plain, changed = (
+        Niches(directions(3, 15)).survive(plain_points(c), 15, np.random.default_rng(0)) for c in (costs, other)
+    )
+    assert plain.points.genotypes.tolist() == changed.points.genotypes.tolist()
+
+
+def test_niches_take_the_feasible_first_and_refuse_what_survival_refuses() -> None:
+    costs = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 0.1], [0.0, 0.0]])
+    points = plain_points(costs, np.array([0.0, 0.0, 0.5, 2.0]))
+    kept = Niches(directions(2, 3)).survive(points, 4, np.random.default_rng(0))
+    assert kept.points.genotypes.ravel().tolist()[2:] == [2, 3] and kept.rank.tolist() == [0, 0, 1, 2]
+    with pytest.raises(ValueError, match="n is 0"):
+        Niches(directions(2, 3)).survive(points, 0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("objectives", "most"), [(1, 10), (3, 2)])
+def test_there_are_no_directions_for_one_objective_or_fewer_than_objectives(objectives: int, most: int) -> None:
+    with pytest.raises(ValueError, match=f"{objectives} objectives and at most {most} directions"):
+        directions(objectives, most)

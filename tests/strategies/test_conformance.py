@@ -20,6 +20,7 @@ TINY: dict[str, dict[str, object]] = {
     "regularized_evolution": {"population": 5, "sample": 2},
     "spos": {"population": 6, "best": 3},
     "nsga2": {"population": 6},
+    "nsga3": {"population": 6},
     "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
 }
 
@@ -180,7 +181,7 @@ def test_build_makes_what_the_recipe_says() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("nsga", {}, 'strategy "nsga" is unknown; did you mean "nsga2"'),
+        ("nsg2", {}, 'strategy "nsg2" is unknown; did you mean "nsga2"'),
         ("darts", {}, 'strategy "darts" is unknown'),
         ("nsga2", {"populaton": 3}, 'nsga2 has no parameter "populaton"; did you mean "population"'),
         ("random", {"population": 3}, 'random has no parameter "population"; it has none'),

@@ -487,18 +487,21 @@ def chain() -> Space:
 def test_own_work_is_below_a_millisecond_per_evaluation(tmp_path: Path) -> None:
     space = chain()
     assert len(space.decisions) == 45
-    searched = study(
-        space,
-        evaluate=FromFunction(lambda a: {"accuracy": 0.5}),
-        costs=[],  # what a cost model needs is its own
-        objectives=[ACCURACY],
-        budget=Budget(evaluations=1000),
-        folder=tmp_path,
-    )
-    started = time.process_time()  # not the wall clock: other processes share the machine
-    outcome = searched.run(RandomSearch())
-    assert len(outcome.evaluations) == 1000
-    assert (time.process_time() - started) / 1000 < 1e-3
+    seconds = []
+    for n in range(3):  # the least of three: caches are shared with whatever else runs
+        searched = study(
+            space,
+            evaluate=FromFunction(lambda a: {"accuracy": 0.5}),
+            costs=[],  # what a cost model needs is its own
+            objectives=[ACCURACY],
+            budget=Budget(evaluations=1000),
+            folder=tmp_path / str(n),
+        )
+        started = time.process_time()  # not the wall clock: other processes share the machine
+        outcome = searched.run(RandomSearch())
+        seconds.append(time.process_time() - started)
+        assert len(outcome.evaluations) == 1000
+    assert min(seconds) / 1000 < 1e-3
 
 
 def test_objectives_and_latency_are_what_fronts_are_made_of() -> None:

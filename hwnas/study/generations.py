@@ -1,0 +1,78 @@
+"""The generations of an evolution towards a front, for every strategy that differs in who survives only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+
+from hwnas.pareto import Points, Population, Variation, breed, ends, genotypes_of, standings, unseen
+from hwnas.space import Codes
+from hwnas.study.study import Study
+
+FAR = 1e9
+"""Stands for a violation without measure: survival sorts finite numbers only."""
+
+Survive = Callable[[Points, int, np.random.Generator], Population]
+"""Of points, so many survive."""
+
+
+def evolve(
+    study: Study, *, population: int, survive: Survive, variation: Variation, rng: np.random.Generator
+) -> NoReturn:
+    """Breed and evaluate until the study's budget is spent, which ends it from within.
+
+    The first population holds the ends of the space (the smallest and largest network of each predicted cost); a child
+    that is the same network as anything seen before is drawn again; a child outside a limit on a predicted cost takes
+    part, behind every feasible network, without being evaluated; a failed evaluation does not take part.
+
+    Args:
+        study: That evaluates.
+        population: Networks kept, and bred per generation.
+        survive: Who of parents and children stays.
+        variation: How children differ from their parents.
+        rng: All chance comes from here.
+    """
+    seen: set[bytes] = set()
+    first = study.space.encode([*ends(study.space, study.costs), *study.sample(population)])
+    first = first[study.feasible(first)]
+    first = first[unseen(first, seen)][:population]
+    points = _evaluated(study, genotypes_of(study.space, first, rng))
+    while True:
+        survivors = survive(points, population, rng)
+        points = survivors.points.join(_children(study, survivors, seen, population, variation, rng))
+
+
+def _children(
+    study: Study,
+    parents: Population,
+    seen: set[bytes],
+    n: int,
+    variation: Variation,
+    rng: np.random.Generator,
+) -> Points:
+    """The next generation: new networks, evaluated unless a limit on a predicted cost rules them out."""
+    space = study.space
+    bred = parents.points.genotypes[:0]
+    if len(parents):
+        bred = breed(space, parents, seen, n, rng, variation)
+    violation = study.violation(space.canonical_codes(bred))
+    outside = Points(bred, np.zeros((len(bred), len(study.objectives))), np.minimum(violation, FAR))
+    outside = outside.take(violation > 0)
+    inside = bred[violation == 0]
+    if not len(inside):  # everything failed, every child breaks a limit, or the space is nearly used up
+        drawn = study.sample(n)
+        codes = space.encode(drawn)
+        new = unseen(codes, seen)
+        if not len(new):
+            study.evaluate(drawn)  # known, so it costs nothing; the study counts such requests and ends the search
+        inside = genotypes_of(space, codes[new], rng)
+    return outside.join(_evaluated(study, inside))
+
+
+def _evaluated(study: Study, genotypes: Codes) -> Points:
+    """Evaluate networks; those that failed are left out."""
+    evaluations = study.evaluate(study.space.decode(study.space.canonical_codes(genotypes)))
+    found = standings(evaluations, study.objectives, study.limits)
+    return Points(genotypes[found.index], found.costs, found.violation)
