@@ -43,6 +43,7 @@ How it measures, and why (numbers from trials on a shared two-core machine):
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -734,6 +735,11 @@ class OnnxRuntime:
         if name != "onnxruntime-cpu":
             self.stream = (open_stream or CudaStream.open)(gpu or "auto")
             self.gpu = self.stream.uuid
+            # CUDA's and cuDNN's own packages, if pip installed them: the system's loader does not look there.
+            preload = getattr(self._ort, "preload_dlls", None)
+            if preload is not None:
+                with contextlib.redirect_stdout(sys.stderr):  # it prints what it did not find
+                    preload()
         self._options = session_options(threads=threads, batch=batch)
         # Newer versions can say which operator went where; older ones can only be forbidden to use the CPU.
         self._tells = "get_provider_graph_assignment_info" in dir(self._ort.InferenceSession)
@@ -784,7 +790,8 @@ class OnnxRuntime:
             raise UnusableError(
                 f"{self._name} was asked for, and the live session runs on {', '.join(live)}: {self._provider} could "
                 "not be loaded",
-                mend="install the versions of CUDA, cuDNN and TensorRT that onnxruntime's install page names for it",
+                mend="pip install 'onnxruntime-gpu[cuda,cudnn]', or the versions of CUDA, cuDNN and TensorRT that "
+                "onnxruntime's install page names for it",
             )
         self._read_back = {
             provider: {key: str(value) for key, value in sorted(options.items())}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -288,7 +289,11 @@ class StubSession:
 
 
 def gpu_runtime(
-    live: tuple[str, ...], name: str = "onnxruntime-cuda", *, on_cpu: tuple[str, ...] = ()
+    live: tuple[str, ...],
+    name: str = "onnxruntime-cuda",
+    *,
+    on_cpu: tuple[str, ...] = (),
+    preload: Callable[[], object] = lambda: None,
 ) -> program.OnnxRuntime:
     session = type("Session", (StubSession,), {"live": live, "on_cpu": on_cpu})
     ort = SimpleNamespace(
@@ -297,6 +302,7 @@ def gpu_runtime(
         InferenceSession=session,
         OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda *_: None),
         RunOptions=onnxruntime.RunOptions,
+        preload_dlls=preload,
     )
     return program.OnnxRuntime(
         name, threads=1, batch=1, gpu=None, ort=ort, open_stream=lambda _: stream_over(StubCuda())
@@ -320,6 +326,13 @@ def test_a_live_session_on_the_gpu_gives_its_options_back() -> None:
     assert runtime.gpu == UUID
     assert runtime.stream is not None
     assert len(runtime.stream.last(2)) == 2
+
+
+def test_libraries_that_pip_installed_are_loaded_first_and_what_that_prints_is_no_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu_runtime(("CUDAExecutionProvider",), preload=lambda: sys.stdout.write("Failed to load libcufft.so\n"))
+    assert capsys.readouterr() == ("", "Failed to load libcufft.so\n")
 
 
 @pytest.mark.parametrize(
