@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from hwnas.profiling import try_runtimes
 from hwnas.profiling.matching import conditions_of
 from hwnas.profiling.session import reach_of
 
-_REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_measured", "parity")
+_REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_predicted", "parity")
 
 
 def check(
@@ -208,6 +209,8 @@ def check_onnx(file: Path) -> dict[str, Any]:
     """
     facts = read_metadata(file)
     missing = [name for name in _REQUIRED if name not in facts]
+    if not {"latency_measured", "estimate"} & facts.keys():
+        missing.append("latency_measured")  # only a device that cannot be reached leaves it out
     if missing:
         raise ExportError(f"{file}: its metadata lacks {', '.join(missing)}", hint="export it again: hwnas export")
     size, channels = facts["preprocessing"]["size"], facts["preprocessing"]["channels"]
@@ -228,15 +231,13 @@ def check_onnx(file: Path) -> dict[str, Any]:
     against = _against_torch(weights, images, whole) if weights.is_file() else None
     if against is not None and against > tolerance:
         raise ExportError(f"{file}: differs from {weights.name} by {against:.3g} on logits; {tolerance:g} is allowed")
-    latency = facts["latency_measured"]
     lines = [
         f"{file}: whole, one file, {file.stat().st_size / 1024:.0f} KiB",
         f"  input [batch, {channels}, {size}, {size}] -> {classes} classes; ran at batch "
         f"{', '.join(map(str, BATCHES))}",
         f"  torch and this file differ by {facts['parity']['largest_difference']:.0e} on logits when exported"
         + ("" if against is None else f", by {against:.0e} now"),
-        f"  validation accuracy {facts['accuracy']['accuracy']:.2%}, {latency['value']:.4f} ms measured on "
-        f"{latency['conditions']['cpu'] or 'an unnamed processor'}",
+        f"  validation accuracy {facts['accuracy']['accuracy']:.2%}, {_latency_of(facts)}",
     ]
     return {
         "file": str(file),
@@ -246,6 +247,17 @@ def check_onnx(file: Path) -> dict[str, Any]:
         "metadata": facts,
         "lines": lines,
     }
+
+
+def _latency_of(facts: Mapping[str, Any]) -> str:
+    if "latency_measured" in facts:
+        found = facts["latency_measured"]
+        return f"{found['value']:.4f} ms measured on {found['conditions']['cpu'] or 'an unnamed processor'}"
+    found = facts["latency_predicted"]
+    return (
+        f"{found['value']:.4g} ms {found['origin']} for {facts['estimate']['device']} ({found['low']:.4g} to "
+        f"{found['high']:.4g})"
+    )
 
 
 def _against_torch(weights: Path, images: np.ndarray[Any, np.dtype[np.float32]], found: Any) -> float:

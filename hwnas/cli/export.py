@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hwnas.cli.check import check_onnx
+from hwnas.cli.front import latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
 from hwnas.cli.pick import chosen
 from hwnas.cli.terminal import show, show_json
@@ -38,7 +39,4 @@ def export(
         return
     show(f"{to}: {found['size_bytes'] / 1024:.0f} KiB, runs at batch {', '.join(map(str, found['batches']))}")
     show(f"  classes {', '.join(found['metadata']['classes'])}")
-    show(
-        f"  {member.metrics['latency_ms'].value:.4f} ms measured on {front.facts['device']['name']}, "
-        f"validation accuracy {member.metrics['accuracy'].value:.2%}"
-    )
+    show(f"  {latency_words(front, member)}, validation accuracy {member.metrics['accuracy'].value:.2%}")

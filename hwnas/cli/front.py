@@ -28,6 +28,15 @@ def picture_path(front: Front) -> Path:
     return front.folder / "front.png"
 
 
+def latency_words(front: Front, member: Member) -> str:
+    """A member's latency for people: how it was found, beside what was predicted or its band."""
+    latency, device = member.metrics["latency_ms"], front.facts["device"]["name"]
+    if member.timed:
+        predicted = member.predicted["latency_ms"].value
+        return f"{latency.value:.4f} ms measured on {device} (predicted {predicted:.4f})"
+    return f"{latency.value:.4g} ms {latency.origin} on {device} ({latency.low:.4g} to {latency.high:.4g})"
+
+
 def draw(front: Front) -> None:
     """Draw the picture of a front into its run's folder."""
 
@@ -35,55 +44,66 @@ def draw(front: Front) -> None:
         return Dot(
             member.metrics["latency_ms"].value,
             member.metrics["accuracy"].value,
-            member.predicted["latency_ms"].value,
+            member.predicted["latency_ms"].value if member.timed else None,
             member.on_front,
             label="default network, trained alone" if member.role == "default" else "",
         )
 
     limit = next((limit.at_most for limit in front.limits if limit.name == "latency_ms"), None)
     device = front.facts["device"]
+    conditions = f"{device['runtime']}, {device['threads']} thread" if front.timed else "estimated from its data sheet"
     front_picture(
         picture_path(front),
         dots=[dot(member) for member in front.members if member.role == "member"],
         rivals=[dot(member) for member in front.members if member.role != "member"],
-        title=f"{front.facts['run']}: {len(front.on_front)} networks measured on {device['name']}",
-        caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {device['runtime']}, "
-        f"{device['threads']} thread, batch {device['batch']}",
+        title=f"{front.facts['run']}: {len(front.on_front)} networks {_word(front)} on {device['name']}",
+        caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {conditions}, "
+        f"batch {device['batch']}",
         accuracy_label="validation accuracy",
         limit_ms=limit,
+        latency_word=_word(front),
     )
 
 
+def _word(front: Front) -> str:
+    """How latencies came about."""
+    return "measured" if front.timed else str(front.members[0].metrics["latency_ms"].origin)
+
+
 def show_front(front: Front) -> None:
-    """The front as a table, predicted beside measured."""
+    """The front as a table: predicted beside measured, or estimates with their band."""
+    timed = front.timed
     rows = []
     beyond = [member for member in front.members if member.predicted["latency_ms"].extrapolated]
     for member in front.members:
-        predicted, measured = member.predicted["latency_ms"].value, member.metrics["latency_ms"].value
+        predicted, latency = member.predicted["latency_ms"].value, member.metrics["latency_ms"]
         rows.append([
             member.architecture.digest,
             f"{member.metrics['accuracy'].value:.2%}",
             f"{member.test['accuracy']:.2%}",
-            f"{measured:.4f}",
-            f"{predicted:.4f}" + ("*" if member in beyond else ""),
-            f"{predicted / measured - 1:+.1%}",
+            *(
+                [
+                    f"{latency.value:.4f}",
+                    f"{predicted:.4f}" + ("*" if member in beyond else ""),
+                    f"{predicted / latency.value - 1:+.1%}",
+                ]
+                if timed
+                else [f"{latency.value:.4g}", f"{latency.low:.4g} to {latency.high:.4g}"]
+            ),
             f"{member.metrics['macs'].value / 1e6:.2f}",
             f"{member.metrics['parameters'].value / 1e3:.0f}",
             f"{member.parity['largest_difference']:.0e}",
             f"{member.training_seconds:.0f}",
             {True: "front", False: "beaten"}[member.on_front] if member.role == "member" else member.role,
         ])
-    error = front.facts["prediction_error"]
     limits = "; ".join(map(str, front.limits)) or "none"
     show_table(
-        f"{front.facts['run']}: {len(front.on_front)} networks on the measured front (limits: {limits})",
+        f"{front.facts['run']}: {len(front.on_front)} networks on the {_word(front)} front (limits: {limits})",
         [
             "network",
             "validation",
             "test",
-            "measured ms",
-            "predicted ms",
-            "error",
+            *(["measured ms", "predicted ms", "error"] if timed else [f"{_word(front)} ms", "band"]),
             "M MACs",
             "k params",
             "ONNX diff",
@@ -91,10 +111,26 @@ def show_front(front: Front) -> None:
             "",
         ],
         rows,
-        note=f"predicted against measured latency: {error['mape']:.1%} on average, {error['worst']:.1%} at worst, bias "
+        note=_errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
+    )
+
+
+def _errors(front: Front, *, extrapolated: bool) -> str:
+    error = front.facts["prediction_error"]
+    return (
+        f"predicted against measured latency: {error['mape']:.1%} on average, {error['worst']:.1%} at worst, bias "
         f"{error['bias']:+.1%}"
         + _after_refit(front.facts.get("refit", {}))
-        + ("; * extrapolated: outside of what the prediction was fitted on" if beyond else ""),
+        + ("; * extrapolated: outside of what the prediction was fitted on" if extrapolated else "")
+    )
+
+
+def _no_errors(front: Front) -> str:
+    device, of = front.facts["device"]["name"], front.facts["estimate"]["measured_networks"]
+    rests = f"scaled by {of} networks measured on it" if of else "nobody has checked"
+    return (
+        f"no latency was measured: {device} cannot be reached, and these come from its data sheet, {rests}; "
+        "time a file where you have one: hwnas bench model.onnx"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hwnas.cli.front import latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder
 from hwnas.cli.terminal import show, show_json
 from hwnas.job import Front, Member
@@ -55,8 +56,7 @@ def usage(front: Front, member: Member, by: str) -> list[str]:
     channels = front.facts["data"]["channels"]
     return [
         f"{by}: {member.architecture.digest}   validation {member.metrics['accuracy'].value:.2%}, test "
-        f"{member.test['accuracy']:.2%}, {member.metrics['latency_ms'].value:.4f} ms measured "
-        f"(predicted {member.predicted['latency_ms'].value:.4f})",
+        f"{member.test['accuracy']:.2%}, {latency_words(front, member)}",
         f"  {path}",
         "",
         "use it:",

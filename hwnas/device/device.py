@@ -175,9 +175,8 @@ class Device(BaseModel):
         """
         if self.estimated:
             raise DeviceError(
-                f'device {self.name}: reach is "none": it cannot be reached, so nothing can be timed on it, and a '
-                "search ends in measured networks",
-                hint="hwnas.cost.EstimatedLatency works from its [roofline]; or name a device that can be reached",
+                f'device {self.name}: reach is "none": it cannot be reached, so nothing can be timed on it',
+                hint="hwnas search works without a table, from its [roofline]; or name a device that can be reached",
             )
 
     def check_cores(

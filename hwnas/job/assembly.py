@@ -12,7 +12,15 @@ from pathlib import Path
 from torch import nn
 
 from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError
-from hwnas.cost import CostModel, FamilyRecord, LatencyTable, PeakMemory, UnitSumCost
+from hwnas.cost import (
+    CostModel,
+    EstimatedLatency,
+    FamilyRecord,
+    LatencyTable,
+    PeakMemory,
+    UnitSumCost,
+    read_measured,
+)
 from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
@@ -122,6 +130,28 @@ class Assembly:
                 table = replace(table, drift_spread=again.spread)
         return table
 
+    def estimate(self) -> EstimatedLatency:
+        """Latency on a device that cannot be reached, from its data sheet and what somebody measured there.
+
+        Raises:
+            DeviceError: If the device can be reached.
+            RecipeError: If the recipe names a latency table, which can only be another device's.
+            TableError: If the file of measured networks is damaged.
+            CostError: If it holds too few, or a kernel of the space is unknown.
+        """
+        if self.device.roofline is None:
+            raise DeviceError(f"device {self.device.name}: can be reached, so it is measured, not estimated")
+        if self.recipe.table is not None:
+            raise RecipeError(
+                f'{self.path}: table is {self.recipe.table}; device {self.device.name} has reach = "none" and is '
+                "estimated, so no table can be its own: drop the key, or name the device that was measured"
+            )
+        device, space = self.device, self.family.space
+        found = EstimatedLatency.of(space, self.device.roofline, precision=device.precision, batch=device.batch)
+        if self.recipe.measured is None:
+            return found
+        return found.calibrated(*read_measured(self.root / self.recipe.measured, space))
+
     def _check_references(self, table: LatencyTable, teller: Teller, on_mismatch: MismatchCall | None) -> Remeasurement:
         """Time the reference networks; a machine that is slow for a moment gets two more chances.
 
@@ -176,14 +206,27 @@ class Assembly:
             fields={key: value for key, value in space.items() if key != "name"},
         )
 
-    def costs(self, table: LatencyTable) -> list[CostModel]:
-        """Predicted latency, multiply-adds, parameters; peak memory where the recipe asks for it."""
+    def costs(self, latency: LatencyTable | EstimatedLatency) -> list[CostModel]:
+        """Latency, multiply-adds, parameters; peak memory where the recipe asks for it.
+
+        Raises:
+            TableError: If the table lacks what predictions need; the hint names the command that measures it.
+            RecipeError: If the recipe asks for peak memory, which tables hold, on a device that has none.
+        """
         space = self.family.space
         counts = [UnitSumCost.count(space, "macs"), UnitSumCost.count(space, "parameters")]
+        memory = "peak_memory_bytes" in {*self.recipe.objectives, *self.recipe.limits}
+        if isinstance(latency, EstimatedLatency):
+            if memory:
+                raise RecipeError(
+                    f"{self.path}: asks for peak_memory_bytes, which is read from the files of a latency table; "
+                    f"device {self.device.name} is estimated and has none: ask for parameters instead"
+                )
+            return [latency, *counts]
         with self._way_out():
-            costs: list[CostModel] = [UnitSumCost.from_table(space, table), *counts]
-            if "peak_memory_bytes" in {*self.recipe.objectives, *self.recipe.limits}:
-                costs.append(PeakMemory.from_table(space, table))
+            costs: list[CostModel] = [UnitSumCost.from_table(space, latency), *counts]
+            if memory:
+                costs.append(PeakMemory.from_table(space, latency))
         return costs
 
     def limits(self, costs: list[CostModel]) -> list[Limit]:
@@ -217,7 +260,7 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
         quota: Says how many cores' worth of time this process may spend.
 
     Raises:
-        RecipeError: If the recipe is wrong.
+        RecipeError: If the recipe is wrong, or names measured networks for a device that is not estimated.
         DeviceError: If the device is unknown.
         DataError: If an image is damaged, or the images cannot be found or split.
     """
@@ -225,6 +268,11 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
     device = Device.load(recipe.device, root / "devices")
     splits = recipe.source().load(recipe.seed)
     family = recipe.family(channels=splits.channels, classes=len(splits.classes))
+    if recipe.measured is not None and not device.estimated:
+        raise RecipeError(
+            f"{path}: measured is {recipe.measured}; it sets the scale of an estimate, and device {device.name} is "
+            f'measured itself: drop the key and run hwnas profile {path}, or name a device with reach = "none"'
+        )
     return Assembly(recipe, path, root, device, splits, family, quota)
 
 

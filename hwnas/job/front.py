@@ -20,13 +20,14 @@ class Member:
 
     Attributes:
         architecture: Canonical.
-        metrics: By name; `latency_ms` is measured, `accuracy` is on the validation part.
+        metrics: By name; `latency_ms` is measured, or estimated as its origin says where the device cannot be reached;
+            `accuracy` is on the validation part.
         predicted: What the search believed, by name: latency with its band, accuracy with inherited weights.
         test: Reported, never chosen by: accuracy and balanced accuracy on the test part.
         onnx: The file, relative to the run's folder.
         weights: The torch weights as safetensors, relative to the run's folder.
         parity: Largest difference between file and torch, over all logits of batches 1, 2, 5 and 16.
-        raw_latency_ms: As measured, before the session's correction.
+        raw_latency_ms: As measured, before the session's correction; None where nothing was timed.
         training_seconds: Of its own final training.
         on_front: Whether nothing measured beats it within the limits.
         role: "member", or "default": the network one would take without a search, trained alone for as long.
@@ -42,7 +43,7 @@ class Member:
     onnx: str
     weights: str
     parity: Mapping[str, Any]
-    raw_latency_ms: float
+    raw_latency_ms: float | None
     training_seconds: float
     on_front: bool
     role: str = "member"
@@ -52,6 +53,11 @@ class Member:
     def values(self) -> dict[str, float]:
         """Metric to number."""
         return {name: metric.value for name, metric in self.metrics.items()}
+
+    @property
+    def timed(self) -> bool:
+        """Whether its latency was measured on the device."""
+        return self.metrics["latency_ms"].origin == "measured"
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything."""
@@ -107,6 +113,11 @@ class Front:
     limits: tuple[Limit, ...]
     members: tuple[Member, ...]
     facts: Mapping[str, Any]
+
+    @property
+    def timed(self) -> bool:
+        """Whether its networks were timed on the device; else their latencies are estimated."""
+        return all(member.timed for member in self.members)
 
     @property
     def on_front(self) -> list[Member]:

@@ -16,17 +16,16 @@ import torch
 from torch import nn
 
 from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective
-from hwnas.cost import LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
-from hwnas.job.refitting import refit_members
 from hwnas.job.teller import Teller
+from hwnas.job.timing import Timer, Times, Untimed, prediction_error
 from hwnas.nn import Supernet, build_network, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
-from hwnas.profiling import Remeasurement, Resident, footprint_of, measure_resident, remeasure
+from hwnas.profiling import footprint_of
 from hwnas.study import Outcome, Study, Training
 from hwnas.training import Plain, Trainer, accuracies
 
@@ -145,9 +144,8 @@ class Finisher:
         assembly: The recipe's objects.
         study: After its search.
         weights: Version of the supernet that members inherit from.
-        table: The latency table.
+        timer: Says what networks take on the device.
         teller: Told of progress.
-        mismatches: How the table's conditions differ from the run's, where that was allowed; stored in `front.json`.
     """
 
     def __init__(
@@ -156,14 +154,12 @@ class Finisher:
         study: Study,
         *,
         weights: str,
-        table: LatencyTable,
+        timer: Timer,
         teller: Teller,
-        mismatches: Sequence[str] = (),
     ) -> None:
         self.assembly = assembly
-        self.mismatches = tuple(mismatches)
         self.study = study
-        self.table = table
+        self.timer = timer
         self.teller = teller
         self._supernet: Supernet = assembly.family.supernet()
         study.load(weights, {"module": self._supernet})
@@ -282,7 +278,7 @@ class Finisher:
                 "seed": assembly.recipe.seed,
                 "accuracy": dict(finished.accuracies),
                 "latency_predicted": finished.evaluation.metrics["latency_ms"].to_json(),
-                "table": {"file": assembly.table_path.name, "digest": self.table.digest},
+                **self.timer.origin(),
             },
         )
 
@@ -328,54 +324,33 @@ class Finisher:
         for n, one in enumerate(finished, start=1):
             exported.append(self.export(one))
             self.teller.progress(n, len(finished), exported[-1].path.name)
-        self.teller.stage(f"measure on {assembly.device.name}")
-        measured = remeasure(
-            {file.path.stem: file.path for file in exported},
-            table=self.table,
-            device=assembly.device,
-            space=assembly.family.space,
-            build_network=assembly.build_network,
-            quota=assembly.quota,
-            by_hand=assembly.run_folder / "kit",
-            progress=lambda p: self.teller.progress(p.done, p.total, p.stage),
-        )
-        for warning in measured.warnings:
-            self.teller.say(warning)
-        timed = [
-            (one, file) for one, file in zip(finished, exported, strict=True) if file.path.stem in measured.latency_ms
-        ]
-        resident = measure_resident([file.path for _, file in timed], device=assembly.device)
-        members = [self._member(one, file, measured, held) for (one, file), held in zip(timed, resident, strict=True)]
-        noise = self.table.header.noise
-        members = _ranked(members, assembly.objectives, limits, noise=noise.median if noise else 0.0)
+        written = list(zip(finished, exported, strict=True))
+        times = self.timer.time({
+            file.path.stem: Untimed(file.path, one.evaluation.metrics["latency_ms"]) for one, file in written
+        })
+        members = [self._member(one, file, times) for one, file in written if file.path.stem in times.latency]
+        members = _ranked(members, assembly.objectives, limits, tie=times.tie)
         if not any(member.on_front for member in members):
             raise NoFeasibleError(
-                f"{assembly.run_folder}: of {len(members)} members measured, none keeps "
+                f"{assembly.run_folder}: of {len(members)} trained networks, none keeps "
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )
-        learnt = refit_members(
-            assembly.family.space,
-            self.table,
-            members,
-            path=assembly.run_folder / assembly.table_path.name,
-            run=assembly.recipe.name,
-            holds=measured.holds,
-        )
+        learnt = self.timer.learn(members)
         front = Front(
             assembly.run_folder,
             tuple(assembly.objectives),
             tuple(limits),
             tuple(members),
             {
-                **self._facts(outcome, measured, members, seconds=time.perf_counter() - started),
+                **self._facts(outcome, times, members, seconds=time.perf_counter() - started),
                 "refit": learnt.facts,
             },
         )
         front.save()
         # After the front: a run cut off between is whole without it. And into the run's folder, not beside the table:
         # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
-        learnt.save(assembly.run_folder / assembly.table_path.name, self.table)
+        learnt.save(assembly.run_folder / assembly.table_path.name)
         return front
 
     def _noise(self, evaluations: Sequence[Evaluation]) -> float:
@@ -386,20 +361,12 @@ class Finisher:
         share = float(np.median([evaluation[name] for evaluation in evaluations]))
         return math.sqrt(share * (1 - share) / len(self.assembly.images["validation"]))
 
-    def _member(self, finished: Finished, file: Exported, measured: Remeasurement, resident: Resident) -> Member:
+    def _member(self, finished: Finished, file: Exported, times: Times) -> Member:
         evaluation, name = finished.evaluation, file.path.stem
-        latency = Metric(measured.latency_ms[name], "ms", "measured")
-        conditions = {
-            "device": self.assembly.device.name,
-            "cpu": self.table.header.device.cpu_model,
-            "runtime": str(self.table.header.runtime),
-            "threads": self.assembly.device.threads,
-            "batch": self.assembly.device.batch,
-            "estimator": "p25 of pooled runs",
-            "session_factor": measured.factor,
-            "raw_ms": measured.raw_ms[name],
-        }
-        add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
+        latency, raw_ms, resident = times.latency[name], times.raw_ms.get(name), times.resident.get(name)
+        if times.conditions is not None:
+            conditions = {**times.conditions, "raw_ms": raw_ms}
+            add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
         shares = finished.accuracies
         footprint = footprint_of(file.path, batch=self.assembly.device.batch)
         metrics = {
@@ -418,21 +385,19 @@ class Finisher:
             onnx=str(file.path.relative_to(folder)),
             weights=str(file.path.with_suffix(".safetensors").relative_to(folder)),
             parity=file.parity.to_json(),
-            raw_latency_ms=measured.raw_ms[name],
+            raw_latency_ms=raw_ms,
             training_seconds=finished.seconds,
             on_front=False,
             role=finished.role,
             memory={
                 "peak_activation_bytes": footprint.peak_activation_bytes,
                 "weight_bytes": footprint.weight_bytes,
-                "resident_loaded_bytes": resident.loaded_bytes,
-                "resident_run_bytes": resident.run_bytes,
+                "resident_loaded_bytes": None if resident is None else resident.loaded_bytes,
+                "resident_run_bytes": None if resident is None else resident.run_bytes,
             },
         )
 
-    def _facts(
-        self, outcome: Outcome, measured: Remeasurement, members: Sequence[Member], *, seconds: float
-    ) -> dict[str, Any]:
+    def _facts(self, outcome: Outcome, times: Times, members: Sequence[Member], *, seconds: float) -> dict[str, Any]:
         assembly = self.assembly
         return {
             "run": assembly.recipe.name,
@@ -440,11 +405,7 @@ class Finisher:
             "hwnas": tool_version(),
             "recipe": assembly.recipe.model_dump(mode="json"),
             "device": assembly.device.model_dump(mode="json"),
-            "table": {
-                "file": assembly.table_path.name,
-                "digest": self.table.digest,
-                "mismatches": list(self.mismatches),
-            },
+            **self.timer.origin(),
             "space": {"name": assembly.family.name, "networks": str(assembly.family.space.size)},
             "data": assembly.splits.to_json(),
             "search": {
@@ -456,39 +417,17 @@ class Finisher:
                 "notes": list(outcome.notes),
             },
             "seconds_of_this_process": round(seconds, 1),
-            "measurement": {
-                "verdict": measured.measurement.verdict,
-                "noise": str(measured.measurement.noise),
-                "session_factor": measured.factor,
-                "warnings": list(measured.warnings),
-            },
-            "prediction_error": prediction_error([member for member in members if member.role == "member"]),
+            **times.facts,
+            "prediction_error": prediction_error(members),
         }
 
 
-def prediction_error(members: Sequence[Member]) -> dict[str, float]:
-    """How far predicted latency is from measured, as shares of the measured: mean, worst, bias.
-
-    Example:
-        >>> prediction_error([])
-        {'mape': 0.0, 'worst': 0.0, 'bias': 0.0}
-    """
-    errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
-    if not errors:
-        return {"mape": 0.0, "worst": 0.0, "bias": 0.0}
-    return {
-        "mape": math.fsum(map(abs, errors)) / len(errors),
-        "worst": max(map(abs, errors)),
-        "bias": math.fsum(errors) / len(errors),
-    }
-
-
 def _ranked(
-    members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit], *, noise: float
+    members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit], *, tie: float
 ) -> list[Member]:
     """Members with the front as measured marked, best in the first objective first, the default network last.
 
-    Latencies that differ by no more than the table's noise, a share, are a tie.
+    Latencies that differ by no more than `tie`, a share, are equal.
     """
     values = [member.values for member in members]
     costs = costs_of(values, objectives)
@@ -497,7 +436,7 @@ def _ranked(
         for n, violation in enumerate(violations_of(values, limits).tolist())
         if violation == 0 and members[n].role == "member"
     ]
-    noises = [noise if objective.name == "latency_ms" else 0.0 for objective in objectives]
+    noises = [tie if objective.name == "latency_ms" else 0.0 for objective in objectives]
     best = {allowed[n] for n in non_dominated_beyond(costs[allowed], noises).tolist()} if allowed else set()
     order = sorted(range(len(members)), key=lambda n: (members[n].role == "default", *costs[n].tolist()))
     return [replace(members[n], on_front=n in best) for n in order]

@@ -125,6 +125,8 @@ class Recipe(_Table):
         seed: Of everything random.
         device: A file in devices/.
         table: The latency table, if not the one that `hwnas profile` writes for this device and space.
+        measured: Networks of this space that somebody measured on a device which cannot be reached, one JSON object a
+            line (see `hwnas.cost.read_measured`): five or more set the scale of its estimate.
         objectives: Two or more metrics.
         limits: By metric.
         space: `name` of a family and any of its fields.
@@ -145,6 +147,7 @@ class Recipe(_Table):
     seed: int = 0
     device: str = "this-cpu"
     table: Path | None = None
+    measured: Path | None = None
     objectives: tuple[str, ...] = ("accuracy", "latency_ms")
     space: Mapping[str, Any]
     data: DataTable

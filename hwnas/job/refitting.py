@@ -25,21 +25,20 @@ class MemberRefit:
 
     Attributes:
         facts: For front.json: networks, terms, error before and after as shares; or why it was not done.
-        calibration: None if it was not done.
+        fitted: The table as loaded, and its new calibration; None if it was not done.
     """
 
     facts: dict[str, Any]
-    calibration: Calibration | None
+    fitted: tuple[LatencyTable, Calibration] | None
 
-    def save(self, path: Path, table: LatencyTable) -> None:
+    def save(self, path: Path) -> None:
         """Write it; `use_refit` puts it beside the table, for searches to come.
 
         Args:
             path: Of the table, or of one of that name in the run's folder.
-            table: As loaded.
         """
-        if self.calibration is not None:
-            save_refit(path, table, self.calibration)
+        if self.fitted is not None:
+            save_refit(path, *self.fitted)
 
 
 def refit_members(
@@ -67,7 +66,6 @@ def refit_members(
         found = refit(space, table, records)
     except TableError as error:
         return MemberRefit({"skipped": error.message}, None)
-    before = [member.predicted["latency_ms"].value / member.metrics["latency_ms"].value for member in members]
     return MemberRefit(
         {
             "file": refit_path(path).name,
@@ -75,10 +73,10 @@ def refit_members(
             "fitted": found.calibration.n,
             "terms": list(found.calibration.terms),
             "band": found.calibration.band,
-            "before": errors_of(before),
+            "before": errors_of(ratios_of(members)),
             "after": errors_of(found.left_out),
         },
-        found.calibration,
+        (table, found.calibration),
     )
 
 
@@ -116,6 +114,18 @@ def use_refit(recipe: Path, *, root: Path = Path()) -> tuple[Path, Calibration]:
 def _record(member: Member, run: str) -> NetworkRecord:
     us = member.metrics["latency_ms"].value * 1000
     return NetworkRecord(architecture=dict(member.architecture), p25_us=us, source=f"run {run}")
+
+
+def ratios_of(members: Sequence[Member]) -> list[float]:
+    """Predicted over measured latency of the members that were timed.
+
+    Example:
+        >>> ratios_of([])
+        []
+    """
+    return [
+        member.predicted["latency_ms"].value / member.metrics["latency_ms"].value for member in members if member.timed
+    ]
 
 
 def errors_of(ratios: Sequence[float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, write_atomically
-from hwnas.cost import CostModel
+from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation.shared_weights import SharedWeights
@@ -20,8 +20,8 @@ from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
-from hwnas.job.refitting import settled
 from hwnas.job.teller import Silent, Teller
+from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
@@ -70,6 +70,8 @@ def search(
 ) -> Front:
     """Run a recipe from its latency table to its measured front, or go on where it was cut off.
 
+    On a device that cannot be reached (reach = "none") latencies are estimated throughout, and say so.
+
     Args:
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/, latency_tables/ and runs/.
@@ -111,19 +113,9 @@ def search(
         )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
-    mismatches: list[str] = []
-
-    def allow(difference: str) -> None:
-        mismatches.append(difference)
-        teller.say(f"allowed: {difference}")
-
-    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None)
     folder = assembly.run_folder
-    if fresh:
-        discard(folder)
-        (folder / "calibration.json").unlink(missing_ok=True)
-    table = settled(folder, table)
-    costs = assembly.costs(table)
+    timer, latency = _timing(assembly, teller, fresh=fresh, allow_mismatch=allow_mismatch)
+    costs = assembly.costs(latency)
     limits = assembly.limits(costs)
     if fresh:
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
@@ -150,8 +142,38 @@ def search(
         weights = study.version("supernet")
         if weights is None:
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
-        finisher = Finisher(assembly, study, weights=weights, table=table, teller=teller, mismatches=mismatches)
-        return finisher.finish(outcome, limits, started=started)
+        return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
+            outcome, limits, started=started
+        )
+
+
+def _timing(
+    assembly: Assembly, teller: Teller, *, fresh: bool, allow_mismatch: bool
+) -> tuple[Timer, LatencyTable | EstimatedLatency]:
+    """Where latencies come from at the end of the run, and during it; empties the run's folder if that was asked."""
+    mismatches: list[str] = []
+
+    def allow(difference: str) -> None:
+        mismatches.append(difference)
+        teller.say(f"allowed: {difference}")
+
+    def empty() -> None:
+        if fresh:
+            discard(assembly.run_folder)
+            (assembly.run_folder / "calibration.json").unlink(missing_ok=True)
+
+    if assembly.device.estimated:
+        estimate = assembly.estimate()
+        empty()
+        teller.say(
+            f"device {assembly.device.name} cannot be reached: latencies are {estimate.origin}, between "
+            f"{estimate.low:.0%} and {estimate.high:.0%} of the value"
+        )
+        return OnPaper(assembly, estimate, teller), estimate
+    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None)
+    empty()
+    timer = OnDevice(assembly, table, teller, mismatches=mismatches).settled(assembly.run_folder)
+    return timer, timer.table
 
 
 def _whole_front(folder: Path) -> Front | None:

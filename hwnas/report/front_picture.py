@@ -43,6 +43,7 @@ def front_picture(
     caption: str,
     accuracy_label: str,
     limit_ms: float | None = None,
+    latency_word: str = "measured",
 ) -> None:
     """Draw accuracy against latency and write a PNG in one step.
 
@@ -54,6 +55,7 @@ def front_picture(
         caption: Conditions, small, below.
         accuracy_label: Of the upright axis.
         limit_ms: A hard limit, drawn where it lies within the picture.
+        latency_word: How the latencies came about: "measured", "estimated" or "predicted".
 
     Raises:
         OSError: If the file cannot be written.
@@ -87,8 +89,8 @@ def front_picture(
     if any(dot.predicted_ms is not None for dot in dots):
         axes.plot([], [], color=MUTED, linewidth=0, marker="|", markersize=8, label="latency as predicted")
     style = {"linestyle": "none", "zorder": 3, "markeredgecolor": "white"}
-    _scatter(axes, front, marker="o", markersize=8, color=ACCENT, label="measured, on the front", **style)
-    _scatter(axes, off, marker="o", markersize=6, color=MUTED, label="measured, beaten by another", **style)
+    _scatter(axes, front, marker="o", markersize=8, color=ACCENT, label=f"{latency_word}, on the front", **style)
+    _scatter(axes, off, marker="o", markersize=6, color=MUTED, label=f"{latency_word}, beaten by another", **style)
     _scatter(axes, rivals, marker="s", markersize=7, color=OTHER, label="not from the search", **style)
     for dot in [*dots, *rivals]:
         if dot.label:

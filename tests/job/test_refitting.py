@@ -45,7 +45,7 @@ def test_the_error_before_and_after_is_told_and_the_next_search_uses_the_fit(tmp
     assert learnt.facts["before"]["mape"] > 3 * learnt.facts["after"]["mape"]
     assert (learnt.facts["networks"], learnt.facts["fitted"], learnt.facts["file"]) == (8, 22, "a.refit.json")
     assert not refit_path(path).exists(), "nothing is written before the front is"
-    learnt.save(path, loaded)
+    learnt.save(path)
     again = with_refit(path, LatencyTable.load(path))
     assert again.refitted is not None
     assert {one.source for one in again.refitted.networks} == {"profile", "run toy"}
@@ -67,14 +67,16 @@ def test_why_nothing_was_learnt_is_told(tmp_path: Path, holds: bool, some: bool,
     path = tmp_path / "a.jsonl"
     learnt = refit_members(SPACE, stored, members() if some else [], path=path, run="toy", holds=holds)
     assert words in learnt.facts["skipped"]
-    learnt.save(path, stored)
+    learnt.save(path)
     assert not refit_path(path).exists()
 
 
 def test_a_run_keeps_the_calibration_and_the_drift_it_began_with(tmp_path: Path) -> None:
     first = settled(tmp_path, replace(table(), drift_spread=0.01))
     learnt = refit_members(SPACE, table(), members(), path=tmp_path / "a.jsonl", run="other", holds=True)
-    later = settled(tmp_path, replace(table(), refitted=learnt.calibration, drift_spread=0.05))
+    assert learnt.fitted is not None
+    _, fitted = learnt.fitted
+    later = settled(tmp_path, replace(table(), refitted=fitted, drift_spread=0.05))
     assert later.drift_spread == 0.01
     assert later.calibration == first.calibration == table().calibration
     costs = [UnitSumCost.from_table(SPACE, one) for one in (first, later)]
