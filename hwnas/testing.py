@@ -31,7 +31,7 @@ from hwnas.core import (
 from hwnas.cost import CostModel
 from hwnas.evaluation import Evaluator, FromFunction, seed_globals
 from hwnas.space import Codes, Decision, Space
-from hwnas.study import Epoch, Event, Outcome, State, Strategy, Study
+from hwnas.study import Adapt, Epoch, Event, Outcome, State, Strategy, Study
 from hwnas.study.state_file import load_state, read_state, save_state
 
 # ------------------------------------------------------------------------------------------------------- Toy201
@@ -53,6 +53,7 @@ class Problem:
         objectives: What is wanted.
         costs: What is predicted.
         limits: What must hold.
+        adapt: Trains shared weights on, for strategies that ask for it.
     """
 
     space: Space
@@ -60,6 +61,7 @@ class Problem:
     objectives: tuple[Objective, ...]
     costs: tuple[CostModel, ...] = ()
     limits: tuple[Limit, ...] = ()
+    adapt: Adapt | None = None
 
     def study(
         self,
@@ -89,6 +91,7 @@ class Problem:
             seed=seed,
             folder=folder,
             workers=workers,
+            adapt=self.adapt,
             progress=progress,
         )
 

@@ -297,7 +297,7 @@ class Finisher:
             TableError: If the kit's results are of another machine than the table.
         """
         assembly = self.assembly
-        succeeded = [evaluation for evaluation in outcome.evaluations if evaluation.status == "ok"]
+        succeeded = [evaluation for evaluation in outcome.newest if evaluation.status == "ok"]
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
         picked = chosen(

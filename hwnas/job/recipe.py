@@ -87,6 +87,18 @@ class TrainingTable(_Table):
     threads: Count | None = None
 
 
+class AdaptationTable(_Table):
+    """`[adaptation]`: how a strategy that asks for it (`nat` with `adapt_epochs`) trains the supernet on.
+
+    Every step trains so many `networks`, drawn as the best of the archive are, on the labels and, with weight
+    `imitation`, on the outputs of the largest. Momentum, decay and clip are those of `[training]`.
+    """
+
+    networks: Count = 4
+    learning_rate: Positive = 0.01
+    imitation: Annotated[float, Field(ge=0)] = 1.0
+
+
 class MembersTable(_Table):
     """`[members]`: the networks of the front that are trained further, exported and measured.
 
@@ -156,6 +168,7 @@ class Recipe(_Table):
     budget: BudgetTable
     augment: AugmentTable = AugmentTable()
     training: TrainingTable = TrainingTable()
+    adaptation: AdaptationTable = AdaptationTable()
     members: MembersTable = MembersTable()
     evaluation: EvaluationTable = EvaluationTable()
 
@@ -260,6 +273,11 @@ class Recipe(_Table):
         """How the supernet's weights are moved."""
         t = self.training
         return Schedule(t.epochs, t.learning_rate, t.warmup, t.momentum, t.weight_decay, t.clip)
+
+    def adaptation_schedule(self, epochs: int) -> Schedule:
+        """How an adaptation of so many epochs moves the supernet's weights."""
+        t = self.training
+        return Schedule(epochs, self.adaptation.learning_rate, 0.0, t.momentum, t.weight_decay, t.clip)
 
     def member_schedule(self) -> Schedule | None:
         """How a member's weights are moved; None if they stay as inherited."""

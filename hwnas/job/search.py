@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, write_atomically
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
@@ -26,8 +28,10 @@ from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
 from hwnas.study import Concluding, Event, Strategy, Study
-from hwnas.training import Sandwich, SinglePath, StepRule, Trainer
+from hwnas.training import Adapting, Sandwich, Schedule, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
+
+_SUPERNET = "supernet"
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def search(
         if front is not None:
             teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
             return front
-        weights = study.version("supernet")
+        weights = study.version(_SUPERNET)
         if weights is None:
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
         return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
@@ -221,6 +225,7 @@ def _study(
         threads=r.evaluation.threads,
         clock=clock,
         header={**_flat("recipe", _what_decides(r)), "data": assembly.splits.to_json()["digest"]},
+        adapt=partial(_adapt_supernet, assembly, teller),
         progress=listen,
     )
 
@@ -244,29 +249,62 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    images, augment, size = assembly.images["train"], assembly.recipe.augmentation(), r.training.batch_size
+    trainer = _trainer(assembly, supernet, _rule(r, supernet, study), r.supernet_schedule(), teller)
+    version = study.train(_SUPERNET, trainer.state, trainer.epoch, r.training.epochs).version
+    teller.stage(f"search with {r.strategy['name']}")
+    return version
+
+
+def _adapt_supernet(
+    assembly: Assembly,
+    teller: Teller,
+    study: Study,
+    weights: str,
+    frequencies: Mapping[str, Sequence[float]],
+    epochs: int,
+) -> str:
+    r = assembly.recipe
+    before = int(weights.rpartition("@")[2])
+    supernet = assembly.family.supernet()
+    rule = Adapting(
+        supernet,
+        frequencies,
+        teacher=_macs(study).largest()[1],
+        networks=r.adaptation.networks,
+        imitation=r.adaptation.imitation,
+        label_smoothing=r.training.label_smoothing,
+    )
+    trainer = _trainer(assembly, supernet, rule, r.adaptation_schedule(epochs), teller)
+    # The phase counts on; the schedule of an adaptation is its own.
+    return study.train(_SUPERNET, trainer.state, lambda k, rng: trainer.epoch(k - before, rng), epochs).version
+
+
+def _trainer(assembly: Assembly, module: nn.Module, rule: StepRule, schedule: Schedule, teller: Teller) -> Trainer:
+    images, augment = assembly.images["train"], assembly.recipe.augmentation()
+    size = assembly.recipe.training.batch_size
 
     def serve(rng: np.random.Generator) -> Iterator[Batch]:
         return batches(images, batch_size=size, generator=rng, augment=augment, drop_last=True)
 
-    trainer = Trainer(
-        supernet,
-        _rule(r, supernet, study),
+    return Trainer(
+        module,
+        rule,
         batches=serve,
         steps=max(1, len(images) // size),
-        schedule=r.supernet_schedule(),
+        schedule=schedule,
         progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
     )
-    version = study.train("supernet", trainer.state, trainer.epoch, r.training.epochs).version
-    teller.stage(f"search with {r.strategy['name']}")
-    return version
+
+
+def _macs(study: Study) -> CostModel:
+    return next(cost for cost in study.costs if cost.name == "macs")
 
 
 def _rule(recipe: Recipe, supernet: Supernet, study: Study) -> StepRule:
     t = recipe.training
     if t.rule == "single_path":
         return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing)
-    macs = next(cost for cost in study.costs if cost.name == "macs")
+    macs = _macs(study)
     return Sandwich(
         supernet,
         largest=macs.largest()[1],

@@ -299,6 +299,35 @@ class Space:
         """N architectures, uniform over options."""
         return self.decode(self.sample_codes(n, rng))
 
+    def sample_by(
+        self, frequencies: Mapping[str, Sequence[float]], n: int, rng: np.random.Generator
+    ) -> list[Architecture]:
+        """N architectures, each option drawn as often as is said.
+
+        Args:
+            frequencies: By decision, a share for each option; they sum to 1.
+            n: How many.
+            rng: Draws every decision, active or not.
+
+        Raises:
+            SpaceError: If a decision is missing, or its shares are no distribution over its options.
+
+        Example:
+            >>> Space("tiny", (Decision("k", (3, 5)),)).sample_by({"k": [0.0, 1.0]}, 2, np.random.default_rng(0))
+            [Architecture({'k': 5}), Architecture({'k': 5})]
+        """
+        drawn = np.empty((n, len(self.decisions)), dtype=np.int64)
+        for i, decision in enumerate(self.decisions):
+            shares = np.asarray(frequencies.get(decision.label, ()), dtype=np.float64)
+            wrong = shares.shape != (len(decision.options),) or not (shares >= 0).all()
+            if wrong or not np.isclose(shares.sum(), 1.0, rtol=0, atol=1e-6):
+                raise SpaceError(
+                    f"space {self.name}: the shares of {decision.label!r} are {shares.tolist()}; expected "
+                    f"{len(decision.options)} that sum to 1"
+                )
+            drawn[:, i] = rng.choice(len(shares), size=n, p=shares / shares.sum())
+        return self.decode(self.canonical_codes(drawn))
+
     def mutate(self, architecture: Architecture, rng: np.random.Generator, *, tries: int = 100) -> Architecture:
         """A network that differs: each decision is redrawn with probability 1 / decisions, at least one is.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from hwnas.core import Evaluation
+
+FULL = "full"
+"""The fidelity that counts: for the budget, and for fronts."""
 
 EventKind = Literal["resume", "environment", "evaluation", "epoch", "step", "end", "finished"]
 
@@ -36,7 +40,8 @@ class Outcome:
     """What a search found.
 
     Attributes:
-        front: The feasible evaluations at full fidelity that nothing beats, best in the first objective first.
+        front: The feasible evaluations at full fidelity that nothing beats, best in the first objective first. Of a
+            network that was evaluated with several versions of weights, the last counts.
         evaluations: Everything asked for, in the order first asked for, failures and refusals included.
         reason: Why the search ended.
         notes: What a reader of the result should know: resumed, moved to other software, how many failed and why.
@@ -50,3 +55,22 @@ class Outcome:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     finished_before: bool = False
+
+    @property
+    def newest(self) -> list[Evaluation]:
+        """Of each network its last evaluation at full fidelity."""
+        return newest(self.evaluations)
+
+
+def newest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Of each network the last evaluation at full fidelity, in the order in which networks first came.
+
+    Example:
+        >>> from hwnas.core import Architecture, Metric
+        >>> def found(accuracy: float, weights: str) -> Evaluation:
+        ...     metrics = {"accuracy": Metric(accuracy, "share", "measured")}
+        ...     return Evaluation(Architecture({"k": 3}), metrics, weights=weights)
+        >>> [evaluation["accuracy"] for evaluation in newest([found(0.7, "net@1"), found(0.6, "net@2")])]
+        [0.6]
+    """
+    return list({e.architecture: e for e in evaluations if e.fidelity == FULL}.values())

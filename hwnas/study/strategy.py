@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -45,6 +45,14 @@ class Phase:
 
     version: str
     result: list[JSON]
+
+
+Adapt = Callable[["Study", str, Mapping[str, Sequence[float]], int], str]
+"""Trains a study's shared weights on, and returns the new version, made by `Study.train`.
+
+Given are the study, the version in use, how often each option of each decision is to be drawn (shares, in the order of
+the options), and the number of epochs.
+"""
 
 
 @dataclass(frozen=True)

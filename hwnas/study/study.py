@@ -58,16 +58,15 @@ from hwnas.study.environment import (
     torch_threads,
 )
 from hwnas.study.ledger import Ledger
-from hwnas.study.outcome import Event, EventKind, Outcome
+from hwnas.study.outcome import FULL, Event, EventKind, Outcome, newest
 from hwnas.study.state_file import load_state, save_state
-from hwnas.study.strategy import JSON, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
+from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
 
 if TYPE_CHECKING:
     from hwnas.cost import CostModel
 
 Part = Literal["search", "conclude", "after"]
 
-FULL = "full"
 _HOPELESS = 20  # evaluations that all fail are a broken evaluator, not bad networks
 _PARTS: tuple[Part, ...] = ("search", "conclude", "after")
 
@@ -88,6 +87,7 @@ class Study:
         in_flight: How many networks a strategy should ask for at once. Never taken from `workers`: it changes results.
         threads: Torch threads of each evaluation, here and in workers.
         clock: Seconds, for what evaluations and training take.
+        adapt: Trains the shared weights on, for strategies that ask for it; None where there are none.
         stall: The search ends after asking for this many networks in a row without anything new to evaluate.
         header: What else must be equal when the run is resumed, for example the recipe and the data's digest.
         progress: Told of everything that happens; what it raises ends the run.
@@ -127,6 +127,7 @@ class Study:
         in_flight: int = 4,
         threads: int = 1,
         clock: Callable[[], float] = time.perf_counter,
+        adapt: Adapt | None = None,
         stall: int = 500,
         header: Mapping[str, JSON] | None = None,
         progress: Callable[[Event], None] | None = None,
@@ -143,6 +144,7 @@ class Study:
         self._constraints = Constraints(space, self.costs, self.limits)
         self._constraints.check_reachable()
         self._clock = clock
+        self._adapt = adapt
         self._stall = stall
         self._progress = progress
         self._units = {name: unit for name, (_, unit) in METRICS.items()}
@@ -154,6 +156,7 @@ class Study:
             self._ledger = Ledger(budget)
             self._tally = _Tally()
             self._archive: dict[str, Evaluation] = {}
+            self._counted: set[str] = set()  # digests of networks that the budget has paid for
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
             self._weights: str | None = None
@@ -237,6 +240,7 @@ class Study:
         Args:
             architectures: Of the space, canonical or not.
             fidelity: What the evaluator understands; only "full" counts against `budget.evaluations` and is on fronts.
+                A network counts once: under newer weights it costs time alone.
             weights: A phase's version; by default the one that `use_weights` named.
 
         Returns:
@@ -477,6 +481,25 @@ class Study:
         """Evaluate with these shared weights from here on, where `evaluate` is not told otherwise."""
         self._weights = version
 
+    def adapt(self, frequencies: Mapping[str, Sequence[float]], epochs: int) -> None:
+        """Train the shared weights on, most often as the networks that matter, and evaluate with them from here on.
+
+        Args:
+            frequencies: By decision, how often each of its options is to be drawn; shares that sum to 1.
+            epochs: How many.
+
+        Raises:
+            RecipeError: If this study's evaluator has no weights that could be trained on.
+            BudgetSpent: If the time is spent.
+        """
+        if self._adapt is None or self._weights is None:
+            raise RecipeError(
+                f"{self._where()}: the strategy asks for {epochs} epochs of adaptation; this study has no shared "
+                "weights that could be trained on",
+                hint="set adapt_epochs to 0, or give Study an adapt function",
+            )
+        self.use_weights(self._adapt(self, self._weights, frequencies, epochs))
+
     def seconds_of(self, name: str) -> float:
         """What the stored epochs of a phase took together; not for a program to branch on."""
         return self._store.seconds_of(name)
@@ -558,7 +581,7 @@ class Study:
     def _outcome(
         self, evaluations: list[Evaluation], reason: str, seconds: float, *, finished_before: bool = False
     ) -> Outcome:
-        full = [evaluation for evaluation in evaluations if evaluation.fidelity == FULL]
+        full = newest(evaluations)
         # Limits are not passed on: whether they are met was decided, with its slack, when the status was set.
         front = front_of(full, self.objectives, ())
         if not front:
@@ -675,7 +698,7 @@ class Study:
             if key in self._archive or key in plan:
                 continue
             question = self._question(architecture, key, fidelity, weights)
-            if question.charged:
+            if question.charged and architecture.digest not in self._counted:
                 if left < 1:
                     return list(plan.values()), self._ledger.evaluations_text()
                 left -= 1
@@ -712,7 +735,9 @@ class Study:
                 self._archive[question.key] = evaluation
                 if question.charged:
                     charged += 1
-                    self._ledger.evaluations += evaluation.fidelity == FULL
+                    if evaluation.fidelity == FULL and evaluation.architecture.digest not in self._counted:
+                        self._counted.add(evaluation.architecture.digest)
+                        self._ledger.evaluations += 1
                     self._ledger.seconds += evaluation.seconds
                     self._tally.add(evaluation)
                 if not question.stored:

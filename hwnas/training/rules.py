@@ -5,6 +5,7 @@ A rule leaves gradients in the parameters and returns the loss; the loop around 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,11 @@ class StepRule(Protocol):
         Draws come from `rng` alone, so a step can be repeated.
         """
         ...
+
+
+def _images(batch: Batch, architecture: Architecture) -> torch.Tensor:
+    """At the network's resolution."""
+    return _channels_last(batch.images(int(architecture["resolution"])))
 
 
 def _channels_last(images: torch.Tensor) -> torch.Tensor:
@@ -112,10 +118,46 @@ class SinglePath:
     def _gradients(
         self, batch: Batch, architecture: Architecture, share: float
     ) -> tuple[float, tuple[torch.Tensor | None, ...]]:
-        images = _channels_last(batch.images(int(architecture["resolution"])))
+        images = _images(batch, architecture)
         logits = self.supernet(images, architecture)
         loss = share * F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         return float(loss.detach()), torch.autograd.grad(loss, list(self.supernet.parameters()), allow_unused=True)
+
+
+@dataclass(frozen=True)
+class Adapting:
+    """Networks drawn by a distribution learn from the labels and from the largest network, which is not moved by it.
+
+    Source: Lu et al. 2021 (TPAMI 43(9)), section 3.4: shared weights are adapted to the networks that a search favours.
+
+    Attributes:
+        supernet: Trained.
+        frequencies: By decision, how often each option is drawn; see `Space.sample_by`.
+        teacher: The network that is imitated, the largest; it runs as in training, without gradient.
+        networks: Per step, each on the whole batch.
+        imitation: Weight of the imitation beside that of the labels, 1.
+        label_smoothing: Share of each label spread over all classes.
+    """
+
+    supernet: Supernet
+    frequencies: Mapping[str, Sequence[float]]
+    teacher: Architecture
+    networks: int = 4
+    imitation: float = 1.0
+    label_smoothing: float = 0.0
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+        """One pass of the teacher, a forward and a backward pass of each network; returns their mean loss."""
+        with torch.no_grad():
+            target = self.supernet(_images(batch, self.teacher), self.teacher)
+        total = 0.0
+        for architecture in self.supernet.space.sample_by(self.frequencies, self.networks, rng):
+            logits = self.supernet(_images(batch, architecture), architecture)
+            loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+            loss = (loss + self.imitation * distillation(logits, target)) / self.networks
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
 
 
 @dataclass(frozen=True)
@@ -146,14 +188,11 @@ class Sandwich:
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
         """`random` + 2 forward and backward passes; returns the largest network's loss."""
-        teacher = self.supernet(self._images(batch, self.largest), self.largest)
+        teacher = self.supernet(_images(batch, self.largest), self.largest)
         loss = F.cross_entropy(teacher, batch.labels, label_smoothing=self.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         target = teacher.detach()
         for architecture in [*self.space.sample(self.random, rng), self.smallest]:
-            logits = self.supernet(self._images(batch, architecture), architecture)
+            logits = self.supernet(_images(batch, architecture), architecture)
             distillation(logits, target).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
-
-    def _images(self, batch: Batch, architecture: Architecture) -> torch.Tensor:
-        return _channels_last(batch.images(int(architecture["resolution"])))

@@ -194,7 +194,7 @@ def stop_at(patched: pytest.MonkeyPatch, where: str) -> None:
         def cut_measure(*args: object, **options: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr("hwnas.job.members.remeasure", cut_measure)
+        patched.setattr("hwnas.job.timing.remeasure", cut_measure)
 
 
 def test_an_impossible_limit_is_refused_before_any_training(workspace: Path) -> None:

@@ -222,3 +222,30 @@ def test_blocks_know_their_features() -> None:
         b.feature("flops")
     with pytest.raises(SpaceError, match="has no setting 'stride'"):
         b.setting("stride")
+
+
+def test_options_are_drawn_as_often_as_is_said() -> None:
+    space = Space(
+        "two",
+        (Decision("k", (3, 5, 7)), Decision("deep", (0, 1)), Decision("w", (1, 2), ((Condition("deep", (1,)),),))),
+    )
+    shares = {"k": [0.5, 0.5, 0.0], "deep": [0.25, 0.75], "w": [0.1, 0.9]}
+    drawn = space.sample_by(shares, 4000, np.random.default_rng(0))
+    assert all(space.contains(one) for one in drawn)
+    assert {one["k"] for one in drawn} == {3, 5}
+    deep = [one for one in drawn if one["deep"]]
+    for found, share, n in (
+        (sum(one["k"] == 3 for one in drawn), 0.5, 4000),
+        (len(deep), 0.75, 4000),
+        (sum(one["w"] == 2 for one in deep), 0.9, len(deep)),
+    ):
+        assert abs(found / n - share) < 4 * (share * (1 - share) / n) ** 0.5
+    again = space.sample_by(shares, 4000, np.random.default_rng(0))
+    assert again == drawn
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.5, 0.6], [1.5, -0.5], [0.5, float("nan")], None])
+def test_shares_that_are_no_distribution_are_refused(shares: list[float] | None) -> None:
+    space = Space("tiny", (Decision("k", (3, 5)),))
+    with pytest.raises(SpaceError, match="space tiny: the shares of 'k' are"):
+        space.sample_by({} if shares is None else {"k": shares}, 1, np.random.default_rng(0))

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from hwnas.core import Budget, Limit
+from hwnas.core import Architecture, Budget, Limit, RecipeError
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from hwnas.strategies.nat import evenest
 from hwnas.study import Study
-from hwnas.testing import toy201, toy201_network
+from hwnas.testing import Problem, check_replay, toy201, toy201_accuracy, toy201_network
 from tests.strategies.toy import mean_share, run, share
 
 QUICK = Nat(initial=60, population=40, generations=10, surrogates=("rbf",))
@@ -156,3 +157,108 @@ def test_the_choice_fills_the_gaps() -> None:
 
 def test_the_choice_may_be_everything() -> None:
     assert evenest(np.array([[0.0]]), np.array([[1.0], [1.0], [2.0]]), 3).tolist() == [0, 1, 2]
+
+
+# ----------------------------------------------------------------------------------------------------- adaptation
+
+
+class Net:
+    """Shared weights: one number per option, how much it has been trained."""
+
+    def __init__(self) -> None:
+        self.trained: dict[str, list[float]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trained": self.trained}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.trained = state_dict["trained"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """Trains, then searches: as a run with a supernet does."""
+
+    strategy: Nat
+
+    def search(self, study: Study) -> None:
+        net = Net()
+        study.use_weights(study.train("net", {"net": net}, lambda k, rng: k).version)
+        self.strategy.search(study)
+
+
+def by_version(architecture: Architecture, *, fidelity: str, weights: str | None, seed: int) -> dict[str, float]:
+    """Toy201's accuracy, less the less the weights are trained."""
+    assert weights is not None
+    return {"accuracy": toy201_accuracy(architecture) - 0.1 / int(weights.rpartition("@")[2])}
+
+
+def adapt(study: Study, weights: str, frequencies: Mapping[str, Sequence[float]], epochs: int) -> str:
+    net = Net()
+
+    def epoch(k: int, rng: np.random.Generator) -> int:
+        net.trained = {label: list(shares) for label, shares in frequencies.items()}
+        return k
+
+    assert weights.startswith("net@")
+    return study.train("net", {"net": net}, epoch, epochs).version
+
+
+def adapting() -> Problem:
+    return dataclasses.replace(toy201(), evaluate=by_version, adapt=adapt)
+
+
+ADAPTING = Nat(
+    initial=8, per_iteration=3, population=8, generations=2, surrogates=("rbf",), folds=3, adapt_epochs=2, survivors=5
+)
+
+
+def test_after_each_adaptation_the_whole_archive_is_evaluated_anew() -> None:
+    outcome = adapting().study(budget=Budget(evaluations=20)).run(Adapted(ADAPTING))
+    assert outcome.reason == "the budget of 20 evaluations is spent"
+    newest = outcome.newest
+    assert len(newest) == 20, "the budget counts networks, not how often they were evaluated"
+    assert len(outcome.evaluations) == 8 + (3 + 11) + (3 + 14) + (3 + 17) + (3 + 20)
+    assert {e.weights for e in newest} == {"net@9"}
+    for evaluation in newest:
+        assert (
+            evaluation["accuracy"]
+            == by_version(evaluation.architecture, fidelity="full", weights=evaluation.weights, seed=0)["accuracy"]
+        )
+    assert {e.weights for e in outcome.front} == {"net@9"}
+
+
+def test_options_are_drawn_like_the_best_of_the_archive() -> None:
+    asked: list[Mapping[str, Sequence[float]]] = []
+
+    def recorded(study: Study, weights: str, frequencies: Mapping[str, Sequence[float]], epochs: int) -> str:
+        asked.append(frequencies)
+        assert epochs == 2
+        return adapt(study, weights, frequencies, epochs)
+
+    problem = dataclasses.replace(adapting(), adapt=recorded)
+    outcome = problem.study(budget=Budget(evaluations=12)).run(Adapted(ADAPTING))
+    first = [e for e in outcome.evaluations if e.weights == "net@1"]
+    costs = np.array([[1 - e["accuracy"], e["latency_ms"]] for e in first])
+    # Second implementation of the survivors, where no front is cut: by counting how many beat each.
+    beaten = [(np.all(costs <= row, axis=1) & np.any(costs < row, axis=1)).sum() for row in costs]
+    certain = [e for e, n in zip(first, beaten, strict=True) if n == 0]
+    assert len(asked[0]) == len(toy201().space.decisions)
+    for label, shares in asked[0].items():
+        counts = np.array(shares) * (5 + len(shares)) - 1
+        assert counts == pytest.approx(counts.round()), "counts of 5 survivors, plus 1 for each option"
+        assert counts.sum() == pytest.approx(5)
+        if len(certain) <= 5:
+            options = toy201().space[label].options
+            for e in certain:
+                assert counts[options.index(e.architecture[label])] > 0.5
+
+
+def test_a_run_that_adapts_can_be_cut_anywhere() -> None:
+    check_replay(Adapted(ADAPTING), problem=adapting(), budget=Budget(evaluations=14), cuts=4)
+
+
+def test_without_weights_adaptation_is_refused_with_the_way_out() -> None:
+    with pytest.raises(RecipeError, match="asks for 2 epochs of adaptation.*no shared weights") as caught:
+        toy201().study(budget=Budget(evaluations=20)).run(ADAPTING)
+    assert "adapt_epochs" in caught.value.hint

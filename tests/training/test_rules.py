@@ -6,7 +6,7 @@ from torch import nn
 
 from hwnas.core import Architecture, generator
 from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
-from hwnas.training import Plain, Sandwich, SinglePath, accuracies, distillation
+from hwnas.training import Adapting, Plain, Sandwich, SinglePath, accuracies, distillation
 from hwnas.zoo import FAMILIES, Family
 
 
@@ -145,3 +145,34 @@ def test_more_networks_than_images_are_not_asked_for() -> None:
     family, whole = FAMILIES["toy"], toy_batch()
     net = family.supernet().train()
     assert np.isfinite(SinglePath(net, random=5)(whole.split(3)[0], generator(0, "step")))
+
+
+def test_adapting_is_the_mean_of_its_networks_and_the_teacher_is_not_moved() -> None:
+    """Second implementation, with a distribution that draws one network: the largest teaches and gets no gradient."""
+    family = FAMILIES["toy"]
+    smallest, largest = ends(family)
+    chosen = {
+        d.label: [float(option == smallest.get(d.label, d.options[0])) for option in d.options]
+        for d in family.space.decisions
+    }
+    batch = toy_batch()
+    torch.manual_seed(0)
+    net = family.supernet().train()
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    rule = Adapting(net, chosen, teacher=largest, networks=3, imitation=0.5, label_smoothing=0.1)
+    loss = rule(batch, generator(0, "step"))
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+    net.load_state_dict(initial)
+    net.zero_grad()
+    with torch.no_grad():
+        target = net(batch.images(int(largest["resolution"])), largest).softmax(1)
+    logits = net(batch.images(int(smallest["resolution"])), smallest)
+    total = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+    total = total - 0.5 * (target * logits.log_softmax(1)).sum(1).mean()
+    total.backward()
+    assert loss == pytest.approx(float(total.detach()), abs=1e-4)
+    for name, p in net.named_parameters():
+        assert (p.grad is None) == (name not in found), name
+        if p.grad is not None:
+            assert torch.allclose(found[name], p.grad, atol=2e-4), name
