@@ -18,7 +18,7 @@ from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import ExportError, HwnasError, TableError
 from hwnas.cost import LatencyTable
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
-from hwnas.export import BATCHES, export_onnx, logits, open_session, read_metadata
+from hwnas.export import BATCHES, allowed_on_noise, export_onnx, logits, open_session, read_metadata
 from hwnas.nn import MBConv, load_network
 from hwnas.profiling import try_runtimes
 from hwnas.profiling.matching import conditions_of
@@ -222,7 +222,7 @@ def check_onnx(file: Path) -> dict[str, Any]:
         raise ExportError(
             f"{file}: gives {whole.shape} for {len(images)} images; expected {classes} finite logits each"
         )
-    tolerance = facts["parity"]["tolerance"]
+    tolerance = allowed_on_noise(whole, facts["parity"]["tolerance"])
     for n in BATCHES:
         difference = float(np.abs(logits(session, images[:n]) - whole[:n]).max())
         if difference > tolerance:

@@ -9,7 +9,7 @@ from typing import Any
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.job import Front, Member
-from hwnas.report import Dot, front_picture
+from hwnas.report import Dot, front_in_letters, front_picture
 
 
 def front(run: Run, as_json: AsJson = False) -> None:
@@ -39,23 +39,13 @@ def latency_words(front: Front, member: Member) -> str:
 
 def draw(front: Front) -> None:
     """Draw the picture of a front into its run's folder."""
-
-    def dot(member: Member) -> Dot:
-        return Dot(
-            member.metrics["latency_ms"].value,
-            member.metrics["accuracy"].value,
-            member.predicted["latency_ms"].value if member.timed else None,
-            member.on_front,
-            label="default network, trained alone" if member.role == "default" else "",
-        )
-
     limit = next((limit.at_most for limit in front.limits if limit.name == "latency_ms"), None)
     device = front.facts["device"]
     conditions = f"{device['runtime']}, {device['threads']} thread" if front.timed else "estimated from its data sheet"
     front_picture(
         picture_path(front),
-        dots=[dot(member) for member in front.members if member.role == "member"],
-        rivals=[dot(member) for member in front.members if member.role != "member"],
+        dots=_dots(front, rivals=False),
+        rivals=_dots(front, rivals=True),
         title=f"{front.facts['run']}: {len(front.on_front)} networks {_word(front)} on {device['name']}",
         caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {conditions}, "
         f"batch {device['batch']}",
@@ -63,6 +53,21 @@ def draw(front: Front) -> None:
         limit_ms=limit,
         latency_word=_word(front),
     )
+
+
+def _dots(front: Front, *, rivals: bool) -> list[Dot]:
+    """Members, or what stands beside them for comparison."""
+    return [
+        Dot(
+            member.metrics["latency_ms"].value,
+            member.metrics["accuracy"].value,
+            member.predicted["latency_ms"].value if member.timed else None,
+            member.on_front,
+            label="default network, trained alone" if rivals else "",
+        )
+        for member in front.members
+        if (member.role != "member") == rivals
+    ]
 
 
 def _word(front: Front) -> str:
@@ -113,6 +118,9 @@ def show_front(front: Front) -> None:
         rows,
         note=_errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
     )
+    show("")
+    for line in front_in_letters(_dots(front, rivals=False), rivals=_dots(front, rivals=True)):
+        show(line)
 
 
 def _errors(front: Front, *, extrapolated: bool) -> str:

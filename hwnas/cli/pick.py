@@ -8,7 +8,7 @@ from hwnas.cli.front import latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder
 from hwnas.cli.terminal import show, show_json
 from hwnas.job import Front, Member
-from hwnas.pareto import RULES
+from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
 
 
 def pick(
@@ -21,10 +21,11 @@ def pick(
     """Pick one network of a run's measured front and print how to use it."""
     front = Front.load(run_folder(run))
     member = chosen(front, by, at_most, at_least)
+    why = _why(front, member, by, at_most, at_least)
     if as_json:
-        show_json(summary(front, member))
+        show_json(summary(front, member, why))
         return
-    for line in usage(front, member, by):
+    for line in usage(front, member, by, why):
         show(line)
 
 
@@ -35,22 +36,76 @@ def chosen(front: Front, by: str, at_most: list[str], at_least: list[str]) -> Me
         PickError: If nothing fits.
         RecipeError: If an option is malformed.
     """
-    kept = limits(at_most, at_least)
+    rule = _rule(by)
+    return front.member(by) if rule is None else front.pick(rule, limits=limits(at_most, at_least))
+
+
+def _rule(by: str) -> Rule | dict[str, float] | None:
+    """What `--by` says: a rule or weights; None for the digest of a member.
+
+    Raises:
+        RecipeError: If weights are malformed.
+    """
     for rule in RULES:
         if by == rule:
-            return front.pick(rule, limits=kept)
-    if "=" in by:
-        return front.pick(numbers("--by", by.split(",")), limits=kept)
-    return front.member(by)
+            return rule
+    return numbers("--by", by.split(",")) if "=" in by else None
 
 
-def summary(front: Front, member: Member) -> dict[str, Any]:
-    """A member as JSON, with the path of its file."""
-    return {**member.to_json(), "file": str(front.onnx_path(member))}
+def _why(front: Front, member: Member, by: str, at_most: list[str], at_least: list[str]) -> str:
+    """Why the rule picks it, among those that meet the limits; empty where it was asked for by name."""
+    rule = _rule(by)
+    if rule is None:
+        return ""
+    kept = limits(at_most, at_least)
+    among = [one for one in front.on_front if not violations_of([one.values], kept)[0]]
+    words = reason([one.values for one in among], front.objectives, among.index(member), by=rule)
+    if not kept:
+        return words
+    return f"{words} (among the {len(among)} of {len(front.on_front)} within {' and '.join(map(str, kept))})"
 
 
-def usage(front: Front, member: Member, by: str) -> list[str]:
-    """What a person needs to use the network."""
+def _steps(front: Front, member: Member) -> list[Exchange]:
+    """From a member of the front to its neighbours; none from one that is not on it."""
+    points = front.on_front
+    if member not in points:
+        return []
+    return exchanges([one.values for one in points], front.objectives, points.index(member))
+
+
+def summary(front: Front, member: Member, why: str) -> dict[str, Any]:
+    """A member as JSON, with the path of its file, why it was picked, and the steps to its neighbours."""
+    steps = [
+        {"better": step.better, "digest": front.on_front[step.to].architecture.digest, "changes": dict(step.changes)}
+        for step in _steps(front, member)
+    ]
+    return {**member.to_json(), "file": str(front.onnx_path(member)), "reason": why or None, "exchanges": steps}
+
+
+def _change(front: Front, name: str, change: float, value: float) -> str:
+    """A difference for people: shares in points, other units relative to the value.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from hwnas.core import Objective
+        >>> front = Front(Path(), (Objective.named("accuracy"), Objective.named("latency_ms")), (), (), {})
+        >>> _change(front, "accuracy", 0.0125, 0.9), _change(front, "latency_ms", -0.5, 2.0)
+        ('+1.25 points of accuracy', '-25 % latency_ms')
+    """
+    unit = next(objective.unit for objective in front.objectives if objective.name == name)
+    if unit == "share":
+        return f"{100 * change:+.2f} points of {name}"
+    return f"{100 * change / value:+.0f} % {name}" if value else f"{change:+.4g} {unit} {name}"
+
+
+def usage(front: Front, member: Member, by: str, why: str) -> list[str]:
+    """What a person needs to know of the network and to use it."""
+    steps = [
+        "  "
+        + ", ".join(_change(front, name, change, member.values[name]) for name, change in step.changes.items())
+        + f":  --by {front.on_front[step.to].architecture.digest}"
+        for step in _steps(front, member)
+    ]
     path = front.onnx_path(member)
     side = member.architecture["resolution"]
     channels = front.facts["data"]["channels"]
@@ -58,6 +113,8 @@ def usage(front: Front, member: Member, by: str) -> list[str]:
         f"{by}: {member.architecture.digest}   validation {member.metrics['accuracy'].value:.2%}, test "
         f"{member.test['accuracy']:.2%}, {latency_words(front, member)}",
         f"  {path}",
+        *([f"  {why}"] if why else []),
+        *(["", "a step away on the front:", *steps] if steps else []),
         "",
         "use it:",
         "  import numpy as np, onnxruntime",

@@ -740,6 +740,8 @@ class OnnxRuntime:
             if preload is not None:
                 with contextlib.redirect_stdout(sys.stderr):  # it prints what it did not find
                     preload()
+            # Errors only: it warns in every session that there is no plug-in for CUDA, which is built in.
+            self._ort.set_default_logger_severity(3)
         self._options = session_options(threads=threads, batch=batch)
         # Newer versions can say which operator went where; older ones can only be forbidden to use the CPU.
         self._tells = "get_provider_graph_assignment_info" in dir(self._ort.InferenceSession)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import ExportError, write_atomically
@@ -35,7 +37,12 @@ class Exported:
 
 
 def export_onnx(
-    network: nn.Module, path: Path, *, input_shape: tuple[int, ...], metadata: Mapping[str, Any]
+    network: nn.Module,
+    path: Path,
+    *,
+    input_shape: tuple[int, ...],
+    metadata: Mapping[str, Any],
+    images: NDArray[np.float32] | None = None,
 ) -> Exported:
     """Write one ONNX file: weights inside, dynamic batch, checked against torch at batch 1, 2, 5 and 16.
 
@@ -44,6 +51,7 @@ def export_onnx(
         path: Replaced in one step, only after the check passed.
         input_shape: (channels, height, width) of one preprocessed image.
         metadata: JSON values by name; stored in the file under "hwnas.<name>". The parity found is added.
+        images: Preprocessed images [n, c, h, w] to check with; without them noise, see `check_parity`.
 
     Raises:
         ExportError: If the export or the check fails; `path` is then as it was.
@@ -63,7 +71,7 @@ def export_onnx(
     if norms:
         raise ExportError(f"{path.name}: {norms} batch norms were not folded into convolutions; expected none")
     onnx.checker.check_model(model)
-    parity = check_parity(network, model.SerializeToString(), input_shape=input_shape)
+    parity = check_parity(network, model.SerializeToString(), input_shape=input_shape, images=images)
     _set(model, {**metadata, "parity": parity.to_json()})
     content = model.SerializeToString()
     write_atomically(path, content)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
-from hwnas.export import Exported, add_metadata, export_onnx
+from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
 from hwnas.job.teller import Teller
@@ -269,6 +270,7 @@ class Finisher:
             finished.network,
             folder / f"{stem}.onnx",
             input_shape=(assembly.splits.channels, side, side),
+            images=self._some_images(side),
             metadata={
                 "version": tool_version(),
                 "classes": list(assembly.splits.classes),
@@ -281,6 +283,12 @@ class Finisher:
                 **self.timer.origin(),
             },
         )
+
+    def _some_images(self, side: int) -> NDArray[np.float32]:
+        """Validation images as a network of this size gets them: what a file must agree with torch on."""
+        images = self.assembly.images["validation"]
+        found: NDArray[np.float32] = images.normalised(images.resized(side)[: sum(BATCHES)]).numpy()
+        return found
 
     def finish(self, outcome: Outcome, limits: Sequence[Limit], *, started: float) -> Front:
         """Everything from the searched front to `front.json`.

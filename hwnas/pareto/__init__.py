@@ -15,6 +15,7 @@ from hwnas.pareto.evolution import (
     survive,
     unseen,
 )
+from hwnas.pareto.exchange import Exchange, exchanges, reason
 from hwnas.pareto.front import (
     Point,
     Standings,
@@ -32,6 +33,7 @@ from hwnas.pareto.front import (
 
 __all__ = [
     "RULES",
+    "Exchange",
     "Niches",
     "Point",
     "Points",
@@ -45,6 +47,7 @@ __all__ = [
     "crowding",
     "directions",
     "ends",
+    "exchanges",
     "front_of",
     "fronts",
     "genotypes_of",
@@ -53,6 +56,7 @@ __all__ = [
     "non_dominated_beyond",
     "offspring",
     "pick",
+    "reason",
     "reference_of",
     "standings",
     "survive",

@@ -1,4 +1,7 @@
-"""Run one bench: `python -m tests.bench NAME`. Exit code 1 if a figure misses its must, 2 if it could not run."""
+"""Run one bench, or some of its parts: `python -m tests.bench NAME [PART ...]`.
+
+Exit code 1 if a figure misses its must, 2 if it could not run.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from pathlib import Path
 from rich.console import Console
 
 from hwnas.core.errors import did_you_mean
-from tests.bench.fashion_mnist import fashion_mnist
-from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, save, table
-from tests.bench.latency import latency
-from tests.bench.search import search
+from tests.bench.fashion_mnist import FASHION_MNIST
+from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, run, save, table
+from tests.bench.latency import LATENCY
+from tests.bench.search import SEARCH
 
 BENCHES: dict[str, Bench] = {
-    "fashion_mnist": fashion_mnist,
-    "latency": latency,
-    "search": search,
+    "fashion_mnist": FASHION_MNIST,
+    "latency": LATENCY,
+    "search": SEARCH,
 }
 
 RESULTS = ROOT / "tests" / "bench" / "results"
@@ -32,19 +35,18 @@ def main(
 ) -> int:
     """Run the bench that is named; the exit code."""
     out = console or Console(width=120)
-    if len(arguments) != 1 or arguments[0] not in benches:
-        wanted = arguments[0] if len(arguments) == 1 else ""
+    wanted, *parts = arguments or [""]
+    if wanted not in benches:
         hint = did_you_mean(wanted, benches) if wanted else f"known: {', '.join(sorted(benches))}"
-        out.print(f"usage: python -m tests.bench NAME; {hint}", highlight=False)
+        out.print(f"usage: python -m tests.bench NAME [PART ...]; {hint}", highlight=False)
         return 2
-    name = arguments[0]
     try:
-        measured = benches[name](data_folder())
+        measured = run(benches[wanted], data_folder(), only=parts)
     except MissingDataError as error:
-        out.print(f"bench {name}: {error}", highlight=False, soft_wrap=True)
+        out.print(f"bench {wanted}: {error}", highlight=False, soft_wrap=True)
         return 2
-    path = save(name, measured, results)
-    out.print(table(name, measured))
+    path = save(wanted, measured, results)
+    out.print(table(wanted, measured))
     out.print(f"written to {path}", highlight=False, soft_wrap=True)
     return 0 if all(row.ok for row in measured.rows) else 1
 

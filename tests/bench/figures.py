@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,8 +84,43 @@ class Measured:
     conditions: Mapping[str, Any]
 
 
-Bench = Callable[[Path], Measured]
-"""A bench is given the folder with the data."""
+Part = Callable[[Path], Measured]
+"""A part of a bench is given the folder with the data."""
+
+Bench = Mapping[str, Part]
+"""Name to part, in the order they run."""
+
+
+def run(bench: Bench, data: Path, *, only: Sequence[str] = ()) -> Measured:
+    """All parts of a bench, or some; the conditions are by part.
+
+    Args:
+        bench: Its parts.
+        data: The folder with the data.
+        only: Names of parts; all by default.
+
+    Raises:
+        MissingDataError: If a part's data is not there, or there is no such part.
+    """
+    for name in only:
+        if name not in bench:
+            raise MissingDataError(f'there is no part "{name}"; known: {", ".join(bench)}')
+    rows: list[Row] = []
+    conditions: dict[str, Any] = {}
+    for name, part in bench.items():
+        if only and name not in only:
+            continue
+        started, load = time.perf_counter(), os.getloadavg()[0]
+        found = part(data)
+        rows += found.rows
+        conditions[name] = {
+            **found.conditions,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "seconds": round(time.perf_counter() - started, 1),
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+            "figures": [row.figure for row in found.rows],
+        }
+    return Measured(rows, conditions)
 
 
 def data_folder() -> Path:
@@ -105,15 +141,26 @@ def need(path: Path) -> Path:
 
 
 def save(name: str, measured: Measured, folder: Path) -> Path:
-    """Write `folder/NAME.json`: the conditions once, then the rows."""
-    conditions = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "cores": len(os.sched_getaffinity(0)),
-        **environment(),
-        **measured.conditions,
-    }
-    content = {"name": name, "conditions": conditions, "rows": [row.to_json() for row in measured.rows]}
+    """Write `folder/NAME.json`: the conditions once, then the rows.
+
+    Parts that were not run keep the rows and the conditions that the file holds of them, if it was made on the same
+    machine with the same versions: long parts take their quiet hours one by one.
+    """
     path = folder / f"{name}.json"
+    here = {"cores": len(os.sched_getaffinity(0)), **environment()}
+    rows, kept = [row.to_json() for row in measured.rows], {}
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        parts = {
+            key: value
+            for key, value in before["conditions"].items()
+            if isinstance(value, dict) and "figures" in value and key not in measured.conditions
+        }
+        if all(before["conditions"].get(key) == value for key, value in here.items()):
+            kept = parts
+        figures = {figure for part in kept.values() for figure in part["figures"]}
+        rows = [row for row in before["rows"] if row["figure"] in figures] + rows
+    content = {"name": name, "conditions": {**here, **kept, **measured.conditions}, "rows": rows}
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
     return path
 

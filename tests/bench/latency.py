@@ -1,15 +1,14 @@
 """How well latency is predicted, what a prediction costs, and how far a few samples carry to a new device.
 
-`python -m tests.bench latency` runs every part; `latency(data, only=["cost"])` some. A part is a function of the data's
-folder that returns rows and the conditions they hold under; a new one is a line in `PARTS`.
+`python -m tests.bench latency` runs every part, `python -m tests.bench latency cost chain` some; a new one is a line in
+`LATENCY`.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from hwnas.profiling.session import ROUNDS
 from hwnas.space import Space
 from hwnas.zoo import family
 from tests.bench.few_shot import POOL, SEEDS, rows_few_shot
-from tests.bench.figures import ROOT, Measured, MissingDataError, Row
+from tests.bench.figures import ROOT, Bench, Measured, MissingDataError, Row
 from tests.bench.pieces import Piece, kernels, operators
 from tests.bench.tables import cells, front, repeat
 
@@ -39,41 +38,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "32 to 64 px": {"channels": 3, "fields": {"resolutions": [32, 48, 64]}},
 }
 
-Part = Callable[[Path], Measured]
 Clock = Callable[[], float]
 Measure = Callable[[Mapping[str, ModelFile]], Measurement]
 Export = Callable[[Mapping[str, Source], Path], tuple[dict[str, Path], dict[str, str]]]
-
-
-def latency(data: Path, *, only: Sequence[str] = (), parts: Mapping[str, Part] | None = None) -> Measured:
-    """All parts, or some.
-
-    Args:
-        data: The folder with the data.
-        only: Names of parts; all by default.
-        parts: By name.
-
-    Raises:
-        MissingDataError: If a part's data is not there, or there is no such part.
-    """
-    known = PARTS if parts is None else parts
-    for name in only:
-        if name not in known:
-            raise MissingDataError(f'there is no part "{name}"; known: {", ".join(known)}')
-    rows: list[Row] = []
-    conditions: dict[str, Any] = {}
-    for name, part in known.items():
-        if only and name not in only:
-            continue
-        started, load = time.perf_counter(), os.getloadavg()[0]
-        found = part(data)
-        rows += found.rows
-        conditions[name] = {
-            **found.conditions,
-            "seconds": round(time.perf_counter() - started, 1),
-            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
-        }
-    return Measured(rows, conditions)
 
 
 # --------------------------------------------------------------------------------------------------------- few-shot
@@ -332,7 +299,7 @@ def measured_chain(
     }
 
 
-PARTS: Mapping[str, Part] = {
+LATENCY: Bench = {
     "few_shot": few_shot,
     "cost": cost,
     "chain": chain,
@@ -340,4 +307,4 @@ PARTS: Mapping[str, Part] = {
     "front": front,
     "repeat": repeat,
 }
-"""Name to part, in the order they run."""
+"""The parts of `python -m tests.bench latency`."""

@@ -13,14 +13,14 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # c
 from hwnas.core import Budget
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from hwnas.study import Strategy, Study
-from tests.bench.figures import Measured, Row
+from tests.bench.figures import Bench, Measured, Row
 from tests.bench.mbv3_45 import OBJECTIVES, load, volume
 
 SEEDS, NAT_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 NAT = Nat()
 
 
-def search(
+def mbv3_45(
     data: Path, *, evaluations: int = 1000, nat_evaluations: int = 250, nat: Nat = NAT, seeds: Sequence[int] = SEEDS
 ) -> Measured:
     """NSGA-II, NAT and random search on MBv3-45, through a study stored on disk, one thread.
@@ -89,3 +89,7 @@ def _run(data: Path, strategy: Strategy, evaluations: int, seed: int) -> tuple[f
             outcome = study.run(strategy)
         seconds = time.perf_counter() - start - evaluate.seconds
     return volume(outcome.evaluations), 1000 * seconds / evaluate.calls
+
+
+SEARCH: Bench = {"mbv3_45": mbv3_45}
+"""The parts of `python -m tests.bench search`."""

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tests.bench.__main__ import BENCHES, main
 from tests.bench.figures import Bench, Measured, MissingDataError, Row, data_folder, need, save
+from tests.bench.figures import run as run_parts
 
 FAST = Row("time", 0.5, "ms", must=1.0, goal=0.5, better="lower")
 SLOW = Row("time", 1.5, "ms", must=1.0, better="lower")
@@ -15,7 +16,7 @@ PLAIN = Row("for comparison", 3.0, "share")
 
 
 def fixed(*rows: Row) -> Bench:
-    return lambda data: Measured(rows, {"seeds": [0], "data": data.name})
+    return {"part": lambda data: Measured(rows, {"seeds": [0], "data": data.name})}
 
 
 def run(arguments: list[str], benches: dict[str, Bench], folder: Path) -> tuple[int, str]:
@@ -64,7 +65,7 @@ def test_file_holds_conditions_once_and_exactly_the_agreed_keys(tmp_path: Path) 
         "ok": True,
     }
     assert content["rows"][1]["value"] is None and content["rows"][1]["ok"] is False
-    assert {"date", "cores", "cpu", "python", "numpy", "pymoo", "seeds", "threads"} <= set(content["conditions"])
+    assert {"cores", "cpu", "python", "numpy", "pymoo", "seeds", "threads"} <= set(content["conditions"])
 
 
 def test_exit_code_says_whether_every_must_is_met(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monk
         need(data / "weights.npz")
         return Measured([], {})
 
-    code, text = run(["search"], {"search": bench}, tmp_path)
+    code, text = run(["search"], {"search": {"part": bench}}, tmp_path)
     assert code == 2
     assert "bench search:" in text and "weights.npz is not there; set HWNAS_BENCH_DATA" in text
     assert not (tmp_path / "search.json").exists()
@@ -97,7 +98,44 @@ def test_data_lies_beside_the_repository_unless_named(monkeypatch: pytest.Monkey
     assert data_folder().parts[-2:] == ("shared", "data")
 
 
-@pytest.mark.parametrize("arguments", [[], ["serch"], ["search", "more"]])
+@pytest.mark.parametrize("arguments", [[], ["serch"]])
 def test_wrong_names_are_told_the_right_ones(arguments: list[str], tmp_path: Path) -> None:
     code, text = run(arguments, dict(BENCHES), tmp_path)
-    assert code == 2 and "usage: python -m tests.bench NAME" in text and "search" in text
+    assert code == 2 and "usage: python -m tests.bench NAME [PART ...]" in text and "search" in text
+
+
+def of(figure: str, value: float) -> Measured:
+    return Measured([Row(figure, value, "ms")], {"seed": 0})
+
+
+def test_parts_are_selected_and_keep_their_conditions() -> None:
+    bench: Bench = {"a": lambda data: of("f", 1.0), "b": lambda data: of("g", 2.0)}
+    both, one = run_parts(bench, Path()), run_parts(bench, Path(), only=["b"])
+    assert [row.value for row in both.rows] == [1.0, 2.0] and [row.value for row in one.rows] == [2.0]
+    assert list(both.conditions) == ["a", "b"] and one.conditions["b"]["seed"] == 0
+    assert {"seconds", "load", "date"} <= one.conditions["b"].keys()
+    with pytest.raises(MissingDataError, match='no part "c"; known: a, b'):
+        run_parts(bench, Path(), only=["c"])
+
+
+def test_a_part_that_runs_alone_leaves_the_others_rows(tmp_path: Path) -> None:
+    """Also those of its own earlier run go that have another name now."""
+    names = iter(("f", "g"))
+    bench: Bench = {"a": lambda data: of(next(names), 1.0), "b": lambda data: of("h", 2.0)}
+    assert run([], {"x": bench}, tmp_path)[0] == 2
+    assert run(["x"], {"x": bench}, tmp_path)[0] == 0
+    code, text = run(["x", "a"], {"x": bench}, tmp_path)
+    assert code == 0 and "h" not in text.split("bench x")[1].split("written")[0].split()
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert sorted(row["figure"] for row in content["rows"]) == ["g", "h"]
+    assert content["conditions"]["b"]["figures"] == ["h"]
+    assert run(["x", "c"], {"x": bench}, tmp_path)[0] == 2
+
+
+def test_rows_of_another_machine_or_version_are_not_kept(tmp_path: Path) -> None:
+    bench: Bench = {"a": lambda data: of("f", 1.0), "b": lambda data: of("h", 2.0)}
+    run(["x"], {"x": bench}, tmp_path)
+    path = tmp_path / "x.json"
+    path.write_text(path.read_text().replace('"cores": ', '"cores": 1'))
+    run(["x", "a"], {"x": bench}, tmp_path)
+    assert [row["figure"] for row in json.loads(path.read_text())["rows"]] == ["f"]

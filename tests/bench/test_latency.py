@@ -19,8 +19,8 @@ from hwnas.profiling.exporting import Source
 from hwnas.space import Space
 from hwnas.zoo import FAMILIES, MobileNetV3
 from tests.bench.few_shot import middle
-from tests.bench.figures import Measured, MissingDataError, Row
-from tests.bench.latency import TABLE, cost, latency, measured_chain
+from tests.bench.figures import MissingDataError
+from tests.bench.latency import TABLE, cost, measured_chain
 from tests.bench.pieces import kernels, operators
 
 ROOT = Path(__file__).parents[2]
@@ -28,20 +28,6 @@ ROOT = Path(__file__).parents[2]
 
 def timing(p25_us: float) -> Timing:
     return Timing(p25_us, p25_us, p25_us, p25_us, 0.01, 100, 10)
-
-
-def part(value: float) -> Measured:
-    return Measured([Row("figure", value, "ms")], {"seed": 0})
-
-
-def test_parts_are_selected_and_keep_their_conditions() -> None:
-    parts = {"a": lambda data: part(1.0), "b": lambda data: part(2.0)}
-    both, one = latency(Path(), parts=parts), latency(Path(), only=["b"], parts=parts)
-    assert [row.value for row in both.rows] == [1.0, 2.0] and [row.value for row in one.rows] == [2.0]
-    assert list(both.conditions) == ["a", "b"] and one.conditions["b"]["seed"] == 0
-    assert {"seconds", "load"} <= one.conditions["b"].keys()
-    with pytest.raises(MissingDataError, match='no part "c"; known: a, b'):
-        latency(Path(), only=["c"], parts=parts)
 
 
 def test_cost_per_network_is_the_best_time_over_their_number() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hwnas.strategies import Nat
 from tests.bench.figures import data_folder
 from tests.bench.mbv3_45 import Linear, load, space, volume
-from tests.bench.search import search
+from tests.bench.search import mbv3_45
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_volume_of_nothing_is_nothing() -> None:
 
 def test_a_tiny_run_gives_every_row(data: Path) -> None:
     nat = Nat(population=8, generations=2, surrogates=("rbf",))
-    measured = search(data, evaluations=30, nat_evaluations=20, nat=nat, seeds=[0])
+    measured = mbv3_45(data, evaluations=30, nat_evaluations=20, nat=nat, seeds=[0])
     assert len(measured.rows) == 7
     assert all(math.isfinite(row.value) for row in measured.rows)
     assert measured.rows[0].must == 0.594 and not measured.rows[0].ok  # 30 evaluations are not enough
@@ -84,5 +84,5 @@ def test_values_are_those_of_the_readme(data: Path) -> None:
 
 
 def test_nsga2_reaches_the_other_tools(data: Path) -> None:
-    measured = search(data, evaluations=1000, nat_evaluations=2, nat=Nat(population=2, generations=1), seeds=[11])
+    measured = mbv3_45(data, evaluations=1000, nat_evaluations=2, nat=Nat(population=2, generations=1), seeds=[11])
     assert measured.rows[0].value >= 0.594

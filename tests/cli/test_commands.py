@@ -74,10 +74,14 @@ def test_pick_export_and_check(
     monkeypatch.chdir(finished)
     knee, fastest = (run_json(capsys, "pick", "toy", "--by", by) for by in ("knee", "fastest"))
     assert fastest["metrics"]["latency_ms"]["value"] <= knee["metrics"]["latency_ms"]["value"]
-    assert run_json(capsys, "pick", "toy", "--by", "latency_ms=1") == fastest
-    assert run_json(capsys, "pick", "toy", "--by", knee["digest"][:8]) == knee
+    assert run_json(capsys, "pick", "toy", "--by", "latency_ms=1") | {"reason": fastest["reason"]} == fastest
+    assert run_json(capsys, "pick", "toy", "--by", knee["digest"][:8]) == knee | {"reason": None}
+    assert fastest["reason"].startswith("the fastest; ") and "latency_ms 100 %" in fastest["reason"]
+    front = [member for member in run_json(capsys, "front", "toy")["members"] if member["on_front"]]
+    assert [step["better"] for step in fastest["exchanges"]] == (["accuracy"] if len(front) > 1 else [])
     code, out, _ = run(capsys, "pick", "toy")
     assert code == 0
+    assert knee["reason"] in out and ("a step away on the front:" in out) == (len(front) > 1)
     assert f"hwnas export toy --by {knee['digest']}" in out
     target = tmp_path / "deep" / "model.onnx"
     exported = run_json(capsys, "export", "toy", "--by", "fastest", "--to", str(target))

@@ -9,10 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hwnas.core import ExportError
 from hwnas.export import BATCHES, add_metadata, check_parity, export_onnx, open_session, read_metadata
+from hwnas.nn import write_onnx
 from hwnas.zoo import FAMILIES
 
 
@@ -75,7 +76,7 @@ def test_a_file_that_disagrees_is_refused_and_the_old_one_stays(
         write_onnx(changed, target, input_shape=input_shape)
 
     monkeypatch.setattr("hwnas.export.onnx_file.write_onnx", other_weights)
-    with pytest.raises(ExportError, match=r"differs from torch by .* at most 1e-04 is allowed"):
+    with pytest.raises(ExportError, match=r"differs from torch by .* at most 0.0001 is allowed"):
         export_onnx(network, path, input_shape=(1, side, side), metadata={})
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
@@ -88,6 +89,40 @@ def test_a_graph_with_a_fixed_batch_is_found_out(tmp_path: Path) -> None:
         torch.onnx.export(network, (torch.zeros(1, 1, 2, 2),), str(path), dynamo=False, input_names=["image"])
     with pytest.raises(ExportError, match="does not run at batch 2"):
         check_parity(network, path, input_shape=(1, 2, 2))
+
+
+class Loud(nn.Module):
+    """A network that answers with logits of thousands, and another one with a little more."""
+
+    def __init__(self, extra: float = 0.0) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1000 * x.flatten(1)[:, :3] * (1 + self.extra)
+
+
+@pytest.mark.parametrize(("share", "passes"), [(1e-6, True), (1e-4, False)])
+def test_on_noise_a_share_of_the_largest_logit_is_allowed(tmp_path: Path, share: float, passes: bool) -> None:
+    path = tmp_path / "loud.onnx"
+    write_onnx(Loud(share), path, input_shape=(1, 2, 2))
+    if passes:
+        assert check_parity(Loud(), path, input_shape=(1, 2, 2)).largest_difference > 1e-4
+    else:
+        with pytest.raises(ExportError, match="differs from torch"):
+            check_parity(Loud(), path, input_shape=(1, 2, 2))
+
+
+def test_on_images_it_is_the_tolerance_itself(tmp_path: Path) -> None:
+    path = tmp_path / "loud.onnx"
+    write_onnx(Loud(1e-6), path, input_shape=(1, 2, 2))
+    images = np.full((3, 1, 2, 2), 5.0, dtype=np.float32)
+    with pytest.raises(ExportError, match=r"differs from torch by 0\.00\d+ on logits; at most 0\.0001 is allowed"):
+        check_parity(Loud(), path, input_shape=(1, 2, 2), images=images)
+    assert (
+        check_parity(Loud(), path, input_shape=(1, 2, 2), images=(images / 5000).astype(np.float32)).largest_difference
+        < 1e-5
+    )
 
 
 def test_metadata_is_added_replaced_and_strict(tmp_path: Path) -> None:

@@ -303,6 +303,7 @@ def gpu_runtime(
         OrtValue=SimpleNamespace(ortvalue_from_numpy=lambda *_: None),
         RunOptions=onnxruntime.RunOptions,
         preload_dlls=preload,
+        set_default_logger_severity=lambda level: None,
     )
     return program.OnnxRuntime(
         name, threads=1, batch=1, gpu=None, ort=ort, open_stream=lambda _: stream_over(StubCuda())
