@@ -7,6 +7,7 @@ that runs then. It is a maximum, not a sum: there is no exact mean over a distri
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,10 @@ class PeakMemory:
 
         Raises:
             TableError: If the table is of another space, misses a block, or does not say the peak of one.
-            CostError: If the space has no units.
+            CostError: If the space has no units, or its blocks hand on more than one tensor, so that more than what one
+                of them needs is alive at a time.
         """
+        _check_chain(space)
         table.check_space(space)
         table.check_coverage(space)
         peaks = {key: table.rows[key].peak_activation_bytes for key in blocks_of(space)}
@@ -137,3 +140,18 @@ class PeakMemory:
     def _named(self, end: End) -> tuple[float, Architecture]:
         codes = extreme(self.space, self.tensors, end, join=np.maximum, what="peak")
         return float(self.batch(codes)[0]), self.space.decode(codes)[0]
+
+
+def _check_chain(space: Space) -> None:
+    first = space.decode(space.canonical_codes(np.zeros((1, len(space.decisions)), dtype=np.int64)))[0]
+    blocks = space.blocks_of(first)
+    split = [block for block in blocks if block.kernels is not None]
+    # Channels are enough to tell; a head may read them without their places.
+    apart = [after for before, after in pairwise(blocks) if before.output_shape[0] != after.input_shape[0]]
+    for found, what in ((split, "is measured by its kernels"), (apart, "does not read what the block before it gives")):
+        if found:
+            raise CostError(
+                f"space {space.name}: the peak memory of its networks does not follow from their blocks': "
+                f"block {found[0].key!r} {what}",
+                hint="leave peak_memory_bytes out of the recipe; the members' own peaks are in front.json",
+            )

@@ -91,6 +91,101 @@ def _mbconv(block: Block) -> tuple[Kernel, ...]:
     return tuple(kernels)
 
 
+def _separable(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    settings = dict(block.settings)
+    k, groups = int(settings["kernel"]), int(settings.get("groups", 1))
+    inside, weights = c_in * out * out, c_in * c_out // groups
+    added = c_out * out * out if block.residual else 0
+    kernels = [
+        Kernel("depthwise", 2 * inside * k * k, c_in * side * side + inside, c_in * k * k),
+        Kernel("dense", 2 * weights * out * out, inside + c_out * out * out + added, weights),
+    ]
+    if groups > 1:  # channels change places
+        kernels.insert(0, Kernel("elementwise", 0, 2 * c_in * side * side, 0))
+    return tuple(kernels)
+
+
+def _shuffle(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    k, stride, depthwise = (int(block.setting(name)) for name in ("kernel", "stride", "depthwise"))
+    keeps = stride == 1 and c_in == c_out
+    taken = c_in // 2 if keeps else c_in
+    inside, left = c_out // 2, c_out - taken
+
+    def deep(channels: int, before: int) -> Kernel:
+        numbers = channels * (before * before + out * out)
+        return Kernel("depthwise", 2 * channels * out * out * k * k, numbers, channels * k * k)
+
+    if depthwise == 1:
+        kernels = [_dense(taken, inside, side, side), deep(inside, side), _dense(inside, left, out, out)]
+    else:
+        kernels = [deep(taken, side), _dense(taken, inside, out, out)]
+        for n in range(2, depthwise + 1):
+            kernels += [deep(inside, out), _dense(inside, inside if n < depthwise else left, out, out)]
+    if not keeps:
+        kernels += [deep(c_in, side), _dense(c_in, c_in, out, out)]
+    # The halves are joined, and taken apart in the next block.
+    return (*kernels, Kernel("elementwise", 0, 2 * c_out * out * out, 0))
+
+
+def _mixing_head(block: Block) -> tuple[Kernel, ...]:
+    c_in, side, _ = block.input_shape
+    width, mix, classes = int(block.setting("width")), int(block.setting("mix")), block.output_shape[0]
+    pixels = width * side * side
+    return (
+        _dense(c_in, width, side, side),
+        Kernel("elementwise", pixels, pixels + width, 0),
+        _dense(width, mix, 1, 1),
+        _dense(mix, classes, 1, 1),
+    )
+
+
+def _pooling_mbconv(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    hidden, stride = int(block.setting("hidden")), int(block.setting("stride"))
+    kernels = list(_mbconv(block))
+    if hidden == c_in:  # nothing is expanded
+        del kernels[0]
+    if stride > 1:
+        kernels.append(Kernel("elementwise", c_in * side * side, c_in * (side * side + out * out), 0))
+    return (*kernels, _dense(c_in, c_out, out, out))
+
+
+def _residual_conv(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    return (_dense(channels, channels, side, side, 3, added=channels * side * side),)
+
+
+def _pooling_stem(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    return (
+        _dense(c_in, c_out, side, side, 3),
+        Kernel("elementwise", c_out * out * out * 9, c_out * (side * side + out * out), 0),
+    )
+
+
+def _resnet_bottleneck(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    middle, stride = int(block.setting("middle")), int(block.setting("stride"))
+    kernels = [
+        _dense(c_in, middle, side, side),
+        _dense(middle, middle, side, out, 3),
+        _dense(middle, c_out, out, out, added=c_out * out * out),
+    ]
+    if stride > 1:
+        kernels.append(Kernel("elementwise", c_in * side * side, c_in * (side * side + out * out), 0))
+    if stride > 1 or c_in != c_out:
+        kernels.append(_dense(c_in, c_out, out, out))
+    return tuple(kernels)
+
+
+def _pool_head(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    pixels = channels * side * side
+    return Kernel("elementwise", pixels, pixels + channels, 0), _dense(channels, block.output_shape[0], 1, 1)
+
+
 def _head(block: Block) -> tuple[Kernel, ...]:
     c_in, side, _ = block.input_shape
     width, classes = int(block.setting("width")), block.output_shape[0]
@@ -102,7 +197,169 @@ def _head(block: Block) -> tuple[Kernel, ...]:
     )
 
 
-KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {"head": _head, "mbconv": _mbconv, "stem": _stem}
+def _rectified(channels: int, side: int) -> Kernel:
+    return Kernel("elementwise", 0, 2 * channels * side * side, 0)
+
+
+def _window(channels: int, side: int, out: int, kernel: int) -> Kernel:
+    """A pool."""
+    pixels = channels * out * out
+    return Kernel("elementwise", pixels * kernel * kernel, channels * side * side + pixels, 0)
+
+
+def _grouped(c_in: int, c_out: int, side: int, out: int, kernel: int, groups: int) -> Kernel:
+    whole = _dense(c_in, c_out, side, out, kernel)
+    kind: KernelKind = "depthwise" if groups > GROUPED else "dense"
+    return Kernel(kind, whole.operations // groups, whole.numbers, whole.weights // groups)
+
+
+def _conv_norm(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    convolution = _dense(c_in, c_out, side, out, int(block.setting("kernel")))
+    return (_rectified(c_in, side), convolution) if block.setting("rectify") else (convolution,)
+
+
+def _factorized_reduce(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    first = c_out // 2
+    halves = _dense(c_in, first, side, out), _dense(c_in, c_out - first, side, out)
+    moved = _rectified(c_in, side), Kernel("elementwise", 0, 2 * c_out * out * out, 0)
+    return (*moved[:1], *halves, *moved[1:]) if block.setting("rectify") else (*halves, *moved[1:])
+
+
+def _depthwise_pointwise(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    kernel = int(block.setting("kernel"))
+    kernels = [_rectified(c_in, side), _grouped(c_in, c_in, side, out, kernel, c_in), _dense(c_in, c_out, out, out)]
+    if block.kind == "twice_separable":  # rectified within the convolution before
+        kernels += [_grouped(c_out, c_out, out, out, kernel, c_out), _dense(c_out, c_out, out, out)]
+    return tuple(kernels)
+
+
+def _bottleneck(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    hidden, form = int(block.setting("hidden")), str(block.setting("form"))
+    kernels = [_rectified(c_in, side), _dense(c_in, hidden, side, side)]
+    if "_" in form and form != "3x3_dilated":  # a flat kernel and a high one: the first strides across only
+        long = max(int(form[0]), int(form[2]))
+        weights = hidden * hidden * long
+        for pixels_in, pixels_out in ((side * side, side * out), (side * out, out * out)):
+            numbers = hidden * (pixels_in + pixels_out)
+            kernels.append(Kernel("dense", 2 * weights * pixels_out, numbers, weights))
+    else:
+        kernels.append(_dense(hidden, hidden, side, out, 3))
+    return (*kernels, _dense(hidden, c_out, out, out))
+
+
+def _pool(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    pooled = _window(c_in, side, out, int(block.setting("kernel")))
+    return (pooled,) if c_in == c_out else (pooled, _dense(c_in, c_out, out, out))
+
+
+def _halving_pool(block: Block) -> tuple[Kernel, ...]:
+    return (_window(block.input_shape[0], block.input_shape[1], block.output_shape[1], 2),)
+
+
+def _moved(block: Block) -> tuple[Kernel, ...]:
+    """Sums, concatenations, rectifiers: what is read and written."""
+    read = math.prod(block.input_shape) * (2 if block.kind == "add" else 1)
+    return (Kernel("elementwise", 0, read + math.prod(block.output_shape), 0),)
+
+
+def _mean_and_layers(block: Block) -> tuple[Kernel, ...]:
+    """Heads: what is rectified or normed, the mean, the layers behind it."""
+    channels, side, _ = block.input_shape
+    settings = dict(block.settings)
+    pixels = channels * side * side
+    kernels = [_rectified(channels, side)] if block.kind in NORMED_HEADS or settings.get("rectify") else []
+    widths = [int(settings.get("read", channels)), *([int(settings["hidden"])] if "hidden" in settings else [])]
+    layers = zip(widths, [*widths[1:], block.output_shape[0]], strict=True)
+    mean = Kernel("elementwise", pixels, pixels + channels, 0)
+    return (*kernels, mean, *(_dense(a, b, 1, 1) for a, b in layers))
+
+
+def _one_convolution(block: Block) -> tuple[Kernel, ...]:
+    """A convolution with its norm and activation."""
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    kernel = int(dict(block.settings).get("kernel", ONE_CONVOLUTION[block.kind]))
+    return (_dense(c_in, c_out, side, out, kernel),)
+
+
+def _reduction(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    return (
+        _rectified(c_in, side),
+        _dense(c_in, c_out, side, out, 3),
+        _window(c_in, side, out, 2),
+        _dense(c_in, c_out, out, out),
+        _dense(c_out, c_out, out, out, 3, added=c_out * out * out),
+    )
+
+
+def _dense_layer(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    name = str(block.setting("convolution"))
+    groups = math.gcd(c_in, c_out) if name.startswith("depthwise") else (GROUPED if "group" in name else 1)
+    kernels = [_rectified(c_in, side)] if block.setting("norm") != "identity" else []
+    if name.startswith("learned"):  # channels change places
+        kernels.append(_rectified(c_in, side))
+    return (*kernels, _grouped(c_in, c_out, side, side, int(name[-1]), groups))
+
+
+GROUPED = 4
+"""Groups up to which a convolution is as dense as one without, of dense cells."""
+
+NORMED_HEADS = ("cell_head", "dense_head")
+"""Heads that begin with a norm and a rectifier."""
+
+ONE_CONVOLUTION: Mapping[str, int] = {
+    "cell_stem": 3,
+    "conv_norm_relu": 1,
+    "dense_stem": 3,
+    "nor_conv_1x1": 1,
+    "nor_conv_3x3": 3,
+}
+"""Blocks that are one convolution, with its side where no setting says it."""
+
+CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
+    "add": _moved,
+    "avg_pool_3x3": lambda block: (_window(block.input_shape[0], block.input_shape[1], block.input_shape[1], 3),),
+    "bottleneck": _bottleneck,
+    "cell_head": _mean_and_layers,
+    "concat": _moved,
+    "conv_norm": _conv_norm,
+    "dense_head": _mean_and_layers,
+    "dense_layer": _dense_layer,
+    "dilated": _depthwise_pointwise,
+    "factorized_reduce": _factorized_reduce,
+    "halving_pool": _halving_pool,
+    "pool": _pool,
+    "pool_classifier": _mean_and_layers,
+    "reduction": _reduction,
+    "relu": _moved,
+    "twice_separable": _depthwise_pointwise,
+    "two_layer_head": _mean_and_layers,
+    "zero": _moved,
+    **dict.fromkeys(ONE_CONVOLUTION, _one_convolution),
+}
+"""The pieces of cells; a cell that is measured by its kernels is estimated by them, too."""
+
+
+KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
+    "head": _head,
+    "mbconv": _mbconv,
+    "mixing_head": _mixing_head,
+    "pool_head": _pool_head,
+    "pooling_mbconv": _pooling_mbconv,
+    "pooling_stem": _pooling_stem,
+    "residual_conv": _residual_conv,
+    "resnet_bottleneck": _resnet_bottleneck,
+    "separable": _separable,
+    "shuffle": _shuffle,
+    "stem": _stem,
+    **CELL_KERNELS,
+}
 """Block kind to the kernels that a runtime makes of it."""
 
 
@@ -117,6 +374,8 @@ def kernels_of(block: Block) -> tuple[Kernel, ...]:
         >>> kernels_of(Block("stem", settings, (1, 28, 28), (16, 14, 14), 28224, 176))
         (Kernel(kind='dense', operations=56448, numbers=3920, weights=144),)
     """
+    if block.kernels is not None:
+        return tuple(kernel for part in block.kernels for kernel in kernels_of(part))
     if block.kind not in KERNELS:
         raise CostError(
             f'roofline: the kernels of block kind "{block.kind}" are unknown; {did_you_mean(block.kind, KERNELS)}',

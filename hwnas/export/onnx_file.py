@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def export_onnx(
         raw = Path(folder) / "model.onnx"
         write_onnx(network, raw, input_shape=input_shape)
         model = onnx.load(str(raw))
-    norms = sum(node.op_type == "BatchNormalization" for node in model.graph.node)
+    norms = _unfolded(model.graph)
     if norms:
         raise ExportError(f"{path.name}: {norms} batch norms were not folded into convolutions; expected none")
     onnx.checker.check_model(model)
@@ -76,6 +77,19 @@ def export_onnx(
     content = model.SerializeToString()
     write_atomically(path, content)
     return Exported(path, parity, len(content))
+
+
+def _unfolded(graph: onnx.GraphProto) -> int:
+    """Norms that a convolution before them, which nothing else reads, should have taken in.
+
+    A norm of a sum, of a concatenation or before an activation and its convolution has to stay.
+    """
+    convolved = {name for node in graph.node if node.op_type == "Conv" for name in node.output}
+    read = Counter(name for node in graph.node for name in node.input)
+    return sum(
+        node.op_type == "BatchNormalization" and node.input[0] in convolved and read[node.input[0]] == 1
+        for node in graph.node
+    )
 
 
 def add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:

@@ -26,7 +26,6 @@ from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.teller import Silent, Teller
-from hwnas.nn import build_block, build_network
 from hwnas.profiling import (
     LIMIT_S,
     Kit,
@@ -42,7 +41,7 @@ from hwnas.profiling import (
 )
 from hwnas.profiling import profile as measure_space
 from hwnas.profiling import take_in as take_in_results
-from hwnas.zoo import AnyFamily
+from hwnas.zoo import Family
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
@@ -67,7 +66,7 @@ class Assembly:
     root: Path
     device: Device
     splits: Splits
-    family: AnyFamily
+    family: Family
     quota: QuotaReader = cgroup_quota
 
     @cached_property
@@ -192,8 +191,7 @@ class Assembly:
     @property
     def build_network(self) -> Callable[[Architecture], nn.Module]:
         """The plain network of an architecture, with random weights."""
-        space = self.family.space
-        return lambda architecture: build_network(space, architecture)
+        return self.family.build_network
 
     @property
     def family_record(self) -> FamilyRecord:
@@ -317,7 +315,7 @@ def profile(
     existing = LatencyTable.load(assembly.table_path) if missing else None
     report = measure_space(
         assembly.family.space,
-        build_block,
+        assembly.family.build_block,
         assembly.build_network,
         device=assembly.device,
         folder=assembly.root / "latency_tables",
@@ -364,7 +362,7 @@ def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: T
     folder = out or root / "kits" / table_path(Path(), device, space).stem
     made = write_kit(
         space,
-        build_block,
+        assembly.family.build_block,
         assembly.build_network,
         device=device,
         folder=folder,

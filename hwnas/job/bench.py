@@ -156,6 +156,11 @@ def space_of(table: LatencyTable) -> Space:
             "networks cannot be built again",
             hint=hint,
         )
+    if ":" in record.name:  # a table is data: what it names is not run
+        raise TableError(
+            f"{table.source}: its space is {record.name}, a model of somebody's own, which a table may not run",
+            hint="leave --table out: the file is then timed alone",
+        )
     try:
         space = family(record.name, record.fields, channels=record.channels, classes=record.classes).space
         table.check_space(space)

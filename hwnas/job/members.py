@@ -24,7 +24,7 @@ from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
 from hwnas.job.teller import Teller
 from hwnas.job.timing import Timer, Times, Untimed, prediction_error
-from hwnas.nn import Supernet, build_network, save_network
+from hwnas.nn import ModelSpace, Supernet, save_network
 from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
 from hwnas.profiling import footprint_of
 from hwnas.study import Outcome, Study, Training
@@ -197,7 +197,7 @@ class Finisher:
         schedule = recipe.member_schedule()
         if role == "default":
             torch.manual_seed(recipe.seed)
-            network: nn.Module = build_network(family.space, architecture)
+            network = family.build_network(architecture)
             schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
             teacher = None
         else:
@@ -263,7 +263,7 @@ class Finisher:
         save_network(
             folder / f"{stem}.safetensors",
             finished.network,
-            blocks=assembly.family.space.blocks_of(architecture),
+            blocks=None if isinstance(finished.network, ModelSpace) else assembly.family.space.blocks_of(architecture),
             architecture=architecture,
         )
         return export_onnx(

@@ -17,7 +17,7 @@ from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Schedule
-from hwnas.zoo import FAMILIES, AnyFamily, family
+from hwnas.zoo import FAMILIES, Family, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -236,7 +236,7 @@ class Recipe(_Table):
         with _in_table("members"):
             self.member_schedule()
 
-    def family(self, *, channels: int, classes: int) -> AnyFamily:
+    def family(self, *, channels: int, classes: int) -> Family:
         """The space's family for some data.
 
         Raises:

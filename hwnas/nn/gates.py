@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,3 +67,30 @@ def one_hot_gates(space: Space, architecture: Architecture) -> dict[str, Gate]:
         values[code] = 1.0
         gates[decision.label] = Gate(values, (code,))
     return gates
+
+
+def check_resolution(images: Tensor, gates: Gates, resolutions: Sequence[int]) -> None:
+    """Refuse images that are not of the one size that the gates ask for.
+
+    Args:
+        images: [n, c, h, w].
+        gates: With the decision "resolution".
+        resolutions: Its options, sides in pixels.
+
+    Raises:
+        SpaceError: If the images are of another size, or the resolution is soft.
+
+    Example:
+        >>> check_resolution(torch.zeros(1, 3, 32, 32), Architecture({"resolution": 32}), (24, 32))
+    """
+    if isinstance(gates, Architecture):
+        side = int(gates["resolution"])
+    else:
+        gate = gates["resolution"]
+        if len(gate.support) > 1:
+            raise SpaceError(
+                f"the gate of 'resolution' supports {len(gate.support)} options; a batch has one size, so exactly one"
+            )
+        side = resolutions[gate.support[0]]
+    if images.shape[-1] != side or images.shape[-2] != side:
+        raise SpaceError(f"images of {tuple(images.shape[-2:])} for a network of resolution {side}; resize them first")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -13,17 +14,20 @@ from torch import nn
 
 from hwnas.core import Architecture, StoreError, write_atomically
 from hwnas.nn.blocks import build_block
+from hwnas.nn.model_space import ModelSpace
+from hwnas.nn.two_input_cells import TwoInputNetwork
 from hwnas.space import Block
 
 
-def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block], architecture: Architecture) -> None:
-    """Write a chain of blocks with its weights, in one step.
+def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block] | None, architecture: Architecture) -> None:
+    """Write a network with its weights, in one step.
 
     Args:
         path: Of the file; the usual ending is ".safetensors".
-        network: The chain: one child per block, in order.
-        blocks: What each child is.
-        architecture: Kept in the file for people.
+        network: A chain, one child per block, in order; or a `TwoInputNetwork`, which says itself what it is, and is
+            the only child of a chain when it is loaded; or one extracted from a `ModelSpace`.
+        blocks: What each child of a chain is; None for a model of the user's own, which only its class can build.
+        architecture: What was chosen.
 
     Raises:
         OSError: If the file cannot be written.
@@ -37,28 +41,55 @@ def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block], arc
         >>> load_network(path)[0].classifier.out_features
         10
     """
-    rows = [{k: v for k, v in asdict(block).items() if k != "key"} for block in blocks]
+    if isinstance(network, TwoInputNetwork):
+        blocks = [network.block]
+        network = nn.Sequential(network)
+    rows = [{k: v for k, v in asdict(block).items() if k != "key"} for block in blocks or ()]
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    facts = {"architecture": architecture.to_json(), "blocks": json.dumps(rows)}
+    facts = {"architecture": architecture.to_json()} | ({} if blocks is None else {"blocks": json.dumps(rows)})
     write_atomically(path, save(weights, metadata=facts))
 
 
-def load_network(path: Path) -> nn.Sequential:
+def load_network(path: Path, *, model: ModelSpace | None = None) -> nn.Module:
     """The network that `save_network` wrote, in evaluation mode.
 
+    Args:
+        path: Of the file.
+        model: That the network was extracted from, or another instance of its class; a chain needs none.
+
     Raises:
-        StoreError: If there is no such file, or it was not written by `save_network`.
+        StoreError: If there is no such file, it was not written by `save_network`, or it needs a model.
     """
+    if model is None and not is_chain(path):
+        raise StoreError(
+            f"{path}: holds a network of a model space, which only its class can build",
+            hint="load_network(path, model=...) with an instance of the class",
+        )
     try:
         with safe_open(str(path), framework="pt") as opened:
             facts = opened.metadata() or {}
-        rows = json.loads(facts["blocks"])
-        network = nn.Sequential(*(build_block(_block(row)) for row in rows))
+        if "blocks" in facts:
+            network: nn.Module = nn.Sequential(*(build_block(_block(row)) for row in json.loads(facts["blocks"])))
+        else:
+            network = cast(ModelSpace, model).extract(Architecture.from_json(facts["architecture"]))
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
         raise StoreError(f"{path}: no network that hwnas wrote: {type(error).__name__}: {text}") from error
     return network.eval()
+
+
+def is_chain(path: Path) -> bool:
+    """Whether a file says what its network is built of, so that `load_network` needs no model.
+
+    Raises:
+        StoreError: If it is no such file.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as opened:
+            return "blocks" in (opened.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path}: no network that hwnas wrote: {error}") from error
 
 
 def _block(row: dict[str, object]) -> Block:

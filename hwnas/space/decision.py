@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from hwnas.core import Option, SpaceError
 
@@ -29,9 +30,10 @@ class Decision:
         options: In the order of their codes 0, 1, 2, ...; at least one, no repeats.
         active_if: Any of these groups, each all of its conditions; empty: always active. A decision is active when the
             decisions of a fulfilled group are active themselves. Inactive decisions change nothing in the network.
+        prior: How often each option is drawn at random, in any scale; None: equally often.
 
     Raises:
-        SpaceError: If options are missing or repeated.
+        SpaceError: If options are missing or repeated, or the prior does not fit them.
 
     Example:
         >>> Decision("kernel", (3, 5)).options.index(5)
@@ -41,6 +43,7 @@ class Decision:
     label: str
     options: tuple[Option, ...]
     active_if: tuple[tuple[Condition, ...], ...] = ()
+    prior: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.label:
@@ -49,3 +52,21 @@ class Decision:
             raise SpaceError(f"decision {self.label!r} has no options")
         if len({(type(option).__name__, option) for option in self.options}) < len(self.options):
             raise SpaceError(f"decision {self.label!r} lists an option twice: {list(self.options)}")
+        if self.prior is not None:
+            fits = len(self.prior) == len(self.options) and all(isfinite(share) and share >= 0 for share in self.prior)
+            if not fits or not sum(self.prior) > 0:
+                raise SpaceError(
+                    f"decision {self.label!r} has the prior {list(self.prior)}; expected a finite number, 0 or more, "
+                    f"for each of its {len(self.options)} options, not all 0"
+                )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The probability of each option in a random draw.
+
+        Example:
+            >>> Decision("kernel", (3, 5), prior=(3, 1)).shares
+            (0.75, 0.25)
+        """
+        weights = self.prior or (1.0,) * len(self.options)
+        return tuple(weight / sum(weights) for weight in weights)

@@ -78,7 +78,12 @@ class Space:
         object.__setattr__(self, "_options_wanted", tuple(_wanted(switch) for switch in self._switches))
         self._check_units()
         rows = [
-            [d.label, list(d.options), [[[c.label, list(c.options)] for c in group] for group in d.active_if]]
+            [
+                d.label,
+                list(d.options),
+                [[[c.label, list(c.options)] for c in group] for group in d.active_if],
+                *([list(d.prior)] if d.prior else []),
+            ]
             for d in self.decisions
         ]
         object.__setattr__(self, "digest", digest_of(rows))
@@ -166,7 +171,7 @@ class Space:
 
         Example:
             >>> from hwnas.space import Condition
-        >>> deep = ((Condition("depth", (2,)),),)
+            >>> deep = ((Condition("depth", (2,)),),)
             >>> space = Space("tiny", (Decision("depth", (1, 2)), Decision("k2", (3, 5), deep)))
             >>> space.active(np.array([[0, 1], [1, 1]])).tolist()
             [[True, False], [True, True]]
@@ -287,16 +292,20 @@ class Space:
     # ----------------------------------------------------------------------------------------------- variation
 
     def sample_codes(self, n: int, rng: np.random.Generator) -> Codes:
-        """Canonical codes of n networks, uniform over options (not over distinct networks).
+        """Canonical codes of n networks, uniform over options, or by their prior (not over distinct networks).
 
         Every decision is drawn, active or not, so that the draws of one network do not depend on the options of
         another.
         """
         options = np.array([len(decision.options) for decision in self.decisions])
-        return self.canonical_codes(rng.integers(0, options, size=(n, len(options))))
+        drawn = rng.integers(0, options, size=(n, len(options)))
+        for i, decision in enumerate(self.decisions):
+            if decision.prior is not None:
+                drawn[:, i] = rng.choice(len(decision.options), size=n, p=decision.shares)
+        return self.canonical_codes(drawn)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """N architectures, uniform over options."""
+        """N architectures, uniform over options, or by their prior."""
         return self.decode(self.sample_codes(n, rng))
 
     def sample_by(

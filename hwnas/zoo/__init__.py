@@ -7,13 +7,25 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 from hwnas.core import Architecture, SpaceError
 from hwnas.core.errors import did_you_mean
 from hwnas.nn import Supernet
-from hwnas.space import Space
+from hwnas.space import Block, Space
+from hwnas.zoo.attentive_nas import AttentiveNas
+from hwnas.zoo.darts import DARTS_IMAGENET, Darts
+from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
+from hwnas.zoo.fbnet import FBNet
+from hwnas.zoo.genetic_cnn import GeneticCnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
 from hwnas.zoo.nasbench201 import NasBench201
+from hwnas.zoo.nasnet import AMOEBANET_MOBILE, NASNET_MOBILE, PNASNET_MOBILE, NasNet
+from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
+from hwnas.zoo.ofa_resnet50_d import OfaResNet50D
+from hwnas.zoo.own_model import OwnModel
+from hwnas.zoo.proxyless import ProxylessNAS
+from hwnas.zoo.shufflenet_spos import ShuffleNetSpos
 
 
 class Family(Protocol):
@@ -34,6 +46,29 @@ class Family(Protocol):
         """Whether all networks can be trained in one set of weights, as `hwnas search` does."""
         ...
 
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Of the labels."""
+        ...
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the images, ascending."""
+        ...
+
+    def build_block(self, block: Block) -> nn.Module:
+        """The plain module of an entry of the latency table, with fresh random weights."""
+        ...
+
+    def build_network(self, architecture: Architecture) -> nn.Module:
+        """The plain network of an architecture, with fresh random weights."""
+        ...
+
     def default(self) -> Architecture:
         """The network one would take without a search."""
         ...
@@ -47,10 +82,36 @@ class Family(Protocol):
         ...
 
 
-AnyFamily = MobileNetV3 | NasBench201
-"""Each family with its own fields; what they share is `Family`."""
+AnyFamily = (
+    AttentiveNas
+    | Darts
+    | DppNet
+    | FBNet
+    | GeneticCnn
+    | MobileNetV3
+    | NasBench201
+    | NasNet
+    | OfaMobileNetV3
+    | OfaResNet50D
+    | ProxylessNAS
+    | ShuffleNetSpos
+)
+"""Each ready family with its own fields; what they share is `Family`."""
 
 FAMILIES: Mapping[str, AnyFamily] = {
+    "amoebanet_mobile": AMOEBANET_MOBILE,
+    "attentive_nas": AttentiveNas("attentive_nas"),
+    "attentive_nas_32px": AttentiveNas(
+        "attentive_nas_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)
+    ),
+    "darts": Darts("darts"),
+    "darts_imagenet": DARTS_IMAGENET,
+    "darts_small": Darts("darts_small", cells=8, width=16),
+    "dpp_net": DppNet("dpp_net"),
+    "dpp_net_imagenet": DPP_NET_IMAGENET,
+    "fbnet": FBNet("fbnet"),
+    "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
+    "genetic_cnn": GeneticCnn("genetic_cnn"),
     "mobilenet_v3": MobileNetV3("mobilenet_v3"),
     "mobilenet_v3_tiny": MobileNetV3(
         "mobilenet_v3_tiny",
@@ -62,6 +123,23 @@ FAMILIES: Mapping[str, AnyFamily] = {
     ),
     "nasbench201": NasBench201("nasbench201"),
     "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
+    "nasnet": NasNet("nasnet"),
+    "nasnet_mobile": NASNET_MOBILE,
+    "ofa_mobilenet_v3": OfaMobileNetV3("ofa_mobilenet_v3"),
+    "ofa_mobilenet_v3_32px": OfaMobileNetV3(
+        "ofa_mobilenet_v3_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 2, 2, 1, 2)
+    ),
+    "ofa_proxyless": OFA_PROXYLESS,
+    "ofa_resnet50_d": OfaResNet50D("ofa_resnet50_d"),
+    "pnasnet_mobile": PNASNET_MOBILE,
+    "proxyless": ProxylessNAS("proxyless"),
+    "proxyless_small": ProxylessNAS(
+        "proxyless_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 1, 2, 1)
+    ),
+    "shufflenet_spos": ShuffleNetSpos("shufflenet_spos"),
+    "shufflenet_spos_small": ShuffleNetSpos(
+        "shufflenet_spos_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 2)
+    ),
     "toy": MobileNetV3(
         "toy",
         resolutions=(32, 48),
@@ -80,12 +158,13 @@ FAMILIES: Mapping[str, AnyFamily] = {
 """Every family with the values it has when a recipe says nothing else."""
 
 
-def family(name: str, overrides: Mapping[str, object], *, channels: int, classes: int) -> AnyFamily:
+def family(name: str, overrides: Mapping[str, object], *, channels: int, classes: int) -> Family:
     """The family of that name for some data, with a recipe's own values.
 
     Args:
-        name: A key of `FAMILIES`.
-        overrides: Fields of the family to values; `name`, `channels` and `classes` are not a recipe's to say.
+        name: A key of `FAMILIES`, or "file.py:Class" for a model space of one's own (see `OwnModel`).
+        overrides: Fields of the family to values, or arguments of the class; `name`, `channels` and `classes` are not a
+            recipe's to say.
         channels: Of the images.
         classes: Of the labels.
 
@@ -93,9 +172,11 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
         SpaceError: If the name, a field or a value is wrong; names it and the nearest right one.
 
     Example:
-        >>> family("toy", {"kernels": [3]}, channels=3, classes=2).kernels
-        (3,)
+        >>> family("toy", {"resolutions": [16]}, channels=3, classes=2).resolutions
+        (16,)
     """
+    if ":" in name:
+        return OwnModel.load(name, overrides, channels=channels, classes=classes)
     if name not in FAMILIES:
         raise SpaceError(f'name is "{name}"; {did_you_mean(name, FAMILIES)}', hint="hwnas spaces lists them")
     base = FAMILIES[name]
@@ -120,4 +201,22 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
     return replace(found, name=f"{name}-{found.space.entries_digest[:6]}")
 
 
-__all__ = ["FAMILIES", "AnyFamily", "Family", "MobileNetV3", "NasBench201", "family"]
+__all__ = [
+    "FAMILIES",
+    "AnyFamily",
+    "AttentiveNas",
+    "Darts",
+    "DppNet",
+    "FBNet",
+    "Family",
+    "GeneticCnn",
+    "MobileNetV3",
+    "NasBench201",
+    "NasNet",
+    "OfaMobileNetV3",
+    "OfaResNet50D",
+    "OwnModel",
+    "ProxylessNAS",
+    "ShuffleNetSpos",
+    "family",
+]

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.core import Architecture, SpaceError
-from hwnas.nn.blocks import Head, Stem, activation, build_block, describe_head, describe_mbconv, describe_stem
+from hwnas.nn.blocks import (
+    Head,
+    Stem,
+    activation,
+    build_block,
+    build_network,
+    describe_head,
+    describe_mbconv,
+    describe_stem,
+)
 from hwnas.nn.elastic import ElasticMBConv
 from hwnas.nn.gates import Gate, Gates
 from hwnas.space import Block, Condition, Decision, Space, Unit
@@ -180,6 +189,18 @@ class MobileNetV3:
                 options[f"stage{stage + 1}.block{block + 1}.kernel"] = kernel
                 options[f"stage{stage + 1}.block{block + 1}.expansion"] = middle
         return self.space.canonical(options)
+
+    def build_block(self, block: Block) -> nn.Module:
+        """The plain module of an entry of the latency table, with fresh random weights."""
+        return build_block(block)
+
+    def build_network(self, architecture: Architecture) -> nn.Module:
+        """The plain network of an architecture, with fresh random weights.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        return build_network(self.space, architecture)
 
     def supernet(self) -> MobileNetV3Supernet:
         """All networks in one set of weights, freshly initialised from torch's global generator."""

@@ -11,16 +11,20 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import NoReturn
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from hwnas.core import Architecture, SpaceError
 from hwnas.core.errors import did_you_mean
 from hwnas.nn import build_block, build_network
+from hwnas.nn.cell_supernet import ElasticCell
 from hwnas.nn.cells import (
     OPERATIONS,
+    CellHead,
+    CellStem,
     Edges,
+    Reduction,
     describe_cell,
     describe_cell_head,
     describe_cell_stem,
@@ -29,6 +33,7 @@ from hwnas.nn.cells import (
     without_dead_edges,
     write_cell,
 )
+from hwnas.nn.gates import Gates, check_resolution
 from hwnas.space import Block, Decision, Space, Unit
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -96,30 +101,25 @@ class NasBench201:
     @property
     def has_supernet(self) -> bool:
         """Whether all networks can be trained in one set of weights."""
-        return False
+        return True
 
     def default(self) -> Architecture:
         """The network one would take without a search: a residual block per cell, at the largest resolution.
 
-        Raises:
-            SpaceError: If the space lacks its operations.
+        Operations that the space lacks are its first one instead.
 
         Example:
             >>> NasBench201().cell(NasBench201().default())
             '|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|'
         """
-        return self.architecture("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|")
+        block = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+        first = self.operations[0]
+        edges = tuple(tuple(op if op in self.operations else first for op in row) for row in read_cell(block))
+        return self.architecture(write_cell(edges))
 
-    def supernet(self) -> NoReturn:
-        """Refused: see `has_supernet`.
-
-        Raises:
-            SpaceError: Always.
-        """
-        raise SpaceError(
-            f"space {self.name}: it has no supernet, so its networks cannot share weights",
-            hint="search a mobilenet_v3 space, or evaluate each network on its own; hwnas profile works here",
-        )
+    def supernet(self) -> NasBench201Supernet:
+        """All networks in one set of weights, freshly initialised from torch's global generator."""
+        return NasBench201Supernet(self)
 
     def build_block(self, block: Block) -> nn.Module:
         """The plain module of an entry of the latency table, with fresh random weights."""
@@ -154,7 +154,7 @@ class NasBench201:
 
     def cell(self, architecture: Architecture) -> str:
         """The benchmark's string of an architecture, dead edges as they are chosen."""
-        return write_cell(_edges(str(architecture[f"node{node}.from{source}"]) for source, node in EDGES))
+        return write_cell(_edges(_options(architecture)))
 
     def live_cell(self, architecture: Architecture) -> str:
         """The same with "none" on dead edges: equal strings are equal networks (not the other way round)."""
@@ -190,7 +190,73 @@ class NasBench201:
     def _weights(self, architecture: Architecture) -> int:
         """Kernel positions of all convolutions of a cell: 9 and 1 each."""
         sides = {"nor_conv_1x1": 1, "nor_conv_3x3": 9}
-        return sum(sides.get(str(architecture[f"node{node}.from{source}"]), 0) for source, node in EDGES)
+        return sum(sides.get(name, 0) for name in _options(architecture))
+
+
+class NasBench201Supernet(nn.Module):
+    """The weights of a `NasBench201` family: every edge of every cell has its own for each operation.
+
+    The resolution is hard: the images must come in the size that the gates ask for. Edges may be soft.
+    Source: Dong and Yang 2020 (arXiv 2001.00326), section 4.
+    """
+
+    def __init__(self, family: NasBench201) -> None:
+        super().__init__()
+        self.family = family
+        self.stem = CellStem(family.channels, family.width)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ElasticCell(width, nodes=4, operations=family.operations) for _ in range(family.cells))
+            for width in family.widths
+        )
+        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in itertools.pairwise(family.widths))
+        self.head = CellHead(family.widths[-1], family.classes)
+
+    @property
+    def space(self) -> Space:
+        """The decisions that the gates answer."""
+        return self.family.space
+
+    def forward(self, x: Tensor, gates: Gates) -> Tensor:
+        """Logits [n, classes] of images [n, c, side, side].
+
+        Raises:
+            SpaceError: If the images are not of the size that the gates ask for, or the resolution is soft.
+        """
+        check_resolution(x, gates, self.family.resolutions)
+        y: Tensor = self.stem(x)
+        for number in range(len(self.stages)):
+            if number:
+                y = self.reductions[number - 1](y)
+            for cell in self._cells(number):
+                if isinstance(gates, Architecture):
+                    y = cell(y, _edges(_options(gates)))
+                else:
+                    y = cell.soft(y, [[gates[f"node{n}.from{source}"] for source in range(n)] for n in (1, 2, 3)])
+        return cast(Tensor, self.head(y))
+
+    def extract(self, architecture: Architecture) -> nn.Sequential:
+        """The plain network of one architecture without dead edges, with its own copy of the weights.
+
+        Raises:
+            SpaceError: If the architecture is not one of the space.
+        """
+        network = build_network(self.space, architecture)
+        edges = _edges(_options(architecture))
+        parts: list[nn.Module] = [self.stem]
+        for number in range(len(self.stages)):
+            parts += [self.reductions[number - 1]] if number else []
+            parts += [cell.cut(edges) for cell in self._cells(number)]
+        for plain, part in zip(network, [*parts, self.head], strict=True):
+            plain.load_state_dict(part.state_dict())
+        return network.train(self.training)
+
+    def _cells(self, stage: int) -> list[ElasticCell]:
+        return cast(list[ElasticCell], list(cast(nn.ModuleList, self.stages[stage])))
+
+
+def _options(architecture: Architecture) -> list[str]:
+    """The operation of each edge, in the order of `EDGES`."""
+    return [str(architecture[f"node{node}.from{source}"]) for source, node in EDGES]
 
 
 def _edges(operations: Iterable[str]) -> Edges:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hwnas.core import CostError, Objective, TableError
 from hwnas.cost import LatencyTable, PeakMemory, blocks_of
 from hwnas.space import Block
+from hwnas.zoo import FAMILIES
 
 from .toy_space import SHALLOW, UNEVEN, flat_table, toy_space
 
@@ -74,3 +75,12 @@ def test_codes_that_do_not_fit_are_refused() -> None:
         model.batch(CODES[:, :2])
     with pytest.raises(CostError, match="has a code beyond its options"):
         model.batch(np.full_like(CODES[:1], 99))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("darts_small", "does not read what the block before it gives"), ("nasbench201", "is measured by its kernels")],
+)
+def test_networks_that_are_no_chain_of_measured_blocks_are_refused(name: str, words: str) -> None:
+    with pytest.raises(CostError, match=f"the peak memory of its networks does not follow.*{words}"):
+        PeakMemory.from_table(FAMILIES[name].space, table_with(dict(PEAKS)))

@@ -150,3 +150,32 @@ def test_files_that_are_no_such_are_named(tmp_path: Path, content: bytes | None,
     if content:
         with pytest.raises(ExportError, match=r"x.onnx: onnxruntime refuses it"):
             open_session(path)
+
+
+def test_norms_that_no_convolution_can_take_in_may_stay(tmp_path: Path) -> None:
+    """Before an activation and its convolution, as in dense cells, or of a sum, as at the end of NAS-Bench-201."""
+    torch.manual_seed(0)
+    rest = (nn.Conv2d(4, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for number, parts in enumerate([(nn.BatchNorm2d(4), nn.ReLU()), (nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))]):
+        exported = export_onnx(
+            nn.Sequential(*parts, *rest), tmp_path / f"{number}.onnx", input_shape=(4, 6, 6), metadata={"seed": 3}
+        )
+        kinds = [node.op_type for node in onnx.load(str(exported.path)).graph.node]
+        assert kinds.count("BatchNormalization") == (1 if number == 0 else 0)
+
+
+def test_a_norm_that_was_forgotten_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten())
+    node = onnx.helper.make_node
+    info = onnx.helper.make_tensor_value_info
+    float32 = onnx.TensorProto.FLOAT
+    ends = [info(name, float32, ["n", 1, 4, 4]) for name in ("x", "y")]
+    norm = node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"])
+    graph = onnx.helper.make_graph([node("Conv", ["x", "w"], ["c"]), norm], "g", ends[:1], ends[1:])
+
+    def written(network: nn.Module, path: Path, *, input_shape: tuple[int, ...]) -> None:
+        onnx.save(onnx.helper.make_model(graph), str(path))
+
+    monkeypatch.setattr("hwnas.export.onnx_file.write_onnx", written)
+    with pytest.raises(ExportError, match="1 batch norms were not folded"):
+        export_onnx(network, tmp_path / "net.onnx", input_shape=(1, 4, 4), metadata={})

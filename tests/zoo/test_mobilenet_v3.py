@@ -9,10 +9,16 @@ from hwnas.zoo import FAMILIES, MobileNetV3, family
 NAMES = sorted(name for name, base in FAMILIES.items() if isinstance(base, MobileNetV3))
 
 
+def chain(name: str) -> MobileNetV3:
+    base = FAMILIES[name]
+    assert isinstance(base, MobileNetV3)
+    return base
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_hard_soft_and_extracted_networks_agree(name: str) -> None:
     torch.manual_seed(0)
-    space, net = FAMILIES[name].space, FAMILIES[name].supernet().eval()
+    space, net = chain(name).space, chain(name).supernet().eval()
     for a in space.sample(6, np.random.default_rng(1)):
         x = torch.randn(2, 1, int(a["resolution"]), int(a["resolution"]))
         plain = net.extract(a)
@@ -22,7 +28,7 @@ def test_hard_soft_and_extracted_networks_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_extracted_network_is_its_entries_and_nothing_else(name: str) -> None:
-    space, net = FAMILIES[name].space, FAMILIES[name].supernet()
+    space, net = chain(name).space, chain(name).supernet()
     for a in space.sample(4, np.random.default_rng(2)):
         plain = net.extract(a)
         blocks = space.blocks_of(a)
@@ -38,7 +44,7 @@ def test_an_extracted_network_is_its_entries_and_nothing_else(name: str) -> None
 
 
 def test_weights_that_do_not_run_get_no_gradient() -> None:
-    toy = FAMILIES["toy"]
+    toy = chain("toy")
     net = toy.supernet()
     shallow = next(a for a in toy.space.enumerate() if a["stage1.depth"] == 1 and a["resolution"] == 32)
     net(torch.randn(2, 1, 32, 32), shallow).sum().backward()
@@ -48,7 +54,7 @@ def test_weights_that_do_not_run_get_no_gradient() -> None:
 
 def test_soft_depth_is_the_mixture_of_depths() -> None:
     torch.manual_seed(0)
-    toy = FAMILIES["toy"]
+    toy = chain("toy")
     net = toy.supernet().eval()
     deep = next(a for a in toy.space.enumerate() if a["stage2.depth"] == 2)
     side = int(deep["resolution"])
@@ -63,9 +69,9 @@ def test_soft_depth_is_the_mixture_of_depths() -> None:
 
 
 def test_the_main_space_is_as_large_as_promised() -> None:
-    assert FAMILIES["mobilenet_v3"].space.size > 10**9
-    assert FAMILIES["mobilenet_v3"].space.size == 3 * (9**2 + 9**3 + 9**4) ** 3
-    assert FAMILIES["toy"].space.size == 2 * (4 + 16) ** 2
+    assert chain("mobilenet_v3").space.size > 10**9
+    assert chain("mobilenet_v3").space.size == 3 * (9**2 + 9**3 + 9**4) ** 3
+    assert chain("toy").space.size == 2 * (4 + 16) ** 2
 
 
 def test_the_default_is_a_network_of_the_space() -> None:
@@ -74,8 +80,8 @@ def test_the_default_is_a_network_of_the_space() -> None:
 
 
 def test_images_of_another_size_are_refused() -> None:
-    net = FAMILIES["toy"].supernet()
-    a = FAMILIES["toy"].default()
+    net = chain("toy").supernet()
+    a = chain("toy").default()
     with pytest.raises(SpaceError, match=r"images of \(32, 32\) for a network of resolution 48"):
         net(torch.randn(1, 1, 32, 32), a)
     gates = {**one_hot_gates(net.space, a), "resolution": Gate(torch.ones(2) / 2, (0, 1))}

@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas.core import Architecture, SpaceError
+from hwnas.core import Architecture, SpaceError, generator
 from hwnas.cost import TERMS, UnitSum, UnitSumCost, blocks_of, entries_of, terms_of
+from hwnas.data import DataSource, Images, Preprocessing, batches
+from hwnas.evaluation.shared_weights import SharedWeights
+from hwnas.nn import Gate, one_hot_gates
 from hwnas.nn.cells import OPERATIONS, read_cell, without_dead_edges
+from hwnas.training import Sandwich, Schedule, SinglePath, Trainer
 from hwnas.zoo import FAMILIES, NasBench201, family
 from hwnas.zoo.nasbench201 import EDGES
 
 BENCHMARK = NasBench201()
+SHARED = NasBench201("shared", channels=1, resolutions=(8, 12), cells=2, width=4)
 SMALL = NasBench201("small", channels=1, resolutions=(8, 12), operations=("none", "nor_conv_1x1"), cells=2, width=4)
 
 
@@ -120,9 +125,7 @@ def test_a_recipe_can_change_what_the_family_fixes() -> None:
     assert isinstance(found, NasBench201)
     assert (found.cells, found.channels, found.classes) == (1, 1, 4)
     assert found.name.startswith("nasbench201-")
-    assert not FAMILIES["nasbench201"].has_supernet
-    with pytest.raises(SpaceError, match="it has no supernet.*hwnas profile works here"):
-        found.supernet()
+    assert FAMILIES["nasbench201"].has_supernet
 
 
 @pytest.mark.parametrize(
@@ -150,3 +153,144 @@ def test_impossible_values_are_named(change: dict[str, object], words: str) -> N
 def test_other_cells_are_refused(cell: str, words: str) -> None:
     with pytest.raises(SpaceError, match=words):
         BENCHMARK.architecture(cell)
+
+
+def some(n: int, seed: int) -> list[Architecture]:
+    """Random networks, one whose cells have no path and one where all is alive."""
+    empty, full = ({f"node{j}.from{i}": name for i, j in EDGES} for name in ("none", "nor_conv_3x3"))
+    return [
+        *SHARED.space.sample(n, np.random.default_rng(seed)),
+        Architecture({"resolution": 8, **empty}),
+        Architecture({"resolution": 12, **full}),
+    ]
+
+
+def settled(net: torch.nn.Module) -> torch.nn.Module:
+    """With norms that are not those of a fresh network, so that a wrong copy is seen."""
+    torch.manual_seed(7)
+    for part in net.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            for value in (part.weight, part.bias, part.running_mean, part.running_var):
+                assert value is not None
+                torch.nn.init.uniform_(value, 0.5, 1.5)
+    return net.eval()
+
+
+def test_hard_soft_and_extracted_networks_agree() -> None:
+    torch.manual_seed(0)
+    net = SHARED.supernet()
+    settled(net)
+    for a in some(20, 1):
+        side = int(a["resolution"])
+        x = torch.randn(2, 1, side, side)
+        plain = net.extract(a)
+        assert not plain.training
+        assert [tuple(p.shape) for p in plain.parameters()] == [
+            tuple(p.shape) for p in SHARED.build_network(a).parameters()
+        ]
+        torch.testing.assert_close(net(x, a), plain(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(net(x, one_hot_gates(SHARED.space, a)), plain(x), atol=1e-5, rtol=1e-5)
+        assert sum(p.numel() for p in plain.parameters()) == sum(b.parameters for b in SHARED.space.blocks_of(a))
+
+
+def test_an_extracted_network_has_weights_of_its_own() -> None:
+    net = SHARED.supernet()
+    a = some(0, 0)[-1]
+    plain = net.extract(a)
+    before = net.state_dict()["stages.0.0.operations.0-1.nor_conv_3x3.conv.weight"].clone()
+    with torch.no_grad():
+        for p in plain.parameters():
+            p.add_(1.0)
+    assert torch.equal(net.state_dict()["stages.0.0.operations.0-1.nor_conv_3x3.conv.weight"], before)
+
+
+def test_only_what_lies_on_a_path_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    net = SHARED.supernet()
+    for a in some(8, 3):
+        side = int(a["resolution"])
+        net.zero_grad(set_to_none=True)
+        net(torch.randn(2, 1, side, side), a).sum().backward()
+        live = read_cell(SHARED.live_cell(a))
+        has_path = any(op != "none" for row in live for op in row)
+        for name, p in net.named_parameters():
+            if ".operations." in name:
+                edge, operation = name.split(".operations.")[1].split(".")[:2]
+                source, node = map(int, edge.split("-"))
+                assert (p.grad is not None) == (live[node - 1][source] == operation), name
+            elif name.startswith("head") or has_path:
+                assert p.grad is not None, name
+        if not has_path:
+            assert all(p.grad is None for p in net.stem.parameters()), "nothing reaches the last cell's output"
+
+
+def test_soft_edges_are_mixtures_with_a_gradient() -> None:
+    """Second implementation: one cell of one soft edge, by hand."""
+    torch.manual_seed(0)
+    family = replace(SHARED, resolutions=(8,), cells=1)
+    net = family.supernet()
+    settled(net)
+    base = family.architecture("|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|")
+    values = torch.tensor([0.4, 0.1, 0.2, 0.3, 0.0], requires_grad=True)
+    gates = {**one_hot_gates(family.space, base), "node3.from0": Gate(values, (0, 1, 2, 3))}
+    x = torch.randn(2, 1, 8, 8)
+    y = net.stem(x)
+    for n, cell in enumerate([list(stage)[0] for stage in net.stages]):  # type: ignore[call-overload]
+        y = net.reductions[n - 1](y) if n else y
+        ops = cell.operations["0-3"]
+        y = 0.1 * y + 0.2 * ops["nor_conv_1x1"](y) + 0.3 * ops["nor_conv_3x3"](y)
+    expected = net.head(y)
+    found = net(x, gates)
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    assert values.grad is not None
+    assert (values.grad[1:4] != 0).all()
+    assert values.grad[0] == values.grad[4] == 0, "none adds nothing, and the pool is not supported"
+
+
+def test_images_of_another_size_are_refused() -> None:
+    net = SHARED.supernet()
+    a = some(0, 0)[-1]
+    with pytest.raises(SpaceError, match=r"images of \(8, 8\) for a network of resolution 12"):
+        net(torch.randn(1, 1, 8, 8), a)
+    gates = {**one_hot_gates(net.space, a), "resolution": Gate(torch.ones(2) / 2, (0, 1))}
+    with pytest.raises(SpaceError, match="supports 2 options"):
+        net(torch.randn(1, 1, 8, 8), gates)
+    with pytest.raises(SpaceError, match="is active but not given"):
+        net.extract(Architecture({"resolution": 8}))
+
+
+@pytest.mark.parametrize("rule", ["single_path", "sandwich"])
+def test_trained_networks_share_what_they_learnt(rule: str, tmp_path: Path) -> None:
+    """Both rules train it, and what is cut from it and re-normalised is far above chance (0.1)."""
+    learner = replace(SHARED, resolutions=(8,), cells=1, width=8)
+    source = DataSource("digits", limit=600)
+    splits = source.load(0)
+    images = Images(splits.train, Preprocessing.fit(splits.train))
+    torch.manual_seed(0)
+    net = learner.supernet()
+    largest = learner.space.canonical({"resolution": 8, **{f"node{j}.from{i}": "nor_conv_3x3" for i, j in EDGES}})
+    smallest = learner.architecture("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
+    step = SinglePath(net, random=2) if rule == "single_path" else Sandwich(net, largest, smallest, random=1)
+    epochs = 10 if rule == "single_path" else 6
+    trainer = Trainer(
+        net,
+        step,
+        batches=lambda rng: batches(images, batch_size=32, generator=rng, drop_last=True),
+        steps=len(images) // 32,
+        schedule=Schedule(epochs, learning_rate=0.1),
+    )
+    for k in range(epochs):
+        trainer.epoch(k, generator(0, k))
+    torch.save({"module": net.state_dict()}, tmp_path / "supernet@1.ckpt")
+    evaluate = SharedWeights(learner, source, seed=0, checkpoints=tmp_path, batch_norm_images=256, splits=splits)
+    found = []
+    for a in (largest, smallest, learner.default()):
+        value = evaluate(a, fidelity="full", weights="supernet@1", seed=0)["accuracy"]
+        found.append(value if isinstance(value, float) else value.value)
+    assert min(found) > 0.4, found
+
+
+def test_every_space_has_a_default() -> None:
+    for of in (BENCHMARK, SMALL, replace(SMALL, operations=("nor_conv_1x1", "avg_pool_3x3"))):
+        assert of.space.contains(of.default())
