@@ -31,7 +31,7 @@ from hwnas.core import (
 from hwnas.cost import CostModel
 from hwnas.evaluation import Evaluator, FromFunction, seed_globals
 from hwnas.space import Codes, Decision, Space
-from hwnas.study import Adapt, Epoch, Event, Outcome, State, Strategy, Study
+from hwnas.study import Adapt, Epoch, Event, OneShot, Outcome, State, Strategy, Study
 from hwnas.study.state_file import load_state, read_state, save_state
 
 # ------------------------------------------------------------------------------------------------------- Toy201
@@ -54,6 +54,7 @@ class Problem:
         costs: What is predicted.
         limits: What must hold.
         adapt: Trains shared weights on, for strategies that ask for it.
+        one_shot: Shared weights and images, for strategies that train them.
     """
 
     space: Space
@@ -62,6 +63,7 @@ class Problem:
     costs: tuple[CostModel, ...] = ()
     limits: tuple[Limit, ...] = ()
     adapt: Adapt | None = None
+    one_shot: OneShot | None = None
 
     def study(
         self,
@@ -92,6 +94,7 @@ class Problem:
             folder=folder,
             workers=workers,
             adapt=self.adapt,
+            one_shot=self.one_shot,
             progress=progress,
         )
 

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hwnas.cli.main import COMMANDS
 from hwnas.device import Device
 from hwnas.job import Recipe
+from hwnas.zoo import family
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text()
@@ -31,7 +33,14 @@ def test_the_board_is_right(tmp_path: Path) -> None:
 
 def test_the_python_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    front, own = blocks("python")
+    nets, script, front, own = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(nets, "nets.py", "exec"), names)
+    exec(compile(script, "README.md", "exec"), names)
+    assert names["plain"](names["data"].tensors[0]).shape == (64, 10)
+    assert set(names["choices"]) == {"first", "second", "skip.0", "resolution"}
+    (tmp_path / "nets.py").write_text(nets)
+    assert family("nets.py:Net", {"width": 8}, channels=1, classes=3).space.size == 8
     compile(front, "README.md", "exec")
     exec(compile(own, "README.md", "exec"), {})
     assert (tmp_path / "runs" / "mine" / "store.sqlite").is_file()

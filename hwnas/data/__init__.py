@@ -1,6 +1,6 @@
 """Images: where they come from, how they are checked, split, prepared and served."""
 
-from hwnas.data.batches import Augment, Batch, Images, batches
+from hwnas.data.batches import Augment, Batch, Images, MiniBatch, batches
 from hwnas.data.dataset import ImageData, SourceData
 from hwnas.data.decode import Channels, decode
 from hwnas.data.digits import digits
@@ -21,6 +21,7 @@ __all__ = [
     "DataSource",
     "ImageData",
     "Images",
+    "MiniBatch",
     "Part",
     "Preprocessing",
     "SourceData",

@@ -8,9 +8,9 @@ demand. Order and changes come from the generator passed in and from nothing els
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -126,6 +126,24 @@ class Changes:
     def part(self, kept: slice) -> Changes:
         """Those of some of the images."""
         return Changes(self.down[kept], self.right[kept], self.mirrored[kept], self.hole[kept])
+
+
+class MiniBatch(Protocol):
+    """What a step of training is given: images at the size that is asked for, and what they should give."""
+
+    labels: Tensor
+
+    def images(self, size: int) -> Tensor:
+        """Float images [n, c, size, size]."""
+        ...
+
+    def split(self, n: int) -> Sequence[MiniBatch]:
+        """Up to n parts of nearly equal size, in order, none empty."""
+        ...
+
+    def __len__(self) -> int:
+        """How many images."""
+        ...
 
 
 class Batch:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
-from hwnas.study import Concluding, Event, Strategy, Study
+from hwnas.study import Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import Adapting, Sandwich, Schedule, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
 
@@ -47,8 +47,9 @@ class WithSupernet:
     train: Callable[[Study], str]
 
     def search(self, study: Study) -> None:
-        """Train, then search."""
-        study.use_weights(self.train(study))
+        """Train, then search; a strategy that trains the weights itself is left to it."""
+        if not getattr(self.strategy, "trains_weights", False):
+            study.use_weights(self.train(study))
         self.strategy.search(study)
 
 
@@ -134,7 +135,8 @@ def search(
         write_atomically(folder / "recipe.toml", recipe.read_text(encoding="utf-8"))
         inner = r.build_strategy()
         wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
-        teller.stage("train the supernet")
+        gradient = getattr(inner, "trains_weights", False)
+        teller.stage(f"train weights and distributions with {r.strategy['name']}" if gradient else "train the supernet")
         outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)))
         for note in outcome.notes:
             if note not in told:
@@ -226,7 +228,34 @@ def _study(
         clock=clock,
         header={**_flat("recipe", _what_decides(r)), "data": assembly.splits.to_json()["digest"]},
         adapt=partial(_adapt_supernet, assembly, teller),
+        one_shot=_one_shot(assembly, teller),
         progress=listen,
+    )
+
+
+def _one_shot(assembly: Assembly, teller: Teller) -> OneShot:
+    """What strategies that search by gradient train, with the recipe's [training]."""
+    r = assembly.recipe
+    size = r.training.batch_size
+
+    def validation(rng: np.random.Generator) -> Batch:
+        return next(batches(assembly.images["validation"], batch_size=size, generator=rng))
+
+    def supernet() -> Supernet:
+        torch.manual_seed(r.seed)
+        return assembly.family.supernet()
+
+    return OneShot(
+        supernet=supernet,
+        training=lambda rng: batches(
+            assembly.images["train"], batch_size=size, generator=rng, augment=r.augmentation(), drop_last=True
+        ),
+        validation=validation,
+        steps=max(1, len(assembly.splits.train) // size),
+        schedule=lambda epochs: replace(r.supernet_schedule(), epochs=epochs),
+        label_smoothing=r.training.label_smoothing,
+        phase=_SUPERNET,
+        progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
     )
 
 
@@ -249,7 +278,7 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    trainer = _trainer(assembly, supernet, _rule(r, supernet, study), r.supernet_schedule(), teller)
+    trainer = _trainer(assembly, cast(nn.Module, supernet), _rule(r, supernet, study), r.supernet_schedule(), teller)
     version = study.train(_SUPERNET, trainer.state, trainer.epoch, r.training.epochs).version
     teller.stage(f"search with {r.strategy['name']}")
     return version
@@ -274,7 +303,7 @@ def _adapt_supernet(
         imitation=r.adaptation.imitation,
         label_smoothing=r.training.label_smoothing,
     )
-    trainer = _trainer(assembly, supernet, rule, r.adaptation_schedule(epochs), teller)
+    trainer = _trainer(assembly, cast(nn.Module, supernet), rule, r.adaptation_schedule(epochs), teller)
     # The phase counts on; the schedule of an adaptation is its own.
     return study.train(_SUPERNET, trainer.state, lambda k, rng: trainer.epoch(k - before, rng), epochs).version
 

@@ -87,9 +87,12 @@ def is_chain(path: Path) -> bool:
     """
     try:
         with safe_open(str(path), framework="pt") as opened:
-            return "blocks" in (opened.metadata() or {})
+            facts = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path}: no network that hwnas wrote: {error}") from error
+    if "architecture" not in facts:
+        raise StoreError(f"{path}: no network that hwnas wrote: it does not say its architecture")
+    return "blocks" in facts
 
 
 def _block(row: dict[str, object]) -> Block:

@@ -10,15 +10,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from hwnas.core import RecipeError
 from hwnas.core.errors import did_you_mean
+from hwnas.strategies.darts import Darts
+from hwnas.strategies.fbnet import FBNet
 from hwnas.strategies.nat import Nat
 from hwnas.strategies.nsga2 import Nsga2
 from hwnas.strategies.nsga3 import Nsga3
+from hwnas.strategies.proxyless_nas import ProxylessNas
 from hwnas.strategies.random_search import RandomSearch
 from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-STRATEGIES: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
+BLACK_BOX: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
     "spos": Spos,
@@ -26,6 +29,16 @@ STRATEGIES: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolu
     "nsga3": Nsga3,
     "nat": Nat,
 }
+"""Those that only ask for evaluations, so they search whatever can be evaluated."""
+
+BY_GRADIENT: dict[str, type[Darts | FBNet | ProxylessNas]] = {
+    "darts": Darts,
+    "fbnet": FBNet,
+    "proxyless_nas": ProxylessNas,
+}
+"""Those that train shared weights and distributions over networks together, so they need a supernet and images."""
+
+STRATEGIES = {**BLACK_BOX, **BY_GRADIENT}
 """Each strategy by the name that recipes use."""
 
 
@@ -66,4 +79,18 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
     return kind(**values)
 
 
-__all__ = ["STRATEGIES", "Nat", "Nsga2", "Nsga3", "RandomSearch", "RegularizedEvolution", "Spos", "build"]
+__all__ = [
+    "BLACK_BOX",
+    "BY_GRADIENT",
+    "STRATEGIES",
+    "Darts",
+    "FBNet",
+    "Nat",
+    "Nsga2",
+    "Nsga3",
+    "ProxylessNas",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "Spos",
+    "build",
+]

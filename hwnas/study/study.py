@@ -58,6 +58,7 @@ from hwnas.study.environment import (
     torch_threads,
 )
 from hwnas.study.ledger import Ledger
+from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, EventKind, Outcome, newest
 from hwnas.study.state_file import load_state, save_state
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
@@ -88,6 +89,7 @@ class Study:
         threads: Torch threads of each evaluation, here and in workers.
         clock: Seconds, for what evaluations and training take.
         adapt: Trains the shared weights on, for strategies that ask for it; None where there are none.
+        one_shot: Shared weights and images, for strategies that train them; None where there are none.
         stall: The search ends after asking for this many networks in a row without anything new to evaluate.
         header: What else must be equal when the run is resumed, for example the recipe and the data's digest.
         progress: Told of everything that happens; what it raises ends the run.
@@ -128,6 +130,7 @@ class Study:
         threads: int = 1,
         clock: Callable[[], float] = time.perf_counter,
         adapt: Adapt | None = None,
+        one_shot: OneShot | None = None,
         stall: int = 500,
         header: Mapping[str, JSON] | None = None,
         progress: Callable[[Event], None] | None = None,
@@ -145,6 +148,7 @@ class Study:
         self._constraints.check_reachable()
         self._clock = clock
         self._adapt = adapt
+        self._one_shot = one_shot
         self._stall = stall
         self._progress = progress
         self._units = {name: unit for name, (_, unit) in METRICS.items()}
@@ -499,6 +503,20 @@ class Study:
                 hint="set adapt_epochs to 0, or give Study an adapt function",
             )
         self.use_weights(self._adapt(self, self._weights, frequencies, epochs))
+
+    @property
+    def one_shot(self) -> OneShot:
+        """Shared weights and images, for a strategy that trains them.
+
+        Raises:
+            RecipeError: If this study has none.
+        """
+        if self._one_shot is None:
+            raise RecipeError(
+                f"{self._where()}: the strategy searches by gradient and trains shared weights; this study has none",
+                hint="take a strategy that only evaluates, or give Study a OneShot",
+            )
+        return self._one_shot
 
     def seconds_of(self, name: str) -> float:
         """What the stored epochs of a phase took together; not for a program to branch on."""

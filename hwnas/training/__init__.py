@@ -1,12 +1,38 @@
 """The one training loop, its step rules and losses."""
 
 from hwnas.training.accuracy import accuracies
+from hwnas.training.bilevel import (
+    Bilevel,
+    LookAhead,
+    first_order_gradient,
+    second_order_gradient,
+    sgd_look_ahead,
+)
+from hwnas.training.darts_trainer import DartsTrainer, PairBatch
 from hwnas.training.loss import distillation
+from hwnas.training.objective import (
+    Lagrangian,
+    target_absolute_loss,
+    target_absolute_reward,
+    target_hinge_loss,
+    target_hinge_reward,
+    target_two_regime_reward,
+    trade_off_linear_loss,
+    trade_off_log_loss,
+    trade_off_log_ratio_loss,
+    trade_off_mean_log_loss,
+    trade_off_product_reward,
+)
 from hwnas.training.rules import Adapting, Plain, Sandwich, SinglePath, StepRule
 from hwnas.training.trainer import Schedule, Trainer
 
 __all__ = [
     "Adapting",
+    "Bilevel",
+    "DartsTrainer",
+    "Lagrangian",
+    "LookAhead",
+    "PairBatch",
     "Plain",
     "Sandwich",
     "Schedule",
@@ -15,4 +41,17 @@ __all__ = [
     "Trainer",
     "accuracies",
     "distillation",
+    "first_order_gradient",
+    "second_order_gradient",
+    "sgd_look_ahead",
+    "target_absolute_loss",
+    "target_absolute_reward",
+    "target_hinge_loss",
+    "target_hinge_reward",
+    "target_two_regime_reward",
+    "trade_off_linear_loss",
+    "trade_off_log_loss",
+    "trade_off_log_ratio_loss",
+    "trade_off_mean_log_loss",
+    "trade_off_product_reward",
 ]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hwnas.core import Architecture
-from hwnas.data import Batch
+from hwnas.data import MiniBatch
 from hwnas.nn import Supernet
 from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.space import Space
@@ -26,7 +26,7 @@ from hwnas.training.loss import distillation
 class StepRule(Protocol):
     """Forward and backward on one batch."""
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """Add the gradients of one step to the parameters; return the loss to be watched.
 
         Draws come from `rng` alone, so a step can be repeated.
@@ -34,7 +34,7 @@ class StepRule(Protocol):
         ...
 
 
-def _images(batch: Batch, architecture: Architecture) -> torch.Tensor:
+def _images(batch: MiniBatch, architecture: Architecture) -> torch.Tensor:
     """At the network's resolution."""
     return _channels_last(batch.images(int(architecture["resolution"])))
 
@@ -64,7 +64,7 @@ class Plain:
     teacher_resolution: int = 0
     teacher_weight: float = 0.5
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:  # noqa: ARG002 - the protocol's
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:  # noqa: ARG002 - the protocol's
         """One forward and one backward pass of the network."""
         logits = self.network(_channels_last(batch.images(self.resolution)))
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
@@ -100,7 +100,7 @@ class SinglePath:
                 part.track_running_stats = False
         self._pool = ThreadPoolExecutor(random, "single-path", initializer=torch.set_num_threads, initargs=(1,))
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One forward and backward pass per network; returns the mean loss over the images."""
         architectures = self.supernet.space.sample(min(self.random, len(batch)), rng)
         parts = batch.split(len(architectures))
@@ -116,7 +116,7 @@ class SinglePath:
         return total
 
     def _gradients(
-        self, batch: Batch, architecture: Architecture, share: float
+        self, batch: MiniBatch, architecture: Architecture, share: float
     ) -> tuple[float, tuple[torch.Tensor | None, ...]]:
         images = _images(batch, architecture)
         logits = self.supernet(images, architecture)
@@ -146,7 +146,7 @@ class Adapting:
     imitation: float = 1.0
     label_smoothing: float = 0.0
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One pass of the teacher, a forward and a backward pass of each network; returns their mean loss."""
         with torch.no_grad():
             target = self.supernet(_images(batch, self.teacher), self.teacher)
@@ -186,7 +186,7 @@ class Sandwich:
         """Where the random networks come from."""
         return self.supernet.space
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> float:
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """`random` + 2 forward and backward passes; returns the largest network's loss."""
         teacher = self.supernet(_images(batch, self.largest), self.largest)
         loss = F.cross_entropy(teacher, batch.labels, label_smoothing=self.label_smoothing)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hwnas.core import NonFiniteLossError, RecipeError
-from hwnas.data import Batch
+from hwnas.data import MiniBatch
 from hwnas.training.rules import StepRule
 
 
@@ -74,6 +74,7 @@ class Trainer:
         batches: One epoch of training batches for a generator; `steps` of them.
         steps: Batches in an epoch.
         schedule: Epochs, rates, decay.
+        optimizer: Moves the parameters at its own rates, instead of SGD at the schedule's.
         progress: Called with (steps done, steps in all, loss) after each step.
 
     Example:
@@ -85,9 +86,10 @@ class Trainer:
         module: nn.Module,
         rule: StepRule,
         *,
-        batches: Callable[[np.random.Generator], Iterable[Batch]],
+        batches: Callable[[np.random.Generator], Iterable[MiniBatch]],
         steps: int,
         schedule: Schedule,
+        optimizer: torch.optim.Optimizer | None = None,
         progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
         self.module = module.to(memory_format=torch.channels_last)
@@ -98,7 +100,8 @@ class Trainer:
         self.progress = progress
         decayed = [p for p in module.parameters() if p.ndim > 1]
         free = [p for p in module.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.SGD(
+        self._follows_schedule = optimizer is None
+        self.optimizer = optimizer or torch.optim.SGD(
             [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": free, "weight_decay": 0.0}],
             lr=schedule.learning_rate,
             momentum=schedule.momentum,
@@ -125,8 +128,9 @@ class Trainer:
         parameters = list(self.module.parameters())
         for step, batch in enumerate(self.batches(rng)):
             share = (k + step / self.steps) / self.schedule.epochs
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule.rate(share)
+            if self._follows_schedule:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.schedule.rate(share)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.rule(batch, rng)
             norm = nn.utils.clip_grad_norm_(parameters, self.schedule.clip)

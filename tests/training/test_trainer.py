@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hwnas.core import NonFiniteLossError, RecipeError, generator
-from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
+from hwnas.data import Batch, ImageData, Images, MiniBatch, Part, Preprocessing, batches
 from hwnas.training import Plain, Schedule, Trainer
 
 
@@ -85,7 +85,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     t = trainer(module, data)
     rule, calls = t.rule, 0
 
-    def poisoned(batch: Batch, rng: np.random.Generator) -> float:
+    def poisoned(batch: MiniBatch, rng: np.random.Generator) -> float:
         nonlocal calls
         calls += 1
         loss = rule(batch, rng)

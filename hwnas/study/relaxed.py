@@ -1,0 +1,340 @@
+"""Searching by gradient: distributions over networks that learn together with the weights they share.
+
+A gradient method yields one network per trade-off, which is why it is run many times for a front. Here several
+distributions, each pulled by an objective of its own, take turns on one set of weights: after one training there is a
+candidate for every point that was asked for, and all go through the study's evaluation into the same archive as
+everybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hwnas.core import Architecture, CostError, Evaluation, RecipeError
+from hwnas.cost import UnitSumCost
+from hwnas.data import MiniBatch
+from hwnas.nn import ArchitectureParameters, ExpectedCost, Gate, GateMaker
+from hwnas.space import Space
+from hwnas.study.study import Study
+from hwnas.training import Bilevel, Lagrangian, Trainer
+from hwnas.training.bilevel import AfterStep
+
+DAMPING = 8.0
+"""Of the prices of targets. Tried on a small space at 0, 0.5, 2 and 8: expected costs ended 13, 11, 6 and 0.2 % off."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What one distribution minimises.
+
+    Attributes:
+        name: Of the distribution, in notes.
+        objective: From the validation loss [] and the expected cost [] to what is minimised [].
+        price: Moved by the expected cost after each step, where the objective is a `Lagrangian`'s; None else.
+    """
+
+    name: str
+    objective: Callable[[Tensor, Tensor], Tensor]
+    price: Lagrangian | None = None
+
+
+@dataclass(frozen=True)
+class Alphas:
+    """How the parameters of the distributions are moved: by Adam.
+
+    Attributes:
+        learning_rate: Above 0.
+        betas: Adam's; a first one of 0 where most parameters have no gradient in a step.
+        weight_decay: Pulls towards uniform.
+        noise: Standard deviation of the logits at the start.
+    """
+
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float = 0.0
+    noise: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What became of a `Pull`.
+
+    Attributes:
+        name: As there.
+        shares: By decision, the probability of each option.
+        expected_cost: Of a network drawn from it, in the cost's unit.
+    """
+
+    name: str
+    shares: Mapping[str, Sequence[float]]
+    expected_cost: float
+
+
+def differentiable_cost(study: Study) -> UnitSumCost:
+    """The predicted cost that gradients flow through: the first of the objectives, else of the limits, that is one.
+
+    Raises:
+        RecipeError: If nothing that is asked for is predicted by a sum over units.
+    """
+    wanted = [objective.name for objective in study.objectives] + [limit.name for limit in study.limits]
+    for name in wanted:
+        for cost in study.costs:
+            if cost.name == name and isinstance(cost, UnitSumCost):
+                return cost
+    raise RecipeError(
+        f"the strategy searches by the gradient of a predicted cost; of {', '.join(wanted)} none is one",
+        hint="ask for latency_ms from a latency table, macs or parameters",
+    )
+
+
+def spread_targets(study: Study, cost: UnitSumCost, count: int) -> tuple[float, ...]:
+    """Values of a cost, each the same factor above the one before: from a little above the smallest up to the limit.
+
+    Args:
+        study: Knows the limits.
+        cost: In whose unit they are.
+        count: How many.
+
+    Raises:
+        RecipeError: If the count is below 1.
+    """
+    if count < 1:
+        raise RecipeError(f"targets is {count}; expected at least 1")
+    smallest, largest = cost.smallest()[0], cost.largest()[0]
+    for limit in study.limits:
+        if limit.name == cost.name and limit.at_most is not None:
+            largest = min(largest, limit.at_most)
+    # The ends are one network each, which no distribution has to be trained for.
+    shares = np.linspace(0, 1, count + 2)[1:-1] if count > 1 else np.array([0.5])
+    return tuple(float(smallest * (largest / smallest) ** share) for share in shares)
+
+
+class _InTurn:
+    """Rules that take turns, one a step."""
+
+    def __init__(self, rules: Sequence[Bilevel], prices: Sequence[Lagrangian | None]) -> None:
+        self.rules, self.prices = rules, prices
+        self.steps = 0
+
+    def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
+        """The step of whose turn it is.
+
+        Raises:
+            NonFiniteLossError: As its rule does.
+        """
+        rule = self.rules[self.steps % len(self.rules)]
+        self.steps += 1
+        return rule(batch, rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of all rules and prices, and whose turn it is."""
+        return {
+            "steps": self.steps,
+            "rules": [rule.state_dict() for rule in self.rules],
+            "prices": [None if price is None else price.state_dict() for price in self.prices],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put a state back."""
+        self.steps = int(state_dict["steps"])
+        for rule, state in zip(self.rules, state_dict["rules"], strict=True):
+            rule.load_state_dict(state)
+        for price, state in zip(self.prices, state_dict["prices"], strict=True):
+            if price is not None:
+                price.load_state_dict(state)
+
+
+def train_distributions(
+    study: Study,
+    pulls: Sequence[Pull],
+    *,
+    epochs: int,
+    gates: Callable[[float, Space], GateMaker],
+    weight_gates: Callable[[float, Space], GateMaker] | None = None,
+    alphas: Alphas,
+    cost_of: Callable[[Mapping[str, Gate]], Mapping[str, Gate]] | None = None,
+    warmup: float = 0.1,
+    every: int = 1,
+    second_order: bool = False,
+    after_step: AfterStep | None = None,
+) -> list[Distribution]:
+    """Train shared weights and several distributions over networks, and evaluate with those weights from here on.
+
+    Distributions are over networks of the largest resolution, since a batch has one.
+
+    Args:
+        study: Holds the shared weights and the cost.
+        pulls: One distribution for each.
+        epochs: Over the training images, the warm-up included.
+        gates: Of architecture steps, for the share 0..1 of epochs that is done, and the space that is drawn from.
+        weight_gates: Of weight steps; None for the same.
+        alphas: How the distributions are moved.
+        cost_of: From the gates of a step to those whose cost is counted; None for the distribution's own expectation.
+        warmup: Share of the epochs in which the weights alone learn.
+        every: Weight steps to an architecture step.
+        second_order: Whether architecture steps look one weight step ahead.
+        after_step: As in `Bilevel`.
+
+    Raises:
+        RecipeError: If the study has no weights to train, or a value does not make sense.
+        BudgetSpent: If the time is spent.
+    """
+    if not 0 <= warmup < 1 or epochs < 1:
+        raise RecipeError(f"epochs is {epochs} and warmup {warmup}; expected 1 or more, and a share below 1")
+    one_shot, cost = study.one_shot, differentiable_cost(study)
+    supernet = one_shot.supernet()
+    at_one = _OneResolution(study.space)
+    expected = ExpectedCost(cost)
+    rules: list[Bilevel] = []
+    found: list[Trainer] = []
+    for n, pull in enumerate(pulls):
+        parameters = ArchitectureParameters(at_one.space, noise=alphas.noise, rng=study.rng(f"alphas {n}"))
+        adam = torch.optim.Adam(
+            parameters.parameters(), lr=alphas.learning_rate, betas=alphas.betas, weight_decay=alphas.weight_decay
+        )
+        rules.append(
+            Bilevel(
+                supernet,
+                parameters,
+                adam,
+                one_shot.validation,
+                resolution=at_one.side,
+                gates=at_one.making(gates(0.0, at_one.space)),
+                weight_gates=at_one.making((weight_gates or gates)(0.0, at_one.space)),
+                objective=_objective(pull, parameters, expected, at_one, cost_of),
+                look_ahead=(lambda: found[0].optimizer) if second_order else None,
+                every=every,
+                warmup=round(warmup * epochs) * one_shot.steps // len(pulls),
+                after_step=None if after_step is None else at_one.without(after_step),
+                label_smoothing=one_shot.label_smoothing,
+            )
+        )
+    in_turn = _InTurn(rules, [pull.price for pull in pulls])
+    trainer = Trainer(
+        cast(nn.Module, supernet),
+        in_turn,
+        batches=one_shot.training,
+        steps=one_shot.steps,
+        schedule=one_shot.schedule(epochs),
+        progress=one_shot.progress,
+    )
+    found.append(trainer)
+
+    def epoch(k: int, rng: np.random.Generator) -> Any:
+        for rule in rules:
+            rule.gates = at_one.making(gates(k / epochs, at_one.space))
+            rule.weight_gates = at_one.making((weight_gates or gates)(k / epochs, at_one.space))
+        row: dict[str, Any] = trainer.epoch(k, rng)
+        with torch.no_grad():
+            row["shares"] = [
+                {label: values.tolist() for label, values in at_one.whole(rule.parameters.probabilities()).items()}
+                for rule in rules
+            ]
+            row["expected"] = [float(expected(at_one.whole(rule.parameters.probabilities()))) for rule in rules]
+        return row
+
+    phase = study.train(one_shot.phase, {**trainer.state, "rule": in_turn}, epoch, epochs)
+    study.use_weights(phase.version)
+    last = cast(dict[str, Any], phase.result[-1])
+    return [
+        Distribution(pull.name, shares, value)
+        for pull, shares, value in zip(pulls, last["shares"], last["expected"], strict=True)
+    ]
+
+
+def _objective(
+    pull: Pull,
+    parameters: ArchitectureParameters,
+    expected: ExpectedCost,
+    at_one: _OneResolution,
+    cost_of: Callable[[Mapping[str, Gate]], Mapping[str, Gate]] | None,
+) -> Callable[[Tensor, Mapping[str, Gate]], Tensor]:
+    def objective(loss: Tensor, gates: Mapping[str, Gate]) -> Tensor:
+        cost = expected(cost_of(gates) if cost_of is not None else at_one.whole(parameters.probabilities()))
+        total = pull.objective(loss, cost)
+        if pull.price is not None:
+            pull.price.update(float(cost.detach()))
+        return total
+
+    return objective
+
+
+class _OneResolution:
+    """A space at its largest resolution, and gates for the whole one."""
+
+    def __init__(self, space: Space) -> None:
+        sides = space["resolution"].options if "resolution" in {d.label for d in space.decisions} else ()
+        if not sides:
+            raise CostError(f"space {space.name} has no decision 'resolution'; gradient methods need the images' side")
+        self.side = int(max(int(side) for side in sides))
+        self._code, self._sides = sides.index(self.side), len(sides)
+        fixed = [
+            replace(d, options=(self.side,), prior=None) if d.label == "resolution" else d for d in space.decisions
+        ]
+        self.space = Space(f"{space.name} at {self.side}", tuple(fixed))
+
+    def whole(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same with the resolution's certain choice."""
+        certain = torch.zeros(self._sides, dtype=next(iter(values.values())).dtype)
+        certain[self._code] = 1.0
+        return {**values, "resolution": certain}
+
+    def making(self, maker: GateMaker) -> GateMaker:
+        """A gate maker for the whole space."""
+
+        def make(logits: Mapping[str, Tensor], rng: np.random.Generator) -> dict[str, Gate]:
+            certain = torch.zeros(self._sides)
+            certain[self._code] = 1.0
+            return maker(logits, rng) | {"resolution": Gate(certain, (self._code,))}
+
+        return make
+
+    def without(self, after_step: AfterStep) -> AfterStep:
+        """The same, told nothing of the resolution's gate, which has no logits."""
+
+        def call(logits: Mapping[str, Tensor], before: Mapping[str, Tensor], gates: Mapping[str, Gate]) -> None:
+            after_step(logits, before, {label: gate for label, gate in gates.items() if label != "resolution"})
+
+        return call
+
+
+def derive(
+    study: Study, distributions: Sequence[Distribution], *, samples: int, rng: np.random.Generator
+) -> list[Evaluation]:
+    """Evaluate the networks that distributions stand for: of each the most likely, and the likeliest of some draws.
+
+    Draws that break a limit are left out before they cost anything; where the most likely network breaks one, the
+    likeliest of those drawn that keep all takes its place.
+
+    Args:
+        study: Evaluates.
+        distributions: Trained.
+        samples: Networks of each, the most likely included.
+        rng: Draws.
+
+    Raises:
+        BudgetSpent: If the budget ends; what was evaluated is kept.
+    """
+    wanted: dict[Architecture, None] = {}
+    for distribution in distributions:
+        codes = {d.label: int(np.argmax(distribution.shares[d.label])) for d in study.space.decisions}
+        row = np.array([[codes[d.label] for d in study.space.decisions]], dtype=np.int64)
+        likeliest = study.space.decode(study.space.canonical_codes(row))
+        drawn = list(dict.fromkeys([*likeliest, *study.space.sample_by(distribution.shares, 50 * samples, rng)]))
+        kept = [a for a, ok in zip(drawn, study.feasible(study.space.encode(drawn)), strict=True) if ok]
+        kept.sort(key=lambda a: -_log_share(study.space, distribution.shares, a))
+        wanted |= dict.fromkeys(kept[:samples] or likeliest)
+    return study.evaluate(list(wanted))
+
+
+def _log_share(space: Space, shares: Mapping[str, Sequence[float]], architecture: Architecture) -> float:
+    return sum(
+        float(np.log(max(shares[label][space[label].options.index(option)], 1e-30)))
+        for label, option in architecture.items()
+    )

@@ -1,0 +1,192 @@
+"""What every strategy that searches by gradient must do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hwnas.core import Budget, Limit, RecipeError
+from hwnas.nn import BinaryGate, HardSample, TwoPath
+from hwnas.strategies import BY_GRADIENT, Darts, FBNet, ProxylessNas, build
+from hwnas.study import (
+    Alphas,
+    Outcome,
+    Pull,
+    Strategy,
+    Study,
+    derive,
+    differentiable_cost,
+    spread_targets,
+    train_distributions,
+)
+from hwnas.testing import Problem, check_replay, toy201
+from hwnas.training import Lagrangian
+from tests.strategies.relaxed_problem import relaxed_problem, tiny
+
+TINY: dict[str, dict[str, object]] = {
+    "darts": {"targets": 2, "epochs": 3, "samples": 2},
+    "fbnet": {"targets": 2, "epochs": 3, "samples": 2, "every": 1},
+    "proxyless_nas": {"targets": 2, "epochs": 3, "samples": 2, "every": 1},
+}
+every = pytest.mark.parametrize("strategy", [build(name, TINY[name]) for name in BY_GRADIENT], ids=list(BY_GRADIENT))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(strategy: Strategy, problem: Problem | None = None, *, seed: int = 0, evaluations: int = 30) -> Outcome:
+    return (problem or relaxed_problem()).study(budget=Budget(evaluations=evaluations), seed=seed).run(strategy)
+
+
+def networks(outcome: Outcome) -> list[str]:
+    return [evaluation.architecture.to_json() for evaluation in outcome.evaluations]
+
+
+def test_every_strategy_is_tried() -> None:
+    assert list(TINY) == list(BY_GRADIENT)
+
+
+@every
+def test_a_strategy_is_a_frozen_value_of_plain_parameters(strategy: Strategy) -> None:
+    kind: Any = type(strategy)
+    assert strategy == kind(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(kind)})
+    assert all(isinstance(getattr(strategy, f.name), int | float | str | tuple) for f in dataclasses.fields(kind))
+    assert "Source" in kind.__doc__
+
+
+@every
+def test_candidates_of_every_target_are_evaluated_once_each(strategy: Strategy) -> None:
+    outcome = run(strategy)
+    found = networks(outcome)
+    assert 2 <= len(found) == len(set(found)) <= 4
+    assert all(tiny().space.contains(e.architecture) for e in outcome.evaluations)
+    assert {e.architecture["resolution"] for e in outcome.evaluations} == {8}, "the largest, which a batch has"
+    assert networks(run(strategy)) == found
+    assert all(e.weights == "supernet@3" for e in outcome.evaluations), "scored with the weights that were trained"
+
+
+@every
+def test_a_run_that_is_cut_goes_on_as_if_it_had_not_been(strategy: Strategy) -> None:
+    check_replay(strategy, problem=relaxed_problem(), budget=Budget(evaluations=10), cuts=3)
+
+
+@every
+def test_no_candidate_breaks_a_limit(strategy: Strategy) -> None:
+    middle = spread_targets(relaxed_problem().study(budget=Budget(evaluations=1)), _cost(relaxed_problem()), 1)[0]
+    outcome = run(strategy, relaxed_problem(limits=[Limit("macs", at_most=middle)]))
+    assert outcome.front
+    assert all(e["macs"] <= middle for e in outcome.evaluations)
+
+
+def _cost(problem: Problem) -> Any:
+    return differentiable_cost(problem.study(budget=Budget(evaluations=1)))
+
+
+@every
+def test_a_study_without_weights_is_refused(strategy: Strategy) -> None:
+    with pytest.raises(RecipeError, match="none is one|this study has none"):
+        run(strategy, toy201())
+    bare = dataclasses.replace(relaxed_problem(), one_shot=None)
+    with pytest.raises(RecipeError, match="searches by gradient and trains shared weights; this study has none"):
+        run(strategy, bare)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (lambda: Darts(targets=0), "targets is 0"),
+        (lambda: FBNet(every=0), "every 0"),
+        (lambda: FBNet(loss="published", exponents=()), "exponents is empty"),
+        (lambda: ProxylessNas(samples=0), "samples 0"),
+        (lambda: ProxylessNas(loss="mul_log", weights=()), "weights is empty"),
+    ],
+)
+def test_parameters_out_of_range_are_named(strategy: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        strategy()
+
+
+def test_the_published_loss_of_fbnet_is_about_latency() -> None:
+    with pytest.raises(RecipeError, match="is about latency, and the study predicts macs"):
+        run(FBNet(loss="published"))
+
+
+@pytest.mark.parametrize("loss", ["add_linear", "mul_log"])
+@pytest.mark.parametrize("paths", ["two", "all"])
+def test_the_published_losses_of_proxyless_nas_run(loss: Any, paths: Any) -> None:
+    assert run(ProxylessNas(paths=paths, loss=loss, weights=(0.5,), epochs=2, every=1, samples=1)).evaluations
+
+
+# ------------------------------------------------------------------------------------------------------ the machinery
+
+
+def study() -> Study:
+    return relaxed_problem().study(budget=Budget(evaluations=50))
+
+
+@pytest.mark.parametrize("gates", ["softmax-like", "two paths"])
+def test_the_price_brings_the_expected_cost_to_its_target(gates: str) -> None:
+    opened = study()
+    cost = differentiable_cost(opened)
+    targets = spread_targets(opened, cost, 3)
+    assert list(targets) == sorted(targets)
+    assert cost.smallest()[0] < targets[0] and targets[-1] < cost.largest()[0]
+    prices = [Lagrangian(target=target, rate=0.05, damping=8.0) for target in targets]
+    found = train_distributions(
+        opened,
+        [Pull(str(n), price.loss, price) for n, price in enumerate(prices)],
+        epochs=60,
+        gates=lambda share, space: BinaryGate() if gates == "softmax-like" else TwoPath(),
+        weight_gates=lambda share, space: HardSample(space),
+        alphas=Alphas(0.1, (0.0, 0.999)),
+        warmup=0.1,
+    )
+    assert found[0].expected_cost == pytest.approx(targets[0], rel=0.05)
+    for distribution, target, price in zip(found, targets, prices, strict=True):
+        # Where the loss alone stays below the target, nothing has to be paid.
+        assert distribution.expected_cost == pytest.approx(target, rel=0.05) or (
+            distribution.expected_cost < target and price.multiplier < 0.05
+        )
+        for label, shares in distribution.shares.items():
+            assert sum(shares) == pytest.approx(1, abs=1e-5), label
+    evaluations = derive(opened, found, samples=3, rng=np.random.default_rng(0))
+    assert len(evaluations) == len({e.architecture for e in evaluations})
+
+
+def test_a_cost_that_counts_alone_ends_at_the_cheapest_network() -> None:
+    opened = study()
+    cost = differentiable_cost(opened)
+    [found] = train_distributions(
+        opened,
+        [Pull("cost", lambda loss, expected: expected / cost.smallest()[0])],
+        epochs=40,
+        gates=lambda share, space: BinaryGate(),
+        weight_gates=lambda share, space: HardSample(space),
+        alphas=Alphas(0.2, (0.0, 0.999)),
+        warmup=0.0,
+    )
+    [best] = derive(opened, [found], samples=1, rng=np.random.default_rng(0))
+    cheapest = min((a for a in tiny().space.enumerate() if a["resolution"] == 8), key=cost_of)
+    assert best.architecture == cheapest
+
+
+def cost_of(architecture: Any) -> float:
+    return sum(block.macs for block in tiny().space.blocks_of(architecture))
+
+
+def test_impossible_values_are_refused() -> None:
+    with pytest.raises(RecipeError, match="targets is 0"):
+        spread_targets(study(), differentiable_cost(study()), 0)
+    with pytest.raises(RecipeError, match="warmup 1"):
+        train_distributions(
+            study(), [], epochs=2, gates=lambda s, p: BinaryGate(), alphas=Alphas(0.1, (0, 0.9)), warmup=1
+        )
