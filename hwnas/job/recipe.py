@@ -71,7 +71,8 @@ class TrainingTable(_Table):
     """`[training]`: the supernet.
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
-    the largest; "single_path" only `random_networks`, from the labels.
+    the largest; "single_path" only `random_networks`, from the labels. `distillation` is how they learn from the
+    largest: "kl", or "alpha", AlphaNet's.
     """
 
     rule: Literal["sandwich", "single_path"] = "sandwich"
@@ -84,6 +85,7 @@ class TrainingTable(_Table):
     clip: Positive = 5.0
     label_smoothing: Share = 0.0
     random_networks: Annotated[int, Field(ge=0)] = 2
+    distillation: Literal["kl", "alpha"] = "kl"
     threads: Count | None = None
 
 

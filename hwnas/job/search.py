@@ -30,6 +30,7 @@ from hwnas.store import discard
 from hwnas.study import Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import Adapting, Sandwich, Schedule, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
+from hwnas.zoo import Family, HasSmallest
 
 _SUPERNET = "supernet"
 
@@ -278,7 +279,9 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    trainer = _trainer(assembly, cast(nn.Module, supernet), _rule(r, supernet, study), r.supernet_schedule(), teller)
+    trainer = _trainer(
+        assembly, cast(nn.Module, supernet), _rule(r, assembly.family, supernet, study), r.supernet_schedule(), teller
+    )
     version = study.train(_SUPERNET, trainer.state, trainer.epoch, r.training.epochs).version
     teller.stage(f"search with {r.strategy['name']}")
     return version
@@ -329,17 +332,19 @@ def _macs(study: Study) -> CostModel:
     return next(cost for cost in study.costs if cost.name == "macs")
 
 
-def _rule(recipe: Recipe, supernet: Supernet, study: Study) -> StepRule:
+def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study) -> StepRule:
     t = recipe.training
     if t.rule == "single_path":
         return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing)
     macs = _macs(study)
+    smallest = family.smallest() if isinstance(family, HasSmallest) else macs.smallest()[1]
     return Sandwich(
         supernet,
         largest=macs.largest()[1],
-        smallest=macs.smallest()[1],
+        smallest=smallest,
         random=t.random_networks,
         label_smoothing=t.label_smoothing,
+        distillation=t.distillation,
     )
 
 

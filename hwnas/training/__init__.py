@@ -9,7 +9,7 @@ from hwnas.training.bilevel import (
     sgd_look_ahead,
 )
 from hwnas.training.darts_trainer import DartsTrainer, PairBatch
-from hwnas.training.loss import distillation
+from hwnas.training.loss import alpha_divergence, distillation
 from hwnas.training.objective import (
     Lagrangian,
     target_absolute_loss,
@@ -40,6 +40,7 @@ __all__ = [
     "StepRule",
     "Trainer",
     "accuracies",
+    "alpha_divergence",
     "distillation",
     "first_order_gradient",
     "second_order_gradient",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from hwnas.data import MiniBatch
 from hwnas.nn import Supernet
 from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.space import Space
-from hwnas.training.loss import distillation
+from hwnas.training.loss import alpha_divergence, distillation
 
 
 class StepRule(Protocol):
@@ -173,6 +173,8 @@ class Sandwich:
         smallest: By multiply-adds.
         random: How many networks between.
         label_smoothing: In the largest network's loss.
+        distillation: How the others learn from the largest: its probabilities as labels ("kl"), or by the
+            alpha-divergence that is larger ("alpha", Wang et al. 2021).
     """
 
     supernet: Supernet
@@ -180,6 +182,7 @@ class Sandwich:
     smallest: Architecture
     random: int = 2
     label_smoothing: float = 0.0
+    distillation: Literal["kl", "alpha"] = "kl"
 
     @property
     def space(self) -> Space:
@@ -192,7 +195,8 @@ class Sandwich:
         loss = F.cross_entropy(teacher, batch.labels, label_smoothing=self.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         target = teacher.detach()
+        learn = alpha_divergence if self.distillation == "alpha" else distillation
         for architecture in [*self.space.sample(self.random, rng), self.smallest]:
             logits = self.supernet(_images(batch, architecture), architecture)
-            distillation(logits, target).backward()  # type: ignore[no-untyped-call]
+            learn(logits, target).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

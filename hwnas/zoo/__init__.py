@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -79,6 +79,15 @@ class Family(Protocol):
         Raises:
             SpaceError: If the family has none.
         """
+        ...
+
+
+@runtime_checkable
+class HasSmallest(Protocol):
+    """A family whose cheapest network has nothing to train, so that it says which is the smallest worth training."""
+
+    def smallest(self) -> Architecture:
+        """The smallest network of the sandwich rule."""
         ...
 
 
@@ -210,6 +219,7 @@ __all__ = [
     "FBNet",
     "Family",
     "GeneticCnn",
+    "HasSmallest",
     "MobileNetV3",
     "NasBench201",
     "NasNet",

@@ -117,6 +117,18 @@ class NasBench201:
         edges = tuple(tuple(op if op in self.operations else first for op in row) for row in read_cell(block))
         return self.architecture(write_cell(edges))
 
+    def smallest(self) -> Architecture:
+        """The smallest network that has something to train in its cells: a skip along every node, else the default.
+
+        Example:
+            >>> NasBench201().cell(NasBench201().smallest())
+            '|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|'
+        """
+        if "skip_connect" not in self.operations or "none" not in self.operations:
+            return self.default()
+        cell = "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|"
+        return self.architecture(cell, resolution=self.resolutions[0])
+
     def supernet(self) -> NasBench201Supernet:
         """All networks in one set of weights, freshly initialised from torch's global generator."""
         return NasBench201Supernet(self)

@@ -16,11 +16,13 @@ from tests.bench.fashion_mnist import FASHION_MNIST
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, run, save, table
 from tests.bench.latency import LATENCY
 from tests.bench.search import SEARCH
+from tests.bench.supernet import SUPERNET
 
 BENCHES: dict[str, Bench] = {
     "fashion_mnist": FASHION_MNIST,
     "latency": LATENCY,
     "search": SEARCH,
+    "supernet": SUPERNET,
 }
 
 RESULTS = ROOT / "tests" / "bench" / "results"
