@@ -9,6 +9,7 @@ from hwnas.training.bilevel import (
     sgd_look_ahead,
 )
 from hwnas.training.darts_trainer import DartsTrainer, PairBatch
+from hwnas.training.distributed import Averaged, same_start
 from hwnas.training.loss import alpha_divergence, distillation
 from hwnas.training.objective import (
     Lagrangian,
@@ -28,6 +29,7 @@ from hwnas.training.trainer import Schedule, Trainer
 
 __all__ = [
     "Adapting",
+    "Averaged",
     "Bilevel",
     "DartsTrainer",
     "Lagrangian",
@@ -43,6 +45,7 @@ __all__ = [
     "alpha_divergence",
     "distillation",
     "first_order_gradient",
+    "same_start",
     "second_order_gradient",
     "sgd_look_ahead",
     "target_absolute_loss",
