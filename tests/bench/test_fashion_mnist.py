@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hwnas.job import Front, profile
-from tests.bench.fashion_mnist import alone, found
+from tests.bench.fashion_mnist import alone, found, matched
 from tests.job.workspace import ignore_drift, make_workspace
 
 
@@ -27,10 +27,15 @@ def test_the_bench_compares_the_front_with_the_default_network(tmp_path: Path) -
     front = Front.load(tmp_path / "runs" / "toy")
     assert rows["best member, test accuracy"].value == max(m.test["accuracy"] for m in front.on_front)
     default = next(m for m in front.members if m.role == "default")
-    assert rows["(a) default network alone, test accuracy"].value == default.test["accuracy"]
+    assert rows["default network beside the members, test accuracy"].value == default.test["accuracy"]
     whole = rows["whole run: supernet, search, members, rival, measuring"].value * 60
     assert whole > sum(member.training_seconds for member in front.members) / torch.get_num_threads()
     assert measured.conditions["recipe"] == "toy.toml"
+    rows = {row.figure: row for row in matched(tmp_path, recipe=recipe, root=tmp_path).rows}
+    [first_row, *others] = rows.values()
+    faster = [m for m in front.on_front if m.values["latency_ms"] < default.values["latency_ms"]]
+    assert len(others) == 3 * len(faster)
+    assert first_row.value == sum(row.value >= 0 for row in others if " minus (a)" in row.figure)
     rows = {row.figure: row for row in alone(tmp_path, **options).rows}
     torch.set_num_threads(threads)
     assert rows["(b) default network alone for the whole run's time, epochs"].value >= 1
