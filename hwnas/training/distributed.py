@@ -88,7 +88,7 @@ def _average(parameters: Sequence[Tensor], share: float) -> None:
         return
     flat = torch.cat([parameter.grad.reshape(-1) for parameter in trained if parameter.grad is not None]).mul_(share)
     dist.all_reduce(flat)
-    for parameter, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+    for parameter, part in zip(trained, torch.split(flat, [p.numel() for p in trained]), strict=True):
         if parameter.grad is not None:
             parameter.grad.copy_(part.reshape(parameter.shape))
 

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hwnas.core import RecipeError, generator
+from hwnas.core import Architecture, RecipeError, generator
 from hwnas.training import Averaged, PairBatch, SinglePath, Trainer, same_start
 from hwnas.training.trainer import Schedule
 from tests.training.smooth_net import Smooth
@@ -43,8 +44,15 @@ def train(net: Smooth, wrap: Any) -> dict[str, Any]:
     """Five steps; the losses, the networks drawn, and the weights."""
     drawn: list[str] = []
     rule = SinglePath(net, random=1)
-    sample = net.space.sample
-    object.__setattr__(net.space, "sample", lambda n, rng: [drawn.append(a.to_json()) or a for a in sample(n, rng)])
+    space = net.space
+    sample = space.sample
+
+    def noting(n: int, rng: np.random.Generator) -> list[Architecture]:
+        found = sample(n, rng)
+        drawn.extend(architecture.to_json() for architecture in found)
+        return found
+
+    object.__setattr__(space, "sample", noting)
     losses: list[float] = []
     images = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(40) % 2
