@@ -48,7 +48,7 @@ print(os.listdir("."), [k for k in sys.modules if k in ("ray", "plotly", "pynvml
 
 def test_the_lower_rooms_load_neither_torch_nor_a_runtime() -> None:
     program = """
-import sys, hwnas, hwnas.core, hwnas.space, hwnas.pareto, hwnas.device, hwnas.store, hwnas.cost
+import sys, hwnas, hwnas.core, hwnas.space, hwnas.pareto, hwnas.device, hwnas.store, hwnas.cost, hwnas.study
 print(sorted({"torch", "onnxruntime", "onnx", "ray"} & set(sys.modules)))
 """
     assert fresh(program) == "[]"

@@ -7,16 +7,8 @@ from typing import ClassVar, Literal
 
 from hwnas.core import RecipeError
 from hwnas.nn import Softmax
-from hwnas.study import (
-    DAMPING,
-    Alphas,
-    Pull,
-    Study,
-    derive,
-    differentiable_cost,
-    spread_targets,
-    train_distributions,
-)
+from hwnas.study import Study
+from hwnas.study.relaxed import DAMPING, Alphas, Pull, derive, differentiable_cost, spread_targets, train_distributions
 from hwnas.training import Lagrangian
 
 

@@ -10,16 +10,8 @@ from torch import Tensor
 
 from hwnas.core import RecipeError
 from hwnas.nn import BinaryGate, GateMaker, HardSample, TwoPath, rescale_pairs
-from hwnas.study import (
-    DAMPING,
-    Alphas,
-    Pull,
-    Study,
-    derive,
-    differentiable_cost,
-    spread_targets,
-    train_distributions,
-)
+from hwnas.study import Study
+from hwnas.study.relaxed import DAMPING, Alphas, Pull, derive, differentiable_cost, spread_targets, train_distributions
 from hwnas.training import Lagrangian, trade_off_linear_loss, trade_off_log_ratio_loss
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwnas.data import MiniBatch
-from hwnas.nn import Supernet
-from hwnas.training import Schedule
+if TYPE_CHECKING:  # all three load torch, for which a study of tables need not wait
+    from hwnas.data import MiniBatch
+    from hwnas.nn import Supernet
+    from hwnas.training import Schedule
 
 
 @dataclass(frozen=True)

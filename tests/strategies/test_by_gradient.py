@@ -12,17 +12,8 @@ import torch
 from hwnas.core import Budget, Limit, RecipeError
 from hwnas.nn import BinaryGate, HardSample, TwoPath
 from hwnas.strategies import BY_GRADIENT, Darts, FBNet, ProxylessNas, build
-from hwnas.study import (
-    Alphas,
-    Outcome,
-    Pull,
-    Strategy,
-    Study,
-    derive,
-    differentiable_cost,
-    spread_targets,
-    train_distributions,
-)
+from hwnas.study import Outcome, Strategy, Study
+from hwnas.study.relaxed import Alphas, Pull, derive, differentiable_cost, spread_targets, train_distributions
 from hwnas.testing import Problem, check_replay, toy201
 from hwnas.training import Lagrangian
 from tests.strategies.relaxed_problem import relaxed_problem, tiny
