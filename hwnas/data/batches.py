@@ -28,6 +28,7 @@ class Images:
     Args:
         part: The images.
         preprocessing: How they become inputs.
+        device: The processor that holds pixels and labels, and on which batches are made.
 
     Example:
         >>> from hwnas.data import digits, split
@@ -37,10 +38,13 @@ class Images:
         (torch.Size([1259, 1, 12, 12]), torch.uint8)
     """
 
-    def __init__(self, part: Part, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, part: Part, preprocessing: Preprocessing, *, device: torch.device | Literal["cpu", "cuda"] = "cpu"
+    ) -> None:
         self.part = part
         self.preprocessing = preprocessing
-        self.labels = torch.from_numpy(part.labels)
+        self.device = torch.device(device)
+        self.labels = torch.from_numpy(part.labels).to(self.device)
         self._resized: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -52,13 +56,13 @@ class Images:
             pixels = np.empty((len(self), self.preprocessing.channels, size, size), np.uint8)
             for position, image in enumerate(self.part):
                 pixels[position] = self.preprocessing.resized(image, size).transpose(2, 0, 1)
-            self._resized[size] = torch.from_numpy(pixels)
+            self._resized[size] = torch.from_numpy(pixels).to(self.device)
         return self._resized[size]
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels [n, c, h, w] of any type as float32 input; equal to `Preprocessing.__call__` to the bit."""
         mean, std = (
-            torch.tensor(values, dtype=torch.float32)[:, None, None]
+            torch.tensor(values, dtype=torch.float32, device=pixels.device)[:, None, None]
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
         return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
@@ -190,7 +194,8 @@ class Batch:
                 moved = _moved(pixels, self._changes, fill=self._augment.fill)
                 inputs = self._source.normalised(moved)
                 if self._augment.cutout:
-                    inputs.masked_fill_(_holes(size, self._changes.hole, self._augment.cutout)[:, None], 0.0)
+                    holes = _holes(size, self._changes.hole, self._augment.cutout).to(inputs.device)
+                    inputs.masked_fill_(holes[:, None], 0.0)
                 self._inputs[size] = inputs
         return self._inputs[size]
 
@@ -251,7 +256,7 @@ def _serve(
         changes = None
         if augment is not None and generator is not None:
             changes = Changes.draw(augment, len(positions), generator)
-        yield Batch(images, torch.from_numpy(positions), augment, changes)
+        yield Batch(images, torch.from_numpy(positions).to(images.device), augment, changes)
 
 
 def _moved(pixels: Tensor, changes: Changes, *, fill: Literal["black", "edge"]) -> Tensor:
@@ -263,10 +268,10 @@ def _moved(pixels: Tensor, changes: Changes, *, fill: Literal["black", "edge"]) 
     inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None, :]
     rows, columns = rows.clamp_(0, size - 1), columns.clamp_(0, size - 1)
     columns = torch.where(torch.from_numpy(changes.mirrored)[:, None], size - 1 - columns, columns)
-    index = (rows[:, :, None] * size + columns[:, None, :]).reshape(count, 1, size * size)
+    index = (rows[:, :, None] * size + columns[:, None, :]).reshape(count, 1, size * size).to(pixels.device)
     moved = pixels.reshape(count, channels, size * size).gather(2, index.expand(-1, channels, -1))
     moved = moved.reshape(pixels.shape)
-    return moved if fill == "edge" else moved.mul_(inside[:, None])
+    return moved if fill == "edge" else moved.mul_(inside[:, None].to(pixels.device))
 
 
 def _holes(size: int, centres: NDArray[np.float64], share: float) -> Tensor:

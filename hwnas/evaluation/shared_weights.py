@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class SharedWeights:
             state under "module".
         batch_norm_images: Training images that batch-norm statistics are averaged over, without augmentation.
         splits: The images, if they are loaded already.
+        device: The processor that networks are evaluated on.
 
     Raises:
         DataError: When first called, if the images cannot be read.
@@ -45,12 +46,14 @@ class SharedWeights:
         checkpoints: Path,
         batch_norm_images: int = 2048,
         splits: Splits | None = None,
+        device: torch.device | Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         self.family = family
         self.source = source
         self.seed = seed
         self.checkpoints = checkpoints
         self.batch_norm_images = batch_norm_images
+        self.device = torch.device(device)
         self._splits = splits
         self._images: tuple[Images, Images] | None = None
         self._supernet: tuple[str, Supernet] | None = None
@@ -90,7 +93,10 @@ class SharedWeights:
         if self._images is None:
             splits = self._splits or self.source.load(self.seed)
             preprocessing = Preprocessing.fit(splits.train)
-            self._images = Images(splits.train, preprocessing), Images(splits.validation, preprocessing)
+            train, validation = (
+                Images(part, preprocessing, device=self.device) for part in (splits.train, splits.validation)
+            )
+            self._images = train, validation
         return self._images
 
     def _load(self, version: str) -> Supernet:
@@ -109,7 +115,8 @@ def calibrate_batch_norm(network: nn.Module, side: int, train: Images, *, images
     """Re-estimate a network's batch norm on training images without augmentation, the same ones for every network.
 
     Args:
-        network: Changed in place; its convolutions go into the layout that is quicker on a CPU.
+        network: Changed in place, and moved to where the images are; its convolutions go into the layout that is
+            quicker on a CPU.
         side: Of its input.
         train: Where the images come from.
         images: How many, rounded down to whole batches.
@@ -118,8 +125,8 @@ def calibrate_batch_norm(network: nn.Module, side: int, train: Images, *, images
     Raises:
         DataError: If there is no image.
     """
-    network.to(memory_format=torch.channels_last)
-    chosen = torch.from_numpy(generator(seed, "batch norm").permutation(len(train))[:images])
+    network.to(device=train.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    chosen = torch.from_numpy(generator(seed, "batch norm").permutation(len(train))[:images]).to(train.device)
     size = min(_BATCH, len(chosen))
     pixels = train.resized(side)
     whole = len(chosen) // size * size if size else 0

@@ -41,6 +41,7 @@ from hwnas.profiling import (
 )
 from hwnas.profiling import profile as measure_space
 from hwnas.profiling import take_in as take_in_results
+from hwnas.training import Placement
 from hwnas.zoo import Family
 
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
@@ -76,8 +77,21 @@ class Assembly:
 
     @cached_property
     def images(self) -> dict[str, Images]:
-        """Train, validation and test as tensors."""
-        return {name: Images(part, self.preprocessing) for name, part in self.splits.parts().items()}
+        """Train, validation and test as tensors, where networks are trained."""
+        device = self.placement.device
+        return {name: Images(part, self.preprocessing, device=device) for name, part in self.splits.parts().items()}
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where networks are trained and their accuracy is found.
+
+        Raises:
+            DeviceError: If the recipe asks for a GPU that is not there.
+        """
+        try:
+            return self.recipe.placement()
+        except DeviceError as error:
+            raise DeviceError(f"{self.path}: [training] {error.message}", hint=error.hint) from error
 
     @property
     def objectives(self) -> list[Objective]:

@@ -217,6 +217,8 @@ class Finisher:
             batches=self._batches(recipe.members.batch_size),
             steps=_steps(len(self.assembly.images["train"]), recipe.members.batch_size),
             schedule=schedule,
+            placement=self.assembly.placement,
+            compiled=recipe.members.compiled,
             progress=lambda done, _, loss: self._progress(name, done, loss),
         )
         training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
@@ -256,6 +258,7 @@ class Finisher:
 
     def export(self, finished: Finished) -> Exported:
         """One checked ONNX file with its metadata, and the weights beside it."""
+        finished.network.cpu()
         assembly, architecture = self.assembly, finished.evaluation.architecture
         side = int(architecture["resolution"])
         folder = assembly.run_folder / "members"
@@ -287,7 +290,7 @@ class Finisher:
     def _some_images(self, side: int) -> NDArray[np.float32]:
         """Validation images as a network of this size gets them: what a file must agree with torch on."""
         images = self.assembly.images["validation"]
-        found: NDArray[np.float32] = images.normalised(images.resized(side)[: sum(BATCHES)]).numpy()
+        found: NDArray[np.float32] = images.normalised(images.resized(side)[: sum(BATCHES)]).cpu().numpy()
         return found
 
     def finish(self, outcome: Outcome, limits: Sequence[Limit], *, started: float) -> Front:

@@ -16,7 +16,7 @@ from hwnas.core.errors import did_you_mean
 from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
-from hwnas.training import Schedule
+from hwnas.training import Placement, Schedule
 from hwnas.zoo import FAMILIES, Family, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -72,7 +72,8 @@ class TrainingTable(_Table):
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
     the largest; "single_path" only `random_networks`, from the labels. `distillation` is how they learn from the
-    largest: "kl", or "alpha", AlphaNet's.
+    largest: "kl", or "alpha", AlphaNet's. `average` is as in `hwnas.training.Schedule`. `processor` and `precision`
+    hold for all training of the run, see `hwnas.training.Placement`; they say nothing of the device searched for.
     """
 
     rule: Literal["sandwich", "single_path"] = "sandwich"
@@ -83,10 +84,13 @@ class TrainingTable(_Table):
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 3e-5
     clip: Positive = 5.0
+    average: Share = 0.0
     label_smoothing: Share = 0.0
     random_networks: Annotated[int, Field(ge=0)] = 2
     distillation: Literal["kl", "alpha"] = "kl"
     threads: Count | None = None
+    processor: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class AdaptationTable(_Table):
@@ -106,7 +110,8 @@ class MembersTable(_Table):
 
     `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first; with 0
     nobody waits for it.
-    `default_epochs` trains the default network of the space alone, for comparison; 0 leaves it out.
+    `default_epochs` trains the default network of the space alone, for comparison; 0 leaves it out. `compiled` compiles
+    each network with torch.compile before its training, which takes a compiler and up to a minute for each.
     """
 
     count: Count = 6
@@ -117,9 +122,11 @@ class MembersTable(_Table):
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip: Positive = 5.0
+    average: Share = 0.0
     label_smoothing: Share = 0.0
     teacher_weight: Share = 0.5
     default_epochs: Annotated[int, Field(ge=0)] = 0
+    compiled: bool = False
 
 
 class EvaluationTable(_Table):
@@ -274,7 +281,15 @@ class Recipe(_Table):
     def supernet_schedule(self) -> Schedule:
         """How the supernet's weights are moved."""
         t = self.training
-        return Schedule(t.epochs, t.learning_rate, t.warmup, t.momentum, t.weight_decay, t.clip)
+        return Schedule(t.epochs, t.learning_rate, t.warmup, t.momentum, t.weight_decay, t.clip, t.average)
+
+    def placement(self) -> Placement:
+        """Where networks are trained.
+
+        Raises:
+            DeviceError: If there is no such processor here.
+        """
+        return Placement(self.training.processor, self.training.precision)
 
     def adaptation_schedule(self, epochs: int) -> Schedule:
         """How an adaptation of so many epochs moves the supernet's weights."""
@@ -286,7 +301,7 @@ class Recipe(_Table):
         m = self.members
         if not m.epochs:
             return None
-        return Schedule(m.epochs, m.learning_rate, m.warmup, m.momentum, m.weight_decay, m.clip)
+        return Schedule(m.epochs, m.learning_rate, m.warmup, m.momentum, m.weight_decay, m.clip, m.average)
 
 
 def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:

@@ -111,6 +111,7 @@ def search(
             "which torch does not load",
             hint='set runtime = "onnxruntime-cpu"; hwnas profile can still compare tables of the torch runtimes',
         )
+    placement = assembly.placement  # before anything else takes time
     if not assembly.family.has_supernet:
         raise RecipeError(
             f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet; hwnas search trains '
@@ -127,6 +128,8 @@ def search(
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
     r = assembly.recipe
     _use_cores(assembly)
+    if placement.processor != "cpu":
+        teller.say(f"trained on {torch.cuda.get_device_name()}, where equal seeds do not give equal bits")
     told: list[str] = []
     try:
         opened = _study(assembly, costs, teller, told, clock=clock)
@@ -216,6 +219,7 @@ def _study(
             checkpoints=folder / "checkpoints",
             batch_norm_images=r.evaluation.batch_norm_images,
             splits=assembly.splits,
+            device=assembly.placement.device,
         ),
         objectives=assembly.objectives,
         limits=assembly.limits(costs),
@@ -255,6 +259,7 @@ def _one_shot(assembly: Assembly, teller: Teller) -> OneShot:
         steps=max(1, len(assembly.splits.train) // size),
         schedule=lambda epochs: replace(r.supernet_schedule(), epochs=epochs),
         label_smoothing=r.training.label_smoothing,
+        placement=assembly.placement,
         phase=_SUPERNET,
         progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
     )
@@ -324,6 +329,7 @@ def _trainer(assembly: Assembly, module: nn.Module, rule: StepRule, schedule: Sc
         batches=serve,
         steps=max(1, len(images) // size),
         schedule=schedule,
+        placement=assembly.placement,
         progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
     )
 

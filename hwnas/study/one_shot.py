@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # all three load torch, for which a study of tables need not wait
+if TYPE_CHECKING:  # all of them load torch, for which a study of tables need not wait
     from hwnas.data import MiniBatch
     from hwnas.nn import Supernet
-    from hwnas.training import Schedule
+    from hwnas.training import Placement, Schedule
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class OneShot:
         steps: Batches in an epoch.
         schedule: How weights are moved in so many epochs.
         label_smoothing: Share of each label spread over all classes, in the weights' loss.
+        placement: Where they are trained; the batches lie there.
         phase: Name under which the weights are trained; evaluations read its versions.
         progress: Called with (steps done, steps in all, loss).
     """
@@ -35,5 +36,6 @@ class OneShot:
     steps: int
     schedule: Callable[[int], Schedule]
     label_smoothing: float = 0.0
+    placement: Placement | None = None
     phase: str = "supernet"
     progress: Callable[[int, int, float], None] | None = None

@@ -22,7 +22,7 @@ from hwnas.data import MiniBatch
 from hwnas.nn import ArchitectureParameters, ExpectedCost, Gate, GateMaker
 from hwnas.space import Space
 from hwnas.study.study import Study
-from hwnas.training import Bilevel, Lagrangian, Trainer
+from hwnas.training import Bilevel, Lagrangian, Placement, Trainer
 from hwnas.training.bilevel import AfterStep
 
 DAMPING = 8.0
@@ -222,6 +222,7 @@ def train_distributions(
         batches=one_shot.training,
         steps=one_shot.steps,
         schedule=one_shot.schedule(epochs),
+        placement=one_shot.placement or Placement(),
         progress=one_shot.progress,
     )
     found.append(trainer)

@@ -24,6 +24,7 @@ from hwnas.training.objective import (
     trade_off_mean_log_loss,
     trade_off_product_reward,
 )
+from hwnas.training.placement import Placement
 from hwnas.training.rules import Adapting, Plain, Sandwich, SinglePath, StepRule
 from hwnas.training.trainer import Schedule, Trainer
 
@@ -35,6 +36,7 @@ __all__ = [
     "Lagrangian",
     "LookAhead",
     "PairBatch",
+    "Placement",
     "Plain",
     "Sandwich",
     "Schedule",

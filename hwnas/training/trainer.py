@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.core import NonFiniteLossError, RecipeError
 from hwnas.data import MiniBatch
+from hwnas.training.placement import Placement, calling
 from hwnas.training.rules import StepRule
+
+_HERE = Placement()
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Schedule:
         momentum: Nesterov's.
         weight_decay: On weights of convolutions and linear layers; norms and biases are left alone.
         clip: Largest norm of the gradient.
+        average: Of the weights and statistics, over the steps: the share 0..1 of the average that stays in each step,
+            say 0.999. After the last epoch the average takes their place. 0 for none.
 
     Raises:
         RecipeError: If a value is impossible; names it.
@@ -43,6 +49,7 @@ class Schedule:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     clip: float = 5.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -52,6 +59,10 @@ class Schedule:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 <= self.average < 1:
+            raise RecipeError(
+                f"average is {self.average}; it is the share of the average that stays, 0 or more, below 1"
+            )
         if self.weight_decay < 0 or not 0 <= self.momentum < 1:
             raise RecipeError(f"weight_decay {self.weight_decay} or momentum {self.momentum} is out of range")
 
@@ -65,8 +76,9 @@ class Schedule:
 class Trainer:
     """A module, its optimizer, and the loop around a step rule.
 
-    All that outlives an epoch is in `state`: weights, norms' statistics, momenta. The learning rate follows from the
-    epoch's number, data order and augmentation from the generator, so an epoch can be repeated to the bit.
+    All that outlives an epoch is in `state`: weights, norms' statistics, momenta, averages. The learning rate
+    follows from the epoch's number, data order and augmentation from the generator, so an epoch can be repeated to the
+    bit.
 
     Args:
         module: Its parameters are trained.
@@ -75,6 +87,9 @@ class Trainer:
         steps: Batches in an epoch.
         schedule: Epochs, rates, decay.
         optimizer: Moves the parameters at its own rates, instead of SGD at the schedule's.
+        placement: Where it is trained; the batches must lie there.
+        compiled: Whether the network is compiled by torch.compile, which pays for a fixed network and many steps; a
+            supernet would be compiled anew for every network drawn.
         progress: Called with (steps done, steps in all, loss) after each step.
 
     Example:
@@ -90,9 +105,15 @@ class Trainer:
         steps: int,
         schedule: Schedule,
         optimizer: torch.optim.Optimizer | None = None,
+        placement: Placement = _HERE,
+        compiled: bool = False,
         progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        self.module = module.to(memory_format=torch.channels_last)
+        self.module = placement.place(module)
+        self._average = _average_of(module, schedule.average)
+        self._forward = placement.forward_of(module)
+        if compiled:
+            module.compile()
         self.rule = rule
         self.batches = batches
         self.steps = steps
@@ -111,7 +132,8 @@ class Trainer:
     @property
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint must hold."""
-        return {"module": self.module, "optimizer": self.optimizer}
+        average = {} if self._average is None else {"average": self._average}
+        return {"module": self.module, "optimizer": self.optimizer, **average}
 
     def epoch(self, k: int, rng: np.random.Generator) -> dict[str, float]:
         """Train for one pass; epochs count from 0.
@@ -124,6 +146,13 @@ class Trainer:
                 no weight has been changed by that step.
         """
         self.module.train()
+        with calling(self.module, self._forward):
+            found = self._pass(k, rng)
+        if self._average is not None and k == self.schedule.epochs - 1:
+            self.module.load_state_dict(self._average.module.state_dict())
+        return found
+
+    def _pass(self, k: int, rng: np.random.Generator) -> dict[str, float]:
         total, images = 0.0, 0
         parameters = list(self.module.parameters())
         for step, batch in enumerate(self.batches(rng)):
@@ -141,8 +170,17 @@ class Trainer:
                     hint="the last checkpoint is good; lower [training] learning_rate and run again",
                 )
             self.optimizer.step()
+            if self._average is not None:
+                self._average.update_parameters(self.module)
             total += loss * len(batch.labels)
             images += len(batch.labels)
             if self.progress is not None:
                 self.progress(k * self.steps + step + 1, self.schedule.epochs * self.steps, loss)
         return {"loss": total / max(images, 1), "images": images}
+
+
+def _average_of(module: nn.Module, share: float) -> AveragedModel | None:
+    if not share:
+        return None
+    average = get_ema_multi_avg_fn(share)  # type: ignore[no-untyped-call]
+    return AveragedModel(module, multi_avg_fn=average, use_buffers=True)
