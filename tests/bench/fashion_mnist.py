@@ -214,6 +214,8 @@ def _alone(assembly: Assembly, default: Member, epochs: int) -> tuple[torch.nn.M
         ),
         steps=max(1, len(images["train"]) // size),
         schedule=replace(recipe.supernet_schedule(), epochs=epochs),
+        placement=assembly.placement,
+        compiled=recipe.members.compiled,
     )
     started = time.perf_counter()
     for k in range(epochs):
