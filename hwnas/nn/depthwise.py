@@ -36,7 +36,12 @@ def depthwise_convolution(x: Tensor, weight: Tensor, *, stride: int = 1) -> Tens
 
 def _library_is_slow(x: Tensor, kernel: int) -> bool:
     small = kernel > min(x.shape[-2:])
-    return small and x.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return small and x.device.type == "cpu" and _cpu_capability() == "AVX2"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else the compiler cuts every block in two
+def _cpu_capability() -> str:
+    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def kernel_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:

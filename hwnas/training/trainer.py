@@ -88,8 +88,8 @@ class Trainer:
         schedule: Epochs, rates, decay.
         optimizer: Moves the parameters at its own rates, instead of SGD at the schedule's.
         placement: Where it is trained; the batches must lie there.
-        compiled: Whether the network is compiled by torch.compile, which pays for a fixed network and many steps; a
-            supernet would be compiled anew for every network drawn.
+        compiled: Whether the forward pass of an epoch is compiled by torch.compile, which pays for a fixed network and
+            many steps; a supernet would be compiled anew for every network drawn.
         progress: Called with (steps done, steps in all, loss) after each step.
 
     Example:
@@ -113,7 +113,7 @@ class Trainer:
         self._average = _average_of(module, schedule.average)
         self._forward = placement.forward_of(module)
         if compiled:
-            module.compile()
+            self._forward = torch.compile(self._forward)
         self.rule = rule
         self.batches = batches
         self.steps = steps

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hwnas.nn import depthwise
+from hwnas.nn.blocks import MBConv
 from hwnas.nn.depthwise import depthwise_convolution, kernel_gradient
 
 
@@ -62,3 +63,12 @@ def test_without_gradients_it_is_the_librarys_call(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(depthwise, "_library_is_slow", lambda *_: pytest.fail("it was asked"))
     with torch.no_grad():
         depthwise_convolution(torch.ones(1, 1, 2, 2), torch.nn.Parameter(torch.ones(1, 1, 5, 5)))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own, which change with its version
+def test_the_compiler_sees_a_training_block_in_one_piece() -> None:
+    import torch._dynamo as dynamo
+
+    block = MBConv(8, 8, hidden=16, kernel=5, stride=1, activation_name="hswish", squeeze=4).train()
+    found = dynamo.explain(block)(torch.randn(4, 8, 4, 4))  # type: ignore[no-untyped-call]
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
