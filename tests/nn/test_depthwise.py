@@ -65,10 +65,11 @@ def test_without_gradients_it_is_the_librarys_call(monkeypatch: pytest.MonkeyPat
         depthwise_convolution(torch.ones(1, 1, 2, 2), torch.nn.Parameter(torch.ones(1, 1, 5, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own, which change with its version
 def test_the_compiler_sees_a_training_block_in_one_piece() -> None:
     import torch._dynamo as dynamo
 
     block = MBConv(8, 8, hidden=16, kernel=5, stride=1, activation_name="hswish", squeeze=4).train()
-    found = dynamo.explain(block)(torch.randn(4, 8, 4, 4))  # type: ignore[no-untyped-call]
+    found = dynamo.explain(block)(torch.randn(4, 8, 4, 4))
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
