@@ -25,6 +25,7 @@ from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import OfaMobileNetV3
 from hwnas.zoo.ofa_checkpoint import load_ofa_state
 from tests.bench.figures import Bench, Measured, MissingDataError, Row, need
+from tests.bench.rank_quality import RANK
 
 SIDE, BATCH, CLASSES = 32, 64, 10
 ROUNDS = 40
@@ -174,5 +175,5 @@ def _accuracy(network: nn.Module, train: Images, validation: Images) -> float:
     return accuracies(network, served(validation, SIDE))[0]
 
 
-SUPERNET: Bench = {"speed": speed, "learning": learning}
+SUPERNET: Bench = {"speed": speed, "learning": learning, **RANK}
 """The parts of `python -m tests.bench supernet`."""

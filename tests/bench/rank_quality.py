@@ -1,0 +1,219 @@
+"""Whether inherited weights order networks as training them alone does: NAS-Bench-201, whose true order is known.
+
+A supernet of the benchmark's cells is trained on its own images (CIFAR-10) for some minutes by one rule; then random
+networks are cut from it, and the order of their validation accuracies is compared with that of the benchmark's test
+accuracies after 200 epochs. The supernet has one cell a stage instead of five, so that two cores see enough images; the
+truth is that of the benchmark's whole networks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from scipy.stats import kendalltau
+
+from hwnas.core import Architecture, generator
+from hwnas.cost import UnitSumCost
+from hwnas.data import Augment, Batch, DataSource, Images, Preprocessing, batches
+from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
+from hwnas.nn import ArchitectureParameters, STConcrete
+from hwnas.training import Bilevel, Sandwich, Schedule, SinglePath, StepRule, Trainer, accuracies
+from hwnas.training.memory import keep_freed_memory
+from hwnas.zoo import NasBench201
+from hwnas.zoo.nasbench201 import NasBench201Supernet
+from tests.bench.figures import Bench, Measured, Row, need
+
+MINUTES = 10.0
+SIDE, BATCH, CHUNKS = 32, 64, 10
+NETWORKS, TRIED = 100, 2000
+LIMIT: int | None = None  # of images
+GATES = STConcrete(1.0, runs="drawn")
+
+Rule = Callable[[NasBench201Supernet, Images], StepRule]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Some networks and what they reach when trained alone.
+
+    Attributes:
+        networks: Drawn without repetition from the connected ones.
+        accuracy: Test accuracy after 200 epochs, 0..1.
+    """
+
+    networks: list[Architecture]
+    accuracy: list[float]
+
+
+def truth(data: Path, family: NasBench201, *, count: int, seed: int = 0) -> Truth:
+    """Random networks of the benchmark with their accuracies.
+
+    Args:
+        data: Holds `nasbench201`.
+        family: Names the networks.
+        count: How many.
+        seed: Of the draw.
+
+    Raises:
+        MissingDataError: If the benchmark is not there.
+    """
+    path = need(data / "nasbench201" / "archs.parquet")
+    table = pq.read_table(path, columns=["arch_str", "connected", "cifar10_test_acc_200ep_pct"]).to_pydict()
+    rows = np.flatnonzero(np.array(table["connected"]))
+    chosen = np.random.default_rng(seed).choice(rows, count, replace=False)
+    return Truth(
+        [family.architecture(table["arch_str"][row]) for row in chosen],
+        [table["cifar10_test_acc_200ep_pct"][row] / 100 for row in chosen],
+    )
+
+
+def single_path(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+    """One uniformly drawn network a step."""
+    return SinglePath(supernet)
+
+
+def sandwich(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+    """The largest, the smallest that is worth training, and two between."""
+    family = supernet.family
+    macs = UnitSumCost.count(family.space, "macs")
+    return Sandwich(supernet, largest=macs.largest()[1], smallest=family.smallest())
+
+
+def gumbel(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+    """GDAS: hard draws from distributions that learn on validation images, one network a step."""
+    parameters = ArchitectureParameters(supernet.space, noise=1e-3, rng=generator(0, "alphas"))
+    adam = torch.optim.Adam(parameters.parameters(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+    return Bilevel(
+        supernet,
+        parameters,
+        adam,
+        lambda rng: next(batches(validation, batch_size=BATCH, generator=rng)),
+        resolution=SIDE,
+        gates=GATES,
+    )
+
+
+def rank(data: Path, *, rule: Rule, name: str, minutes: float | None = None) -> Measured:
+    """Kendall's tau between inherited and true accuracy, with norms re-estimated and with those of the supernet.
+
+    Args:
+        data: Holds `cifar10_jpeg` and `nasbench201`.
+        rule: What a step trains.
+        name: In the figures.
+        minutes: Of training; MINUTES if not given.
+
+    Raises:
+        MissingDataError: If the data is not there.
+    """
+    folder = need(data / "cifar10_jpeg")
+    keep_freed_memory()
+    family = NasBench201(cells=1, resolutions=(SIDE,))
+    known = truth(data, family, count=NETWORKS)
+    splits = DataSource("parquet", path=folder, validation=0.2, limit=LIMIT).load(0)
+    preprocessing = Preprocessing.fit(splits.train)
+    train, validation = Images(splits.train, preprocessing), Images(splits.validation, preprocessing)
+    torch.manual_seed(0)
+    supernet = family.supernet()
+    seconds, steps = _train(supernet, rule(supernet, validation), train, 60 * (MINUTES if minutes is None else minutes))
+    own, inherited = _accuracies(supernet, known.networks, train, validation)
+    tau, plain = (float(kendalltau(found, known.accuracy).statistic) for found in (own, inherited))
+    best = known.accuracy[int(np.argmax(own))]
+    return Measured(
+        [
+            Row(f"{name}: Kendall tau, norms re-estimated", tau, "rank correlation", None, 0.5),
+            Row(f"{name}: Kendall tau, the supernet's norms", plain, "rank correlation"),
+            Row(f"{name}: mean inherited accuracy", float(np.mean(own)), "share"),
+            Row(f"{name}: true accuracy of the one it takes for the best", best, "share"),
+            Row(f"{name}: true accuracy of the best", max(known.accuracy), "share"),
+            Row(f"{name}: training", seconds / 60, "minutes", 30.0, None, "lower"),
+            Row(f"{name}: steps", steps, "steps"),
+        ],
+        {
+            "networks": len(known.networks),
+            "validation_images": min(TRIED, len(validation)),
+            "train_images": len(train),
+            "batch": BATCH,
+            "cells": family.cells,
+            "side": SIDE,
+            "torch_threads": torch.get_num_threads(),
+        },
+    )
+
+
+def _train(supernet: NasBench201Supernet, rule: StepRule, train: Images, seconds: float) -> tuple[float, int]:
+    """Train for about so long; what it took, and in how many steps."""
+    for part in supernet.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.track_running_stats = True  # SinglePath leaves the mixture out; here it is one of the figures
+    augment = Augment(shift=0.125, flip=True)
+
+    def serve(rng: np.random.Generator, *, count: int) -> Iterator[Batch]:
+        served_already = 0
+        while True:
+            for batch in batches(train, batch_size=BATCH, generator=rng, augment=augment, drop_last=True):
+                if served_already == count:
+                    return
+                served_already += 1
+                yield batch
+
+    def trainer(steps: int) -> Trainer:
+        return Trainer(
+            supernet,
+            rule,
+            batches=partial(serve, count=steps),
+            steps=steps,
+            schedule=Schedule(epochs=CHUNKS, learning_rate=0.1, weight_decay=5e-4, momentum=0.9),
+        )
+
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    started = time.perf_counter()
+    probe = max(3, min(30, round(seconds)))
+    trainer(probe).epoch(0, generator(0, "probe"))
+    each = (time.perf_counter() - started) / probe
+    supernet.load_state_dict(before)  # the probe is no head start
+    steps = max(1, round(seconds / each / CHUNKS))
+    found = trainer(steps)
+    started = time.perf_counter()
+    for k in range(CHUNKS):
+        found.epoch(k, generator(0, "epoch", k))
+    return time.perf_counter() - started, steps * CHUNKS
+
+
+def _accuracies(
+    supernet: NasBench201Supernet, networks: list[Architecture], train: Images, validation: Images
+) -> tuple[list[float], list[float]]:
+    """On the first validation images: with each network's own norms, and with those it inherits."""
+    own, inherited = [], []
+    supernet.eval()
+    for architecture in networks:
+        network = supernet.extract(architecture).eval()
+        inherited.append(_accuracy(network, validation))
+        calibrate_batch_norm(network, SIDE, train, images=1024, seed=0)
+        own.append(_accuracy(network, validation))
+    return own, inherited
+
+
+def _accuracy(network: torch.nn.Module, validation: Images) -> float:
+    few: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen = 0
+    for images, labels in served(validation, SIDE):
+        few.append((images, labels))
+        seen += len(labels)
+        if seen >= TRIED:
+            break
+    return accuracies(network, few)[0]
+
+
+RANK: Bench = {
+    "rank_single_path": partial(rank, rule=single_path, name="single path"),
+    "rank_sandwich": partial(rank, rule=sandwich, name="sandwich"),
+    "rank_gumbel": partial(rank, rule=gumbel, name="hard Gumbel"),
+}
+"""More parts of `python -m tests.bench supernet`."""
