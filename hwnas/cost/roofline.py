@@ -307,6 +307,16 @@ def _dense_layer(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, _grouped(c_in, c_out, side, side, int(name[-1]), groups))
 
 
+def _source_convolution(block: Block) -> tuple[Kernel, ...]:
+    """A filter that need not be square, of features that may be padded first."""
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    settings = dict(block.settings)
+    weights = c_in * c_out * int(settings["height"]) * int(settings["width"])
+    read = int(settings.get("side", side))
+    kernel = Kernel("dense", 2 * weights * out * out, c_in * read * read + c_out * out * out, weights)
+    return (kernel,) if read == side else (Kernel("elementwise", 0, c_in * (side * side + read * read), 0), kernel)
+
+
 GROUPED = 4
 """Groups up to which a convolution is as dense as one without, of dense cells."""
 
@@ -334,10 +344,13 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "dilated": _depthwise_pointwise,
     "factorized_reduce": _factorized_reduce,
     "halving_pool": _halving_pool,
+    "norm_relu": _moved,
     "pool": _pool,
     "pool_classifier": _mean_and_layers,
+    "readout": _mean_and_layers,
     "reduction": _reduction,
     "relu": _moved,
+    "source_conv": _source_convolution,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
     "zero": _moved,

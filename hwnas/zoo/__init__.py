@@ -19,6 +19,7 @@ from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
 from hwnas.zoo.fbnet import FBNet
 from hwnas.zoo.genetic_cnn import GeneticCnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
+from hwnas.zoo.nas_rl import NasRl
 from hwnas.zoo.nasbench201 import NasBench201
 from hwnas.zoo.nasnet import AMOEBANET_MOBILE, NASNET_MOBILE, PNASNET_MOBILE, NasNet
 from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
@@ -100,6 +101,7 @@ AnyFamily = (
     | MobileNetV3
     | NasBench201
     | NasNet
+    | NasRl
     | OfaMobileNetV3
     | OfaResNet50D
     | ProxylessNAS
@@ -129,6 +131,16 @@ FAMILIES: Mapping[str, AnyFamily] = {
         widths=(12, 16, 24),
         strides=(1, 2, 2),
         head_width=64,
+    ),
+    "nas_rl": NasRl("nas_rl"),
+    "nas_rl_small": NasRl(
+        "nas_rl_small",
+        resolutions=(16,),
+        depths=(4,),
+        heights=(1, 3, 5),
+        widths=(1, 3, 5),
+        filters=(8, 16, 24),
+        reach=3,
     ),
     "nasbench201": NasBench201("nasbench201"),
     "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
@@ -223,6 +235,7 @@ __all__ = [
     "MobileNetV3",
     "NasBench201",
     "NasNet",
+    "NasRl",
     "OfaMobileNetV3",
     "OfaResNet50D",
     "OwnModel",

@@ -56,6 +56,10 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "MobileNetV3": ("toy", {"resolutions": [16]}),
     "NasBench201": ("nasbench201_small", {"cells": 1, "width": 4}),
     "NasNet": ("nasnet", {"resolutions": [16], "cells": 1, "width": 8, "nodes": 2, "stem_width": 8}),
+    "NasRl": (
+        "nas_rl_small",
+        {"resolutions": [8], "depths": [2, 3], "heights": [1, 3], "widths": [1, 3], "filters": [4, 8], "reach": 2},
+    ),
     "OfaMobileNetV3": (
         "ofa_mobilenet_v3_32px",
         {
