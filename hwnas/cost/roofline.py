@@ -11,6 +11,7 @@ Source: Williams et al. 2009 (Communications of the ACM 52), "Roofline".
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -317,6 +318,21 @@ def _source_convolution(block: Block) -> tuple[Kernel, ...]:
     return (kernel,) if read == side else (Kernel("elementwise", 0, c_in * (side * side + read * read), 0), kernel)
 
 
+def _window_pool(block: Block) -> tuple[Kernel, ...]:
+    return (_window(*block.input_shape[:2], block.output_shape[1], int(block.setting("kernel"))),)
+
+
+def _sequence_head(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    settings = dict(block.settings)
+    pixels = channels * side * side
+    mean = settings["reads"] == "mean"
+    hidden = [int(width) for width in str(settings.get("hidden", "")).split("-") if width]
+    widths = [channels if mean else pixels, *hidden, block.output_shape[0]]
+    kernels = [Kernel("elementwise", pixels, pixels + channels, 0)] if mean else []
+    return (*kernels, *(_dense(a, b, 1, 1) for a, b in itertools.pairwise(widths)))
+
+
 GROUPED = 4
 """Groups up to which a convolution is as dense as one without, of dense cells."""
 
@@ -350,9 +366,11 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "readout": _mean_and_layers,
     "reduction": _reduction,
     "relu": _moved,
+    "sequence_head": _sequence_head,
     "source_conv": _source_convolution,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
+    "window_pool": _window_pool,
     "zero": _moved,
     **dict.fromkeys(ONE_CONVOLUTION, _one_convolution),
 }

@@ -290,7 +290,7 @@ def _build_source(block: Block) -> nn.Module:
 
 def _build_network(block: Block) -> nn.Module:
     rows = json.loads(str(block.setting("plan")))
-    layers = [SkipLayer(*sizes, tuple(sources)) for *sizes, sources in rows]
+    layers = [SkipLayer(h, w, filters, stride, tuple(sources)) for h, w, filters, stride, sources in rows]
     return SkipNetwork(block.input_shape[0], block.output_shape[0], block.input_shape[1], layers)
 
 

@@ -18,6 +18,7 @@ from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
 from hwnas.zoo.fbnet import FBNet
 from hwnas.zoo.genetic_cnn import GeneticCnn
+from hwnas.zoo.metaqnn import MetaQnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
 from hwnas.zoo.nas_rl import NasRl
 from hwnas.zoo.nasbench201 import NasBench201
@@ -98,6 +99,7 @@ AnyFamily = (
     | DppNet
     | FBNet
     | GeneticCnn
+    | MetaQnn
     | MobileNetV3
     | NasBench201
     | NasNet
@@ -123,6 +125,10 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "fbnet": FBNet("fbnet"),
     "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
     "genetic_cnn": GeneticCnn("genetic_cnn"),
+    "metaqnn": MetaQnn("metaqnn"),
+    "metaqnn_small": MetaQnn(
+        "metaqnn_small", resolutions=(16,), filters=(8, 16, 32), hidden=(64, 32), most_convs=2, most_pools=2
+    ),
     "mobilenet_v3": MobileNetV3("mobilenet_v3"),
     "mobilenet_v3_tiny": MobileNetV3(
         "mobilenet_v3_tiny",
@@ -232,6 +238,7 @@ __all__ = [
     "Family",
     "GeneticCnn",
     "HasSmallest",
+    "MetaQnn",
     "MobileNetV3",
     "NasBench201",
     "NasNet",

@@ -24,6 +24,7 @@ from hwnas.nn import build_block
 from hwnas.nn.elastic_skip import ElasticSkipLayer, SoftLayer
 from hwnas.nn.gates import Gate, Gates, check_resolution, product_if_any, weight_if_any
 from hwnas.nn.skip_layers import (
+    FlatConvNormRelu,
     SkipLayer,
     SkipNetwork,
     describe_norm_relu,
@@ -323,7 +324,8 @@ class NasRlSupernet(nn.Module):
         """
         network = self.family.build_network(architecture)
         plan = network.plan
-        for module, plain, layer in zip(self._layers(), network.layers, plan, strict=False):
+        plains = cast(list[FlatConvNormRelu], list(network.layers))
+        for module, plain, layer in zip(self._layers(), plains, plan, strict=False):
             module.cut(plain, layer, [plan[source].filters for source in layer.sources])
         with torch.no_grad():
             parts = [cast(Tensor, self.readouts[number].weight)[:, : plan[number].filters] for number in network.unread]
