@@ -130,6 +130,28 @@ def _shuffle(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, Kernel("elementwise", 0, 2 * c_out * out * out, 0))
 
 
+def _split_mbconv(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    settings = {name: int(value) for name, value in block.settings}
+    left = c_in // 2 if settings["split"] else 0
+    taken, given = c_in - left, c_out - left
+    hidden, strided = taken * settings["expansion"], settings["stride"] > 1
+
+    def deep(channels: int) -> Kernel:
+        numbers = channels * (side * side + out * out)
+        return Kernel("depthwise", 2 * channels * out * out * 9, numbers, channels * 9)
+
+    added = given * out * out if settings["shortcut"] else 0
+    kernels = [_dense(taken, hidden, side, side), deep(hidden), _dense(hidden, given, out, out, added=added)]
+    if settings["shortcut"] and (strided or taken != given):
+        kernels.append(_dense(taken, given, side, out))
+    if left:
+        kernels += [deep(left), _dense(left, left, out, out)] if strided else []
+        # The halves are taken apart, joined, and change places.
+        kernels.append(Kernel("elementwise", 0, 2 * (c_in * side * side + c_out * out * out), 0))
+    return tuple(kernels)
+
+
 def _mixing_head(block: Block) -> tuple[Kernel, ...]:
     c_in, side, _ = block.input_shape
     width, mix, classes = int(block.setting("width")), int(block.setting("mix")), block.output_shape[0]
@@ -319,7 +341,8 @@ def _source_convolution(block: Block) -> tuple[Kernel, ...]:
 
 
 def _window_pool(block: Block) -> tuple[Kernel, ...]:
-    return (_window(*block.input_shape[:2], block.output_shape[1], int(block.setting("kernel"))),)
+    channels, side, _ = block.input_shape
+    return (_window(channels, side, block.output_shape[1], int(block.setting("kernel"))),)
 
 
 def _sequence_head(block: Block) -> tuple[Kernel, ...]:
@@ -388,6 +411,7 @@ KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "resnet_bottleneck": _resnet_bottleneck,
     "separable": _separable,
     "shuffle": _shuffle,
+    "split_mbconv": _split_mbconv,
     "stem": _stem,
     **CELL_KERNELS,
 }

@@ -17,6 +17,7 @@ from hwnas.zoo.attentive_nas import AttentiveNas
 from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
 from hwnas.zoo.fbnet import FBNet
+from hwnas.zoo.fpnas import Fpnas
 from hwnas.zoo.genetic_cnn import GeneticCnn
 from hwnas.zoo.metaqnn import MetaQnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
@@ -98,6 +99,7 @@ AnyFamily = (
     | Darts
     | DppNet
     | FBNet
+    | Fpnas
     | GeneticCnn
     | MetaQnn
     | MobileNetV3
@@ -124,6 +126,8 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "dpp_net_imagenet": DPP_NET_IMAGENET,
     "fbnet": FBNet("fbnet"),
     "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
+    "fpnas": Fpnas("fpnas"),
+    "fpnas_small": Fpnas("fpnas_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 1, 2, 1)),
     "genetic_cnn": GeneticCnn("genetic_cnn"),
     "metaqnn": MetaQnn("metaqnn"),
     "metaqnn_small": MetaQnn(
@@ -236,6 +240,7 @@ __all__ = [
     "DppNet",
     "FBNet",
     "Family",
+    "Fpnas",
     "GeneticCnn",
     "HasSmallest",
     "MetaQnn",
