@@ -119,6 +119,7 @@ class GeneticStage(nn.Module):
         kernel: Side of every convolution, odd.
 
     Example:
+        >>> import torch
         >>> GeneticStage(3, 8, read_code("1-00"), kernel=3)(torch.zeros(1, 3, 9, 9)).shape
         torch.Size([1, 8, 5, 5])
     """
@@ -181,6 +182,7 @@ class ElasticGeneticStage(nn.Module):
         kernel: Side of every convolution, odd.
 
     Example:
+        >>> import torch
         >>> stage = ElasticGeneticStage(3, 4, nodes=3, kernel=3).eval()
         >>> x, graph = torch.randn(1, 3, 8, 8), read_code("0-10")
         >>> torch.allclose(stage(x, graph), stage.cut(graph)(x))

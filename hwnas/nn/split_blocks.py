@@ -3,8 +3,8 @@
 With a split the first half of the channels passes the block by (through a depthwise and a pointwise convolution where
 the block strides), and the halves are joined and shuffled. Shapes: n images, c channels, h height, w width.
 
-Source: Cui et al. 2019 (ICCV, "Fast and Practical Neural Architecture Search"), section 3, and the network in
-github.com/jiequancui/FPNASNet, which says what the paper leaves open.
+Source: Cui et al. 2019 (ICCV, "Fast and Practical Neural Architecture Search"), as the network in
+github.com/jiequancui/FPNASNet has them.
 """
 
 from __future__ import annotations
