@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from string import digits
 from typing import Any
 
 from hwnas.cli.check import gpu_in_words
@@ -16,6 +17,9 @@ from hwnas.profiling import RuntimeState, try_runtimes
 from hwnas.space import Space
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
+
+MOST_SHOWN = 16
+"""Options of a decision up to which a table shows all of them."""
 
 
 def spaces(as_json: AsJson = False) -> None:
@@ -54,15 +58,27 @@ def spaces(as_json: AsJson = False) -> None:
 
 
 def _chosen(space: Space) -> str:
-    """What the decisions are about, each kind once: the last part of their labels with the largest set of options."""
+    """What the decisions are about, each kind once: the last part of their labels with the largest set of options.
+
+    Labels that only differ in a number at their end are one kind.
+    """
     kinds: dict[str, tuple[object, ...]] = {}
+    merged: dict[str, tuple[object, ...]] = {}
     for decision in space.decisions:
         kind = decision.label.rpartition(".")[2]
         if kind != "resolution":
             kinds[kind] = max(kinds.get(kind, ()), decision.options, key=len)
+            merged[kind.rstrip(digits)] = max(merged.get(kind.rstrip(digits), ()), decision.options, key=len)
     if len(set(kinds.values())) == 1 < len(kinds):  # the edges of a cell
         return f"{', '.join(map(str, next(iter(kinds.values()))))} on each of {len(space.decisions) - 1} edges"
-    return "; ".join(f"{kind} {', '.join(map(str, options))}" for kind, options in kinds.items())
+    return "; ".join(f"{kind} {_shortened(options)}" for kind, options in merged.items())
+
+
+def _shortened(options: Sequence[object]) -> str:
+    """All options, or the first ones and how many there are."""
+    if len(options) <= MOST_SHOWN:
+        return ", ".join(map(str, options))
+    return f"{', '.join(map(str, options[:4]))}, ... ({len(options)} in all)"
 
 
 def methods(as_json: AsJson = False) -> None:

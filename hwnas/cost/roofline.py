@@ -11,6 +11,7 @@ Source: Williams et al. 2009 (Communications of the ACM 52), "Roofline".
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -127,6 +128,28 @@ def _shuffle(block: Block) -> tuple[Kernel, ...]:
         kernels += [deep(c_in, side), _dense(c_in, c_in, out, out)]
     # The halves are joined, and taken apart in the next block.
     return (*kernels, Kernel("elementwise", 0, 2 * c_out * out * out, 0))
+
+
+def _split_mbconv(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    settings = {name: int(value) for name, value in block.settings}
+    left = c_in // 2 if settings["split"] else 0
+    taken, given = c_in - left, c_out - left
+    hidden, strided = taken * settings["expansion"], settings["stride"] > 1
+
+    def deep(channels: int) -> Kernel:
+        numbers = channels * (side * side + out * out)
+        return Kernel("depthwise", 2 * channels * out * out * 9, numbers, channels * 9)
+
+    added = given * out * out if settings["shortcut"] else 0
+    kernels = [_dense(taken, hidden, side, side), deep(hidden), _dense(hidden, given, out, out, added=added)]
+    if settings["shortcut"] and (strided or taken != given):
+        kernels.append(_dense(taken, given, side, out))
+    if left:
+        kernels += [deep(left), _dense(left, left, out, out)] if strided else []
+        # The halves are taken apart, joined, and change places.
+        kernels.append(Kernel("elementwise", 0, 2 * (c_in * side * side + c_out * out * out), 0))
+    return tuple(kernels)
 
 
 def _mixing_head(block: Block) -> tuple[Kernel, ...]:
@@ -307,6 +330,32 @@ def _dense_layer(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, _grouped(c_in, c_out, side, side, int(name[-1]), groups))
 
 
+def _source_convolution(block: Block) -> tuple[Kernel, ...]:
+    """A filter that need not be square, of features that may be padded first."""
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    settings = dict(block.settings)
+    weights = c_in * c_out * int(settings["height"]) * int(settings["width"])
+    read = int(settings.get("side", side))
+    kernel = Kernel("dense", 2 * weights * out * out, c_in * read * read + c_out * out * out, weights)
+    return (kernel,) if read == side else (Kernel("elementwise", 0, c_in * (side * side + read * read), 0), kernel)
+
+
+def _window_pool(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    return (_window(channels, side, block.output_shape[1], int(block.setting("kernel"))),)
+
+
+def _sequence_head(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    settings = dict(block.settings)
+    pixels = channels * side * side
+    mean = settings["reads"] == "mean"
+    hidden = [int(width) for width in str(settings.get("hidden", "")).split("-") if width]
+    widths = [channels if mean else pixels, *hidden, block.output_shape[0]]
+    kernels = [Kernel("elementwise", pixels, pixels + channels, 0)] if mean else []
+    return (*kernels, *(_dense(a, b, 1, 1) for a, b in itertools.pairwise(widths)))
+
+
 GROUPED = 4
 """Groups up to which a convolution is as dense as one without, of dense cells."""
 
@@ -334,12 +383,17 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "dilated": _depthwise_pointwise,
     "factorized_reduce": _factorized_reduce,
     "halving_pool": _halving_pool,
+    "norm_relu": _moved,
     "pool": _pool,
     "pool_classifier": _mean_and_layers,
+    "readout": _mean_and_layers,
     "reduction": _reduction,
     "relu": _moved,
+    "sequence_head": _sequence_head,
+    "source_conv": _source_convolution,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
+    "window_pool": _window_pool,
     "zero": _moved,
     **dict.fromkeys(ONE_CONVOLUTION, _one_convolution),
 }
@@ -357,6 +411,7 @@ KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "resnet_bottleneck": _resnet_bottleneck,
     "separable": _separable,
     "shuffle": _shuffle,
+    "split_mbconv": _split_mbconv,
     "stem": _stem,
     **CELL_KERNELS,
 }

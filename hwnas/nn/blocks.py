@@ -20,7 +20,10 @@ from hwnas.nn.cells import CELL_BUILDERS
 from hwnas.nn.dense_cells import DENSE_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.genetic_stages import GENETIC_BUILDERS
+from hwnas.nn.sequence_layers import SEQUENCE_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
+from hwnas.nn.skip_layers import SKIP_BUILDERS
+from hwnas.nn.split_blocks import SPLIT_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
 from hwnas.space import Block, Space
 
@@ -555,6 +558,9 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     **DENSE_BUILDERS,
     **GENETIC_BUILDERS,
     **NETWORK_BUILDERS,
+    **SEQUENCE_BUILDERS,
+    **SKIP_BUILDERS,
+    **SPLIT_BUILDERS,
     **TWO_INPUT_BUILDERS,
 }
 

@@ -94,3 +94,29 @@ def check_resolution(images: Tensor, gates: Gates, resolutions: Sequence[int]) -
         side = resolutions[gate.support[0]]
     if images.shape[-1] != side or images.shape[-2] != side:
         raise SpaceError(f"images of {tuple(images.shape[-2:])} for a network of resolution {side}; resize them first")
+
+
+def weight_if_any(gate: Gate, code: int) -> Tensor | None:
+    """The weight of an option, or None where the support leaves it out: surely 0, so that nothing need be computed.
+
+    Example:
+        >>> gate = Gate(torch.tensor([0.0, 1.0]), (1,))
+        >>> weight_if_any(gate, 0), weight_if_any(gate, 1)
+        (None, tensor(1.))
+    """
+    return gate.weight(code) if code in gate.support else None
+
+
+def product_if_any(weights: Sequence[Tensor | None]) -> Tensor | None:
+    """The product of some weights: None if one of them is, 1 if there are none.
+
+    Example:
+        >>> product_if_any([torch.tensor(0.5), torch.tensor(0.5)]), product_if_any([torch.tensor(0.5), None])
+        (tensor(0.2500), None)
+    """
+    product = torch.ones(())
+    for weight in weights:
+        if weight is None:
+            return None
+        product = product * weight
+    return product

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.core import SpaceError
 from hwnas.nn.cells import describe_kernel
-from hwnas.nn.gates import Gate
+from hwnas.nn.gates import Gate, product_if_any, weight_if_any
 from hwnas.nn.two_input_cells import describe_operation
 from hwnas.space import Block
 
@@ -120,6 +119,7 @@ class GeneticStage(nn.Module):
         kernel: Side of every convolution, odd.
 
     Example:
+        >>> import torch
         >>> GeneticStage(3, 8, read_code("1-00"), kernel=3)(torch.zeros(1, 3, 9, 9)).shape
         torch.Size([1, 8, 5, 5])
     """
@@ -182,6 +182,7 @@ class ElasticGeneticStage(nn.Module):
         kernel: Side of every convolution, odd.
 
     Example:
+        >>> import torch
         >>> stage = ElasticGeneticStage(3, 4, nodes=3, kernel=3).eval()
         >>> x, graph = torch.randn(1, 3, 8, 8), read_code("0-10")
         >>> torch.allclose(stage(x, graph), stage.cut(graph)(x))
@@ -214,8 +215,8 @@ class ElasticGeneticStage(nn.Module):
             [n, c_out, ceil(h / 2), ceil(w / 2)].
         """
         # None stands for a weight that is surely 0, of what the supports leave out: it is not computed.
-        edges = [[_weight(gate, 1) for gate in row] for row in ([], *gates)]
-        gaps = [[_weight(gate, 0) for gate in row] for row in ([], *gates)]
+        edges = [[weight_if_any(gate, 1) for gate in row] for row in ([], *gates)]
+        gaps = [[weight_if_any(gate, 0) for gate in row] for row in ([], *gates)]
         readers = [[(node, source) for node in range(source + 1, len(edges))] for source in range(len(edges))]
         start: Tensor = self.first(x)
         values: list[Tensor | None] = []
@@ -224,15 +225,15 @@ class ElasticGeneticStage(nn.Module):
             if all(edge is None for edge in (*edges[node], *(edges[n][source] for n, source in readers[node]))):
                 values.append(None)
                 continue
-            weights = [*edges[node], _product(gaps[node])]
+            weights = [*edges[node], product_if_any(gaps[node])]
             read = [*zip(weights, [*values, start], strict=True)]
             value: Tensor = module(_total([w * v for w, v in read if w is not None and v is not None]))
             values.append(value)
-            unread_by_all = _product([gaps[n][source] for n, source in readers[node]])
-            alone = _product([*gaps[node], unread_by_all])
+            unread_by_all = product_if_any([gaps[n][source] for n, source in readers[node]])
+            alone = product_if_any([*gaps[node], unread_by_all])
             if unread_by_all is not None:
                 ends.append((unread_by_all if alone is None else unread_by_all - alone) * value)
-        empty = _product([gap for row in gaps for gap in row])
+        empty = product_if_any([gap for row in gaps for gap in row])
         if not ends:
             return _pooled(start)
         given = self.last(_total(ends))
@@ -247,20 +248,6 @@ class ElasticGeneticStage(nn.Module):
         if stage.last is not None:
             stage.last.load_state_dict(self.last.state_dict())
         return stage.train(self.training)
-
-
-def _weight(gate: Gate, bit: int) -> Tensor | None:
-    return gate.weight(bit) if bit in gate.support else None
-
-
-def _product(weights: Sequence[Tensor | None]) -> Tensor | None:
-    """None if one of them is; 1 if there are none."""
-    product = torch.ones(())
-    for weight in weights:
-        if weight is None:
-            return None
-        product = product * weight
-    return product
 
 
 # ---------------------------------------------------------------------------------------------------------- entries

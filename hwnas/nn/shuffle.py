@@ -19,11 +19,13 @@ from hwnas.space import Block
 XCEPTION_KERNEL = 3
 
 
-def _pointwise(c_in: int, c_out: int) -> list[nn.Module]:
+def pointwise(c_in: int, c_out: int) -> list[nn.Module]:
+    """Convolution of single pixels, norm, rectifier."""
     return [nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
 
 
-def _depthwise(channels: int, kernel: int, stride: int) -> list[nn.Module]:
+def depthwise_and_norm(channels: int, kernel: int, stride: int) -> list[nn.Module]:
+    """Convolution of single channels, norm."""
     convolution = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
     return [convolution, nn.BatchNorm2d(channels)]
 
@@ -49,13 +51,18 @@ class Shuffle(nn.Module):
         taken = c_in // 2 if self.keeps else c_in
         inside, left = c_out // 2, c_out - taken
         if depthwise == 1:
-            layers = [*_pointwise(taken, inside), *_depthwise(inside, kernel, stride), *_pointwise(inside, left)]
+            layers = [*pointwise(taken, inside), *depthwise_and_norm(inside, kernel, stride), *pointwise(inside, left)]
         else:
-            layers = [*_depthwise(taken, kernel, stride), *_pointwise(taken, inside)]
+            layers = [*depthwise_and_norm(taken, kernel, stride), *pointwise(taken, inside)]
             for n in range(2, depthwise + 1):
-                layers += [*_depthwise(inside, kernel, 1), *_pointwise(inside, inside if n < depthwise else left)]
+                layers += [
+                    *depthwise_and_norm(inside, kernel, 1),
+                    *pointwise(inside, inside if n < depthwise else left),
+                ]
         self.main = nn.Sequential(*layers)
-        self.beside = None if self.keeps else nn.Sequential(*_depthwise(c_in, kernel, stride), *_pointwise(c_in, c_in))
+        self.beside = (
+            None if self.keeps else nn.Sequential(*depthwise_and_norm(c_in, kernel, stride), *pointwise(c_in, c_in))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""

@@ -17,8 +17,11 @@ from hwnas.zoo.attentive_nas import AttentiveNas
 from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
 from hwnas.zoo.fbnet import FBNet
+from hwnas.zoo.fpnas import Fpnas
 from hwnas.zoo.genetic_cnn import GeneticCnn
+from hwnas.zoo.metaqnn import MetaQnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
+from hwnas.zoo.nas_rl import NasRl
 from hwnas.zoo.nasbench201 import NasBench201
 from hwnas.zoo.nasnet import AMOEBANET_MOBILE, NASNET_MOBILE, PNASNET_MOBILE, NasNet
 from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
@@ -96,10 +99,13 @@ AnyFamily = (
     | Darts
     | DppNet
     | FBNet
+    | Fpnas
     | GeneticCnn
+    | MetaQnn
     | MobileNetV3
     | NasBench201
     | NasNet
+    | NasRl
     | OfaMobileNetV3
     | OfaResNet50D
     | ProxylessNAS
@@ -120,7 +126,13 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "dpp_net_imagenet": DPP_NET_IMAGENET,
     "fbnet": FBNet("fbnet"),
     "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
+    "fpnas": Fpnas("fpnas"),
+    "fpnas_small": Fpnas("fpnas_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 1, 2, 1)),
     "genetic_cnn": GeneticCnn("genetic_cnn"),
+    "metaqnn": MetaQnn("metaqnn"),
+    "metaqnn_small": MetaQnn(
+        "metaqnn_small", resolutions=(16,), filters=(8, 16, 32), hidden=(64, 32), most_convs=2, most_pools=2
+    ),
     "mobilenet_v3": MobileNetV3("mobilenet_v3"),
     "mobilenet_v3_tiny": MobileNetV3(
         "mobilenet_v3_tiny",
@@ -129,6 +141,16 @@ FAMILIES: Mapping[str, AnyFamily] = {
         widths=(12, 16, 24),
         strides=(1, 2, 2),
         head_width=64,
+    ),
+    "nas_rl": NasRl("nas_rl"),
+    "nas_rl_small": NasRl(
+        "nas_rl_small",
+        resolutions=(16,),
+        depths=(4,),
+        heights=(1, 3, 5),
+        widths=(1, 3, 5),
+        filters=(8, 16, 24),
+        reach=3,
     ),
     "nasbench201": NasBench201("nasbench201"),
     "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
@@ -218,11 +240,14 @@ __all__ = [
     "DppNet",
     "FBNet",
     "Family",
+    "Fpnas",
     "GeneticCnn",
     "HasSmallest",
+    "MetaQnn",
     "MobileNetV3",
     "NasBench201",
     "NasNet",
+    "NasRl",
     "OfaMobileNetV3",
     "OfaResNet50D",
     "OwnModel",

@@ -276,7 +276,13 @@ def test_an_option_out_of_its_range_is_named(
 def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "spaces")
     assert "…" not in out
-    assert "mobilenet_v3_tiny" in out and "avg_pool_3x3" in out
+    assert "mobilenet_v3_tiny" in out and "avg_pool_3x3 on each of 6 edges" in out
+
+
+def test_kinds_of_decisions_are_listed_once_and_many_options_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {line.split()[0]: line for line in run(capsys, "spaces")[1].splitlines() if line.strip()}
+    assert lines["nas_rl"].rstrip().endswith("filters 24, 36, 48, 64; from 0, 1")
+    assert "pools none, 5/3, 3/2, 2/2, ... (35 in all); convs 0, 1, 2, 3;" in lines["metaqnn"]
 
 
 def test_what_was_extrapolated_is_marked(

@@ -79,7 +79,11 @@ def test_codes_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("darts_small", "does not read what the block before it gives"), ("nasbench201", "is measured by its kernels")],
+    [
+        ("darts_small", "does not read what the block before it gives"),
+        ("nas_rl_small", "does not read what the block before it gives"),
+        ("nasbench201", "is measured by its kernels"),
+    ],
 )
 def test_networks_that_are_no_chain_of_measured_blocks_are_refused(name: str, words: str) -> None:
     with pytest.raises(CostError, match=f"the peak memory of its networks does not follow.*{words}"):

@@ -17,6 +17,8 @@ NAMES = (
     "darts_imagenet",
     "dpp_net",
     "genetic_cnn",
+    "metaqnn",
+    "nas_rl",
     "nasbench201",
     "nasnet",
     "pnasnet_mobile",
@@ -40,7 +42,7 @@ def test_a_cell_is_the_sum_of_its_kernels() -> None:
         assert sum(k.operations // 2 for k in kernels_of(block) if k.kind == "dense") == block.macs
 
 
-@pytest.mark.parametrize("name", ["darts_small", "genetic_cnn", "nasbench201"])
+@pytest.mark.parametrize("name", ["darts_small", "genetic_cnn", "metaqnn", "nas_rl", "nasbench201"])
 def test_a_device_that_nobody_has_can_be_asked_about_cells(name: str) -> None:
     space = FAMILIES[name].space
     model = EstimatedLatency.of(space, DEVICE)

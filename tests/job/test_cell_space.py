@@ -26,17 +26,17 @@ def test_a_search_without_a_supernet_is_refused_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+NO_CHAINS = {
+    "darts": ("cells = 3", "nodes = 1", "width = 4", 'operations = ["skip_connect", "sep_conv_3x3"]'),
+    "nas_rl": ("depths = [3]", "heights = [3]", "widths = [1, 3]", "filters = [4, 8]"),
+}
+
+
 @pytest.mark.usefixtures("_any_drift")
-def test_a_network_that_is_no_chain_is_searched_exported_and_checked(tmp_path: Path) -> None:
-    """DARTS cells from their latency table to files that torch and the runtime agree on."""
-    fields = (
-        "resolutions = [8]",
-        "cells = 3",
-        "nodes = 1",
-        "width = 4",
-        'operations = ["skip_connect", "sep_conv_3x3"]',
-    )
-    space = "\n".join(('name = "darts"', *fields))
+@pytest.mark.parametrize("name", NO_CHAINS)
+def test_a_network_that_is_no_chain_is_searched_exported_and_checked(name: str, tmp_path: Path) -> None:
+    """From their latency table to files that torch and the runtime agree on."""
+    space = "\n".join((f'name = "{name}"', "resolutions = [8]", *NO_CHAINS[name]))
     recipe = make_workspace(tmp_path, recipe=RECIPE.replace('name = "toy"\nresolutions = [8, 12]', space))
     profile(recipe, root=tmp_path, on_noise="mark", limit_s=25)
     front = search(recipe, root=tmp_path, allow_mismatch=True)

@@ -27,6 +27,7 @@ from hwnas.nn.bottleneck import (
     describe_residual_conv,
 )
 from hwnas.nn.shuffle import describe_shuffle
+from hwnas.nn.split_blocks import SplitMBConv, describe_split_mbconv
 from hwnas.space import Block
 from tests.zoo.counting import check_counts
 
@@ -50,6 +51,16 @@ BLOCKS = {
     "residual conv": describe_residual_conv(8, 6),
     "pooling stem": describe_pooling_stem(4, 8, 7),
     "pool head": describe_pool_head(8, 5, 4),
+    **{
+        f"split mbconv {c_in} to {c_out}, stride {stride}, {'shortcut' * shortcut} {'split' * split}": (
+            describe_split_mbconv(
+                c_in, c_out, 7, expansion=2, stride=stride, shortcut=bool(shortcut), split=bool(split)
+            )
+        )
+        for c_in, c_out, stride in ((8, 8, 1), (7, 8, 1), (8, 12, 2), (8, 8, 2))
+        for shortcut in (0, 1)
+        for split in (0, 1)
+    },
     "shuffle": describe_shuffle(8, 8, 6, kernel=5, stride=1, depthwise=1),
     "shuffle, strided": describe_shuffle(8, 20, 7, kernel=7, stride=2, depthwise=1),
     "xception": describe_shuffle(8, 8, 6, kernel=3, stride=1, depthwise=3),
@@ -107,3 +118,31 @@ def test_shuffle_blocks_mix_halves_over_two_blocks() -> None:
 def test_a_grouped_projection_needs_channels_that_divide() -> None:
     with pytest.raises((SpaceError, ValueError), match="divisible"):
         build_block(describe_separable(8, 9, 6, kernel=3, stride=1, activation_name="relu", groups=2))
+
+
+@pytest.mark.parametrize(("c_in", "c_out", "stride"), [(8, 8, 1), (7, 8, 1), (8, 12, 2), (8, 8, 2)])
+@pytest.mark.parametrize("shortcut", [True, False])
+@pytest.mark.parametrize("split", [True, False])
+def test_a_split_block_is_its_layers(c_in: int, c_out: int, stride: int, *, shortcut: bool, split: bool) -> None:
+    """Norms of fresh modules scale by one number, so that the layers can be written out without them."""
+    torch.manual_seed(0)
+    block = SplitMBConv(c_in, c_out, expansion=2, stride=stride, shortcut=shortcut, split=split).eval()
+    x, scale = torch.randn(2, c_in, 7, 7), (1 + 1e-5) ** -0.5
+    left = c_in // 2 if split else 0
+    passed, taken = x[:, :left], x[:, left:]
+    y = scale * F.relu(scale * F.conv2d(taken, block.expand.weight))
+    y = F.conv2d(y, block.depthwise.weight, stride=stride, padding=1, groups=y.shape[1])
+    y = scale * F.conv2d(F.relu(y), block.project.weight)
+    weights = {name: value for name, value in block.named_parameters() if value.dim() == 4}
+    if shortcut:
+        projection = weights.get("shortcut.0.weight")
+        y = y + (taken if projection is None else scale * F.conv2d(taken, projection, stride=stride))
+        assert (projection is None) == (stride == 1 and c_in == c_out)
+    if split and stride > 1:
+        passed = scale * F.conv2d(passed, weights["beside.0.weight"], stride=stride, padding=1, groups=left)
+        passed = scale * F.conv2d(F.relu(passed), weights["beside.3.weight"])
+    if split:
+        joined = torch.cat([passed, y], 1)
+        y = torch.stack([joined[:, : c_out // 2], joined[:, c_out // 2 :]], 2).flatten(1, 2)
+    torch.testing.assert_close(block(x), y, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(block.train()(x).shape, y.shape)

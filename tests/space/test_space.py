@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hwnas.core import Architecture, SpaceError
 from hwnas.space import Block, Condition, Decision, Space, Unit
+from tests.cost.random_space import random_spaces
 
 
 def chain(stages: int = 2, depths: tuple[int, ...] = (1, 2)) -> Space:
@@ -249,3 +250,21 @@ def test_shares_that_are_no_distribution_are_refused(shares: list[float] | None)
     space = Space("tiny", (Decision("k", (3, 5)),))
     with pytest.raises(SpaceError, match="space tiny: the shares of 'k' are"):
         space.sample_by({} if shares is None else {"k": shares}, 1, np.random.default_rng(0))
+
+
+@given(random_spaces())
+def test_size_of_random_spaces_is_what_listing_counts(space: Space) -> None:
+    assert space.size == len(list(space.enumerate()))
+
+
+def test_size_of_a_long_chain_of_conditions() -> None:
+    """Each decision is active only if the last one goes on: 2 + 2 * (2 + 2 * ...) without listing 4^60 parents."""
+    decisions = [Decision("step0", ("stop", "halt", "a", "b"))]
+    for n in range(1, 60):
+        on = ((Condition(f"step{n - 1}", ("a", "b")),),)
+        decisions.append(Decision(f"step{n}", ("stop", "halt", "a", "b"), on))
+        decisions.append(Decision(f"kernel{n}", (1, 3, 5), ((Condition(f"step{n}", ("a", "b")),),)))
+    expected = 2 + 2 * 3  # the last step
+    for n in range(58, -1, -1):
+        expected = 2 + 2 * (3 if n else 1) * expected
+    assert Space("long", tuple(decisions)).size == expected

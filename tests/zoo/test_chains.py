@@ -23,6 +23,8 @@ NAMES = (
     "attentive_nas_32px",
     "fbnet",
     "fbnet_small",
+    "fpnas",
+    "fpnas_small",
     "ofa_mobilenet_v3",
     "ofa_mobilenet_v3_32px",
     "ofa_proxyless",
@@ -67,6 +69,16 @@ def test_kernels_have_the_multiply_adds_of_their_block(name: str) -> None:
 
 SMALL: Mapping[str, Mapping[str, object]] = {
     "fbnet_small": {"resolutions": [8], "widths": [8, 16], "depths": [1, 2], "strides": [1, 2], "head_width": 16},
+    "fpnas_small": {
+        "resolutions": [8],
+        "stem_width": 8,
+        "first_width": 8,
+        "widths": [8, 12],
+        "depths": [1, 2],
+        "strides": [1, 2],
+        "expansions": [2, 4],
+        "head_width": 16,
+    },
     "ofa_mobilenet_v3_32px": {
         "resolutions": [8],
         "depths": [1, 2],

@@ -52,10 +52,27 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         "fbnet_small",
         {"resolutions": [16], "widths": [16, 24], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
     ),
+    "Fpnas": (
+        "fpnas_small",
+        {
+            "resolutions": [16],
+            "stem_width": 8,
+            "first_width": 8,
+            "widths": [12, 16],
+            "depths": [1, 2],
+            "strides": [1, 2],
+            "expansions": [2, 4],
+            "head_width": 32,
+        },
+    ),
     "GeneticCnn": ("genetic_cnn", {"resolutions": [16], "nodes": [3], "widths": [8]}),
     "MobileNetV3": ("toy", {"resolutions": [16]}),
     "NasBench201": ("nasbench201_small", {"cells": 1, "width": 4}),
     "NasNet": ("nasnet", {"resolutions": [16], "cells": 1, "width": 8, "nodes": 2, "stem_width": 8}),
+    "NasRl": (
+        "nas_rl_small",
+        {"resolutions": [8], "depths": [2, 3], "heights": [1, 3], "widths": [1, 3], "filters": [4, 8], "reach": 2},
+    ),
     "OfaMobileNetV3": (
         "ofa_mobilenet_v3_32px",
         {
