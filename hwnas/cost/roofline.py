@@ -307,6 +307,17 @@ def _dense_layer(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, _grouped(c_in, c_out, side, side, int(name[-1]), groups))
 
 
+def _skip_layer(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    kind, _, window = str(block.setting("operation")).rpartition("_")
+    kernel, mix = int(window[0]), _dense(channels, channels, side, side)
+    if kind.endswith("pool"):
+        return mix, _window(channels, side, side, kernel)
+    if kind == "conv":
+        return mix, _dense(channels, channels, side, side, kernel)
+    return mix, _grouped(channels, channels, side, side, kernel, channels), mix
+
+
 GROUPED = 4
 """Groups up to which a convolution is as dense as one without, of dense cells."""
 
@@ -334,10 +345,12 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "dilated": _depthwise_pointwise,
     "factorized_reduce": _factorized_reduce,
     "halving_pool": _halving_pool,
+    "norm": _moved,
     "pool": _pool,
     "pool_classifier": _mean_and_layers,
     "reduction": _reduction,
     "relu": _moved,
+    "skip_layer": _skip_layer,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
     "zero": _moved,

@@ -21,6 +21,7 @@ from hwnas.nn.dense_cells import DENSE_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.genetic_stages import GENETIC_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
+from hwnas.nn.skip_layers import SKIP_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
 from hwnas.space import Block, Space
 
@@ -552,6 +553,7 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     **BOTTLENECK_BUILDERS,
     **CELL_BUILDERS,
     **SHUFFLE_BUILDERS,
+    **SKIP_BUILDERS,
     **DENSE_BUILDERS,
     **GENETIC_BUILDERS,
     **NETWORK_BUILDERS,

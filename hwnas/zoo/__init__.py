@@ -16,11 +16,12 @@ from hwnas.space import Block, Space
 from hwnas.zoo.attentive_nas import AttentiveNas
 from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
+from hwnas.zoo.enas import EnasMacro
 from hwnas.zoo.fbnet import FBNet
 from hwnas.zoo.genetic_cnn import GeneticCnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
 from hwnas.zoo.nasbench201 import NasBench201
-from hwnas.zoo.nasnet import AMOEBANET_MOBILE, NASNET_MOBILE, PNASNET_MOBILE, NasNet
+from hwnas.zoo.nasnet import AMOEBANET_MOBILE, ENAS_MICRO, NASNET_MOBILE, PNASNET_MOBILE, NasNet
 from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
 from hwnas.zoo.ofa_resnet50_d import OfaResNet50D
 from hwnas.zoo.own_model import OwnModel
@@ -95,6 +96,7 @@ AnyFamily = (
     AttentiveNas
     | Darts
     | DppNet
+    | EnasMacro
     | FBNet
     | GeneticCnn
     | MobileNetV3
@@ -118,6 +120,12 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "darts_small": Darts("darts_small", cells=8, width=16),
     "dpp_net": DppNet("dpp_net"),
     "dpp_net_imagenet": DPP_NET_IMAGENET,
+    "enas_macro": EnasMacro("enas_macro"),
+    "enas_macro_small": EnasMacro("enas_macro_small", resolutions=(16,), layers=(2, 2, 2), widths=(8, 16, 32)),
+    "enas_micro": ENAS_MICRO,
+    "enas_micro_small": replace(
+        ENAS_MICRO, name="enas_micro_small", resolutions=(16,), cells=2, width=16, stem_width=48
+    ),
     "fbnet": FBNet("fbnet"),
     "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
     "genetic_cnn": GeneticCnn("genetic_cnn"),
@@ -216,6 +224,7 @@ __all__ = [
     "AttentiveNas",
     "Darts",
     "DppNet",
+    "EnasMacro",
     "FBNet",
     "Family",
     "GeneticCnn",

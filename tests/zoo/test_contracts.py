@@ -48,6 +48,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         },
     ),
     "Darts": ("darts_small", {"resolutions": [16], "cells": 3, "width": 4, "nodes": 2}),
+    "EnasMacro": ("enas_macro_small", {"layers": [1, 2], "widths": [4, 8]}),
     "FBNet": (
         "fbnet_small",
         {"resolutions": [16], "widths": [16, 24], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
