@@ -197,6 +197,30 @@ def _head(block: Block) -> tuple[Kernel, ...]:
     )
 
 
+def _hybrid(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    middle, heads, stride = (int(block.setting(name)) for name in ("middle", "heads", "stride"))
+    pixels = out * out
+    kernels = [_dense(c_in, middle, side, side), _grouped(middle, middle, side, out, 3, middle)]
+    if block.setting("operation") == "attention":
+        weights = heads * pixels * pixels  # one per head and pair of pixels
+        product = Kernel("dense", 2 * pixels * pixels * middle, 2 * pixels * middle + weights, 0)
+        kernels += [_dense(middle, 3 * middle, out, out), product, Kernel("elementwise", 0, 2 * weights, 0), product]
+    else:
+        kernels.append(_dense(middle, middle, out, out, 3))
+    kernels.append(_dense(middle, c_out, out, out, added=c_out * pixels))
+    if stride > 1:
+        kernels.append(Kernel("elementwise", c_in * side * side, c_in * (side * side + pixels), 0))
+    if stride > 1 or c_in != c_out:
+        kernels.append(_dense(c_in, c_out, out, out))
+    return tuple(kernels)
+
+
+def _patches(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    return _grouped(c_in, c_in, side, out, int(block.setting("side")), c_in), _dense(c_in, c_out, out, out)
+
+
 def _rectified(channels: int, side: int) -> Kernel:
     return Kernel("elementwise", 0, 2 * channels * side * side, 0)
 
@@ -361,8 +385,10 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
 
 KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "head": _head,
+    "hybrid": _hybrid,
     "mbconv": _mbconv,
     "mixing_head": _mixing_head,
+    "patches": _patches,
     "pool_head": _pool_head,
     "pooling_mbconv": _pooling_mbconv,
     "pooling_stem": _pooling_stem,

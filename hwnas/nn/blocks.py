@@ -20,6 +20,7 @@ from hwnas.nn.cells import CELL_BUILDERS
 from hwnas.nn.dense_cells import DENSE_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.genetic_stages import GENETIC_BUILDERS
+from hwnas.nn.hybrid_blocks import HYBRID_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
 from hwnas.nn.skip_layers import SKIP_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
@@ -556,6 +557,7 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     **SKIP_BUILDERS,
     **DENSE_BUILDERS,
     **GENETIC_BUILDERS,
+    **HYBRID_BUILDERS,
     **NETWORK_BUILDERS,
     **TWO_INPUT_BUILDERS,
 }

@@ -14,6 +14,7 @@ from hwnas.core.errors import did_you_mean
 from hwnas.nn import Supernet
 from hwnas.space import Block, Space
 from hwnas.zoo.attentive_nas import AttentiveNas
+from hwnas.zoo.bossnas import HyTra
 from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
 from hwnas.zoo.enas import EnasMacro
@@ -99,6 +100,7 @@ AnyFamily = (
     | EnasMacro
     | FBNet
     | GeneticCnn
+    | HyTra
     | MobileNetV3
     | NasBench201
     | NasNet
@@ -114,6 +116,17 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "attentive_nas": AttentiveNas("attentive_nas"),
     "attentive_nas_32px": AttentiveNas(
         "attentive_nas_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)
+    ),
+    "bossnas_hytra": HyTra("bossnas_hytra"),
+    "bossnas_hytra_small": HyTra(
+        "bossnas_hytra_small",
+        classes=10,
+        resolutions=(32,),
+        stem="small",
+        stem_width=16,
+        widths=(32, 64, 128, 256),
+        head_width=16,
+        block=2,
     ),
     "darts": Darts("darts"),
     "darts_imagenet": DARTS_IMAGENET,
@@ -229,6 +242,7 @@ __all__ = [
     "Family",
     "GeneticCnn",
     "HasSmallest",
+    "HyTra",
     "MobileNetV3",
     "NasBench201",
     "NasNet",

@@ -54,6 +54,10 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         {"resolutions": [16], "widths": [16, 24], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
     ),
     "GeneticCnn": ("genetic_cnn", {"resolutions": [16], "nodes": [3], "widths": [8]}),
+    "HyTra": (
+        "bossnas_hytra_small",
+        {"resolutions": [16], "stem_width": 4, "widths": [16, 32], "head_width": 4, "finest": [0, 0]},
+    ),
     "MobileNetV3": ("toy", {"resolutions": [16]}),
     "NasBench201": ("nasbench201_small", {"cells": 1, "width": 4}),
     "NasNet": ("nasnet", {"resolutions": [16], "cells": 1, "width": 8, "nodes": 2, "stem_width": 8}),
@@ -90,7 +94,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         {"resolutions": [16], "widths": [16, 32], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
     ),
 }
-HARD_ONLY = {"AttentiveNas"}
+HARD_ONLY = {"AttentiveNas", "HyTra"}
 """Families that refuse gates other than one-hot ones without a gradient, in words."""
 
 MAKERS = ("softmax", "concrete", "straight through", "drawn alone", "binary", "two paths", "hard", "uniform")
