@@ -331,6 +331,18 @@ def _dense_layer(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, _grouped(c_in, c_out, side, side, int(name[-1]), groups))
 
 
+def _bank_read(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    return _rectified(c_in, side), _dense(c_in, c_out, side, side)
+
+
+def _bank_convolutions(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    kernel, groups = int(block.setting("kernel")), int(block.setting("groups"))
+    read = [c_out if number % 2 else c_in for number, bit in enumerate(str(block.setting("pattern"))) if bit == "1"]
+    return _rectified(c_in, side), *(_grouped(c, c_out, side, side, kernel, groups) for c in read)
+
+
 def _skip_layer(block: Block) -> tuple[Kernel, ...]:
     channels, side, _ = block.input_shape
     kind, _, window = str(block.setting("operation")).rpartition("_")
@@ -349,6 +361,7 @@ NORMED_HEADS = ("cell_head", "dense_head")
 """Heads that begin with a norm and a rectifier."""
 
 ONE_CONVOLUTION: Mapping[str, int] = {
+    "bank_stem": 7,
     "cell_stem": 3,
     "conv_norm_relu": 1,
     "dense_stem": 3,
@@ -360,6 +373,8 @@ ONE_CONVOLUTION: Mapping[str, int] = {
 CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "add": _moved,
     "avg_pool_3x3": lambda block: (_window(block.input_shape[0], block.input_shape[1], block.input_shape[1], 3),),
+    "bank_convolutions": _bank_convolutions,
+    "bank_read": _bank_read,
     "bottleneck": _bottleneck,
     "cell_head": _mean_and_layers,
     "concat": _moved,

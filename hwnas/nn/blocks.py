@@ -21,6 +21,7 @@ from hwnas.nn.dense_cells import DENSE_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.genetic_stages import GENETIC_BUILDERS
 from hwnas.nn.hybrid_blocks import HYBRID_BUILDERS
+from hwnas.nn.memory_banks import BANK_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
 from hwnas.nn.skip_layers import SKIP_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
@@ -551,6 +552,7 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     "pooling_mbconv": _pooling_mbconv,
     "separable": _separable,
     "stem": _stem,
+    **BANK_BUILDERS,
     **BOTTLENECK_BUILDERS,
     **CELL_BUILDERS,
     **SHUFFLE_BUILDERS,

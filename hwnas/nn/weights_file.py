@@ -14,12 +14,13 @@ from torch import nn
 
 from hwnas.core import Architecture, StoreError, write_atomically
 from hwnas.nn.blocks import build_block
+from hwnas.nn.memory_banks import BankNetwork
 from hwnas.nn.model_space import ModelSpace
 from hwnas.nn.skip_layers import SkipNetwork
 from hwnas.nn.two_input_cells import TwoInputNetwork
 from hwnas.space import Block
 
-WHOLE = (SkipNetwork, TwoInputNetwork)
+WHOLE = (BankNetwork, SkipNetwork, TwoInputNetwork)
 """Networks that are no chain and say themselves, as one block, what they are."""
 
 

@@ -28,6 +28,7 @@ from hwnas.zoo.ofa_resnet50_d import OfaResNet50D
 from hwnas.zoo.own_model import OwnModel
 from hwnas.zoo.proxyless import ProxylessNAS
 from hwnas.zoo.shufflenet_spos import ShuffleNetSpos
+from hwnas.zoo.smash import Smash
 
 
 class Family(Protocol):
@@ -108,6 +109,7 @@ AnyFamily = (
     | OfaResNet50D
     | ProxylessNAS
     | ShuffleNetSpos
+    | Smash
 )
 """Each ready family with its own fields; what they share is `Family`."""
 
@@ -169,6 +171,16 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "shufflenet_spos": ShuffleNetSpos("shufflenet_spos"),
     "shufflenet_spos_small": ShuffleNetSpos(
         "shufflenet_spos_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 2)
+    ),
+    "smash": Smash("smash"),
+    "smash_small": Smash(
+        "smash_small",
+        resolutions=(16,),
+        layers=(2, 2, 2),
+        widths=(8, 12, 16),
+        windows=("3x3", "3x3_dilated_2", "5x5"),
+        groups=(1, 2),
+        stem_kernel=3,
     ),
     "toy": MobileNetV3(
         "toy",
@@ -251,5 +263,6 @@ __all__ = [
     "OwnModel",
     "ProxylessNAS",
     "ShuffleNetSpos",
+    "Smash",
     "family",
 ]
