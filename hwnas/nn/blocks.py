@@ -167,7 +167,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""
-        y = x if self.groups == 1 else _shuffled(x, self.groups)
+        y = x if self.groups == 1 else _shuffled(x, self.depthwise.in_channels, self.groups)
         if self.training:  # as in `MBConv`
             y = depthwise_convolution(y, self.depthwise.weight, stride=self.depthwise.stride[0])
         else:
@@ -222,10 +222,11 @@ class PoolingMBConv(nn.Module):
         return torch.add(self.shortcut_norm(self.shortcut(pooled(x, self.stride))), y)
 
 
-def _shuffled(x: Tensor, groups: int) -> Tensor:
+def _shuffled(x: Tensor, channels: int, groups: int) -> Tensor:
     """Channels in another order, so that each group of the next layer sees all groups of the last."""
-    n, c, h, w = x.shape
-    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    n, _, h, w = x.shape
+    # The channels as a number: a share of a shape hides the sizes of all that follows in an exported file.
+    return x.reshape(n, groups, channels // groups, h, w).transpose(1, 2).reshape(n, channels, h, w)
 
 
 class Head(nn.Module):
