@@ -343,6 +343,13 @@ def _bank_convolutions(block: Block) -> tuple[Kernel, ...]:
     return _rectified(c_in, side), *(_grouped(c, c_out, side, side, kernel, groups) for c in read)
 
 
+def _sized_cell(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    first, later = _dense(c_in, c_out, side, side, 3), _dense(c_out, c_out, side, side, 3, added=c_out * side * side)
+    widens = (_dense(c_in, c_out, side, side),) if block.setting("widens") else ()
+    return _rectified(c_in, side), first, first, *widens, later, later, later
+
+
 def _skip_layer(block: Block) -> tuple[Kernel, ...]:
     channels, side, _ = block.input_shape
     kind, _, window = str(block.setting("operation")).rpartition("_")
@@ -389,6 +396,7 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "pool_classifier": _mean_and_layers,
     "reduction": _reduction,
     "relu": _moved,
+    "sized_cell": _sized_cell,
     "skip_layer": _skip_layer,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,

@@ -23,6 +23,7 @@ from hwnas.zoo.genetic_cnn import GeneticCnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
 from hwnas.zoo.nasbench201 import NasBench201
 from hwnas.zoo.nasnet import AMOEBANET_MOBILE, ENAS_MICRO, NASNET_MOBILE, PNASNET_MOBILE, NasNet
+from hwnas.zoo.nats_bench import NatsSize
 from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
 from hwnas.zoo.ofa_resnet50_d import OfaResNet50D
 from hwnas.zoo.own_model import OwnModel
@@ -105,6 +106,7 @@ AnyFamily = (
     | MobileNetV3
     | NasBench201
     | NasNet
+    | NatsSize
     | OfaMobileNetV3
     | OfaResNet50D
     | ProxylessNAS
@@ -157,6 +159,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
     "nasnet": NasNet("nasnet"),
     "nasnet_mobile": NASNET_MOBILE,
+    "nats_size": NatsSize("nats_size"),
     "ofa_mobilenet_v3": OfaMobileNetV3("ofa_mobilenet_v3"),
     "ofa_mobilenet_v3_32px": OfaMobileNetV3(
         "ofa_mobilenet_v3_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 2, 2, 1, 2)
@@ -258,6 +261,7 @@ __all__ = [
     "MobileNetV3",
     "NasBench201",
     "NasNet",
+    "NatsSize",
     "OfaMobileNetV3",
     "OfaResNet50D",
     "OwnModel",

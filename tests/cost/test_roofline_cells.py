@@ -21,6 +21,7 @@ NAMES = (
     "genetic_cnn",
     "nasbench201",
     "nasnet",
+    "nats_size",
     "pnasnet_mobile",
     "smash",
 )

@@ -64,6 +64,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "MobileNetV3": ("toy", {"resolutions": [16]}),
     "NasBench201": ("nasbench201_small", {"cells": 1, "width": 4}),
     "NasNet": ("nasnet", {"resolutions": [16], "cells": 1, "width": 8, "nodes": 2, "stem_width": 8}),
+    "NatsSize": ("nats_size", {"resolutions": [16], "widths": [4, 6, 8]}),
     "OfaMobileNetV3": (
         "ofa_mobilenet_v3_32px",
         {
@@ -101,7 +102,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         {"resolutions": [16], "layers": [2, 1], "widths": [4, 8], "banks": 3, "windows": ["3x3", "5x5"]},
     ),
 }
-HARD_ONLY = {"AttentiveNas", "HyTra", "Smash"}
+HARD_ONLY = {"AttentiveNas", "HyTra", "NatsSize", "Smash"}
 """Families that refuse gates other than one-hot ones without a gradient, in words."""
 
 MAKERS = ("softmax", "concrete", "straight through", "drawn alone", "binary", "two paths", "hard", "uniform")
@@ -225,7 +226,15 @@ def test_what_a_network_does_not_use_gets_no_gradient(kind: str) -> None:
         touched.append({name for name, p in net.named_parameters() if p.grad is not None})
     everything = {name for name, _ in net.named_parameters()}
     assert touched[0] and touched[0] <= everything
-    shared_only = kind in ("GeneticCnn", "MobileNetV3", "OfaMobileNetV3", "OfaResNet50D", "AttentiveNas", "Smash")
+    shared_only = kind in (
+        "GeneticCnn",
+        "MobileNetV3",
+        "OfaMobileNetV3",
+        "OfaResNet50D",
+        "AttentiveNas",
+        "NatsSize",
+        "Smash",
+    )
     assert shared_only or touched[0] != everything, "candidates that were not chosen keep no gradient"
 
 
