@@ -2,9 +2,10 @@
 
 Source: Brock et al. 2017 (arXiv 1708.05344), section 3.1, and the released code (ajbrock/SMASH). There a budget of
 parameters says how many layers a block has; here a decision does. All blocks have equally many banks, of a width that
-the family fixes; a layer fills one empty bank at most, as there, and what it computes is one bank wide, written to all
-that it writes, or as wide as all of them. Its convolutions share kernel, dilation and groups, and its 1x1 convolution
-gives as many channels as these ask for, whatever it reads. Multiplicative gates and other activations are left out.
+the family fixes; a layer fills one empty bank at most, there as many as it has units for. What it computes is one bank
+wide, written to all that it writes, or as wide as all of them. Its convolutions share kernel, dilation and groups, and
+its 1x1 convolution gives as many channels as these ask for, whatever it reads. Multiplicative gates and other
+activations are left out.
 
 Here all networks are cut from one set of weights. That a hypernetwork writes those of the 1x1 convolutions instead,
 from a description of the architecture, is a matter of the strategy, not of the space.
@@ -44,6 +45,12 @@ WINDOWS: dict[str, tuple[int, int]] = {
 }
 """Kernel and dilation: the wider a kernel, the less it is dilated."""
 
+MOST_BANKS = 5
+"""Of a block."""
+
+CHOSEN = ("reads", "writes", "window", "groups", "pattern")
+"""What is decided about a layer."""
+
 
 @dataclass(frozen=True)
 class Smash:
@@ -78,7 +85,7 @@ class Smash:
     classes: int = 10
     resolutions: tuple[int, ...] = (32,)
     layers: tuple[int, ...] = (4, 4, 4)
-    widths: tuple[int, ...] = (32, 48, 64)
+    widths: tuple[int, ...] = (16, 32, 64)
     banks: int = 4
     filled: int = 2
     windows: tuple[str, ...] = tuple(WINDOWS)
@@ -219,13 +226,6 @@ class Smash:
                     f"block{block}.layer{layer}.pattern": plan.pattern,
                 }
         return self.space.canonical(options)
-
-
-MOST_BANKS = 5
-"""Of a block."""
-
-CHOSEN = ("reads", "writes", "window", "groups", "pattern")
-"""What is decided about a layer."""
 
 
 def _plan(chosen: dict[str, Option]) -> LayerPlan:

@@ -18,7 +18,7 @@ from hwnas.cost import EstimatedLatency, PeakMemory, UnitSum, blocks_of
 from hwnas.cost.roofline import kernels_of
 from hwnas.device import Roofline
 from hwnas.nn import one_hot_gates
-from hwnas.nn.hybrid_blocks import HybridBlock, PixelAttention
+from hwnas.nn.hybrid_blocks import HybridBlock
 from hwnas.zoo import FAMILIES, HyTra, family
 from hwnas.zoo.bossnas import BOSSNET_T0
 from tests.zoo.counting import check_files
@@ -138,16 +138,6 @@ def test_the_ends_are_exact_and_peaks_are_known() -> None:
     assert macs.largest()[0] == macs(codes).max()
     peaks = PeakMemory.of(TINY.space, {key: block.feature("boundary") for key, block in blocks_of(TINY.space).items()})
     assert peaks.largest()[0] == peaks.batch(codes).max()
-
-
-def test_attention_is_torchs_own() -> None:
-    torch.manual_seed(0)
-    mine = PixelAttention(12, heads=3)
-    x = torch.randn(2, 12, 3, 4)
-    query, key, value = mine.project(x).flatten(2).transpose(1, 2).chunk(3, dim=2)
-    heads = (part.reshape(2, 12, 3, 4).transpose(1, 2) for part in (query, key, value))
-    theirs = torch.nn.functional.scaled_dot_product_attention(*heads)
-    torch.testing.assert_close(mine(x), theirs.transpose(1, 2).reshape(2, 12, 12).transpose(1, 2).reshape(2, 12, 3, 4))
 
 
 def test_a_code_there_and_back() -> None:

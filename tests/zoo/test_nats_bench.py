@@ -13,8 +13,6 @@ from torch import nn
 from hwnas.core import Architecture, SpaceError
 from hwnas.cost import UnitSum, entries_of
 from hwnas.nn import one_hot_gates
-from hwnas.nn.cells import Cell, read_cell
-from hwnas.nn.sized_cells import SizedCell
 from hwnas.zoo import FAMILIES, NatsSize, family
 from tests.zoo.counting import check_counts, check_files
 
@@ -51,16 +49,6 @@ def test_the_ends_are_the_thinnest_and_the_widest() -> None:
     macs = UnitSum.of(CIFAR.space, lambda block: block.macs)
     assert macs.smallest()[1] == CIFAR.architecture((8,) * 5)
     assert macs.largest()[1] == CIFAR.default()
-
-
-def test_a_cell_of_one_width_is_that_of_nas_bench_201() -> None:
-    torch.manual_seed(0)
-    text = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
-    theirs, mine = Cell(6, read_cell(text)), SizedCell(6, 6, widens=False)
-    for edge, operation in mine.edges.items():
-        operation.load_state_dict(theirs.operations[edge].state_dict())
-    x = torch.randn(2, 6, 5, 5)
-    torch.testing.assert_close(mine.eval()(x), theirs.eval()(x))
 
 
 def test_networks_are_cut_from_the_widest() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from math import comb, prod
 from pathlib import Path
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwnas.core import Architecture, SpaceError, generator
 from hwnas.cost import UnitSum, entries_of
 from hwnas.data import DataSource, Images, Preprocessing, batches
 from hwnas.nn import one_hot_gates
-from hwnas.nn.memory_banks import PATTERNS, BankConvolutions, LayerPlan, run_block
+from hwnas.nn.memory_banks import LayerPlan
 from hwnas.training import SinglePath
 from hwnas.zoo import FAMILIES, Smash, family
 from tests.zoo.counting import check_files, counted_macs
@@ -114,44 +114,6 @@ def test_all_at_once_is_one_by_one_and_the_ends_are_exact() -> None:
     assert [len(layers) for layers in shallow] == [1, 1]
     assert [len(layers) for layers in deep] == [2, 3]
     assert {(p.kernel, p.groups, p.pattern, p.units) for layers in deep for p in layers} == {(5, 1, "1111", 3)}
-
-
-def test_a_residual_and_a_dense_network_are_both_there() -> None:
-    """Section 3.1: reading and writing the same banks adds, writing a new bank each puts side by side."""
-    x = torch.arange(72.0).reshape(2, 4, 3, 3)
-
-    def double(read: Sequence[Tensor]) -> Tensor:
-        return 2 * torch.cat(list(read), dim=1)
-
-    residual = [(double, PLAIN), (double, PLAIN)]
-    assert torch.equal(run_block(x, residual, width=2, banks=2), 9 * x)
-    dense = [(double, PLAIN._replace(reads=(0,), writes=(bank,), units=1)) for bank in (2, 3)]
-    assert torch.equal(run_block(x, dense, width=2, banks=4), torch.cat([x, 2 * x[:, :2], 2 * x[:, :2]], dim=1))
-
-
-def test_units_are_written_in_turn_and_empty_banks_read_as_zeros() -> None:
-    x = torch.ones(1, 1, 1, 1)
-    two = (lambda read: torch.tensor([5.0, 7.0]).reshape(1, 2, 1, 1), PLAIN._replace(writes=(0, 1, 3), units=2))
-    assert run_block(x, [two], width=1, banks=4).flatten().tolist() == [6.0, 7.0, 0.0, 5.0]
-    copy = (lambda read: read[0] + 1, PLAIN._replace(reads=(2,), writes=(1,), units=1))
-    assert run_block(x, [copy], width=1, banks=3).flatten().tolist() == [1.0, 1.0, 0.0]
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_patterns_are_sums_of_chains(pattern: str) -> None:
-    torch.manual_seed(0)
-    made = BankConvolutions(6, 4, pattern=pattern, kernel=3, dilation=2, groups=2)
-    x = torch.randn(2, 6, 9, 9)
-    c = {int(name): nn.Sequential(nn.ReLU(), module) for name, module in made.convolutions.items()}
-    wanted = {
-        "1000": lambda: c[0](x),
-        "1010": lambda: c[0](x) + c[2](x),
-        "1100": lambda: c[1](c[0](x)),
-        "1110": lambda: c[1](c[0](x)) + c[2](x),
-        "1111": lambda: c[1](c[0](x)) + c[3](c[2](x)),
-    }[pattern]()
-    torch.testing.assert_close(made(x), wanted)
-    assert sorted(c) == [number for number, bit in enumerate(pattern) if bit == "1"]
 
 
 def test_hard_and_cut_networks_agree_and_are_cut_from_the_same_weights() -> None:
@@ -257,7 +219,7 @@ def test_a_recipe_can_change_what_the_family_fixes() -> None:
         ({"windows": ("3x4",)}, 'windows holds "3x4"; did you mean "3x3"'),
         ({"patterns": ()}, r"patterns is \[\]; expected at least one"),
         ({"groups": (2, 1)}, r"groups is \[2, 1\]; expected ascending"),
-        ({"groups": (1, 3)}, "groups holds 3; it does not divide banks of 32"),
+        ({"groups": (1, 3)}, "groups holds 3; it does not divide banks of 16"),
         ({"bottleneck": 0}, "bottleneck is 0; it must be above 0"),
     ],
 )
