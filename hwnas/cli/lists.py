@@ -53,6 +53,10 @@ def spaces(as_json: AsJson = False) -> None:
     )
 
 
+LONGEST_LIST = 30
+"""Options that are all named in the table of spaces."""
+
+
 def _chosen(space: Space) -> str:
     """What the decisions are about, each kind once: the last part of their labels with the largest set of options."""
     kinds: dict[str, tuple[object, ...]] = {}
@@ -62,7 +66,14 @@ def _chosen(space: Space) -> str:
             kinds[kind] = max(kinds.get(kind, ()), decision.options, key=len)
     if len(set(kinds.values())) == 1 < len(kinds):  # the edges of a cell
         return f"{', '.join(map(str, next(iter(kinds.values()))))} on each of {len(space.decisions) - 1} edges"
-    return "; ".join(f"{kind} {', '.join(map(str, options))}" for kind, options in kinds.items())
+    return "; ".join(f"{kind} {_listed(options)}" for kind, options in kinds.items())
+
+
+def _listed(options: Sequence[object]) -> str:
+    """All options of a decision, or some where there are so many that the table would be nothing else."""
+    shown = options if len(options) <= LONGEST_LIST else options[:3]
+    more = f" and {len(options) - len(shown)} more" if len(shown) < len(options) else ""
+    return ", ".join(map(str, shown)) + more
 
 
 def methods(as_json: AsJson = False) -> None:

@@ -73,11 +73,11 @@ class NatsSize:
     def space(self) -> Space:
         """The decisions, and the blocks they choose."""
         decisions = [Decision("resolution", self.resolutions)]
-        decisions += [Decision(f"width{part}", self.widths) for part in range(1, PARTS + 1)]
+        decisions += [Decision(_width(part), self.widths) for part in range(1, PARTS + 1)]
         units = []
         for place, name in enumerate(PLACES):
             # A block hangs on its own channels and on those of the part before it.
-            labels = [f"width{part}" for part in (place - 1, place) if 1 <= part <= PARTS] or ["width1"]
+            labels = [_width(part) for part in (place - 1, place) if 1 <= part <= PARTS] or [_width(1)]
             every = itertools.product(self.resolutions, *[self.widths] * len(labels))
             blocks = tuple(self.block(place, widths[0], widths[-1], side) for side, *widths in every)
             units.append(Unit(name, ("resolution", *labels), blocks))
@@ -134,13 +134,18 @@ class NatsSize:
             SpaceError: If there are not five, or the space lacks one.
 
         Example:
-            >>> NatsSize().architecture((8, 16, 24, 32, 64))["width5"]
+            >>> NatsSize().architecture((8, 16, 24, 32, 64))["cell3.width"]
             64
         """
         if len(widths) != PARTS:
             raise SpaceError(f"space {self.name}: {len(widths)} widths; expected {PARTS}")
         options: dict[str, Option] = {"resolution": resolution or self.resolutions[-1]}
-        return self.space.canonical(options | {f"width{n}": width for n, width in enumerate(widths, start=1)})
+        return self.space.canonical(options | {_width(n): width for n, width in enumerate(widths, start=1)})
+
+
+def _width(part: int) -> str:
+    """The label of a part's channels; parts are counted from 1."""
+    return f"{PLACES[part]}.width"
 
 
 class NatsSizeSupernet(nn.Module):

@@ -277,6 +277,7 @@ def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "spaces")
     assert "…" not in out
     assert "mobilenet_v3_tiny" in out and "avg_pool_3x3" in out
+    assert "scales 4-4-8-0, 4-4-7-1, 4-4-6-2 and 334 more" in out, "one long list must not take all the room"
 
 
 def test_what_was_extrapolated_is_marked(

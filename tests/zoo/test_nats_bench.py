@@ -110,7 +110,7 @@ def test_a_recipe_can_change_what_the_family_fixes() -> None:
 def test_other_widths_and_images_are_refused() -> None:
     with pytest.raises(SpaceError, match="4 widths; expected 5"):
         CIFAR.architecture((8,) * 4)
-    with pytest.raises(SpaceError, match="'width3' has no option 9"):
+    with pytest.raises(SpaceError, match="'cell2.width' has no option 9"):
         CIFAR.architecture((8, 8, 9, 8, 8))
     with pytest.raises(SpaceError, match=r"images of \(8, 8\) for a network of resolution 12"):
         TINY.supernet()(torch.randn(1, 1, 8, 8), TINY.default())
