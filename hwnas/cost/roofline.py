@@ -350,7 +350,7 @@ def _sized_cell(block: Block) -> tuple[Kernel, ...]:
     return _rectified(c_in, side), first, first, *widens, later, later, later
 
 
-def _skip_layer(block: Block) -> tuple[Kernel, ...]:
+def _summed_layer(block: Block) -> tuple[Kernel, ...]:
     channels, side, _ = block.input_shape
     kind, _, window = str(block.setting("operation")).rpartition("_")
     kernel, mix = int(window[0]), _dense(channels, channels, side, side)
@@ -397,7 +397,7 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "reduction": _reduction,
     "relu": _moved,
     "sized_cell": _sized_cell,
-    "skip_layer": _skip_layer,
+    "summed_layer": _summed_layer,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
     "zero": _moved,

@@ -24,7 +24,7 @@ from hwnas.nn.hybrid_blocks import HYBRID_BUILDERS
 from hwnas.nn.memory_banks import BANK_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
 from hwnas.nn.sized_cells import SIZED_BUILDERS
-from hwnas.nn.skip_layers import SKIP_BUILDERS
+from hwnas.nn.summed_skips import SUMMED_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
 from hwnas.space import Block, Space
 
@@ -559,7 +559,7 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     **CELL_BUILDERS,
     **SHUFFLE_BUILDERS,
     **SIZED_BUILDERS,
-    **SKIP_BUILDERS,
+    **SUMMED_BUILDERS,
     **DENSE_BUILDERS,
     **GENETIC_BUILDERS,
     **HYBRID_BUILDERS,

@@ -16,11 +16,11 @@ from hwnas.core import Architecture, StoreError, write_atomically
 from hwnas.nn.blocks import build_block
 from hwnas.nn.memory_banks import BankNetwork
 from hwnas.nn.model_space import ModelSpace
-from hwnas.nn.skip_layers import SkipNetwork
+from hwnas.nn.summed_skips import SummedNetwork
 from hwnas.nn.two_input_cells import TwoInputNetwork
 from hwnas.space import Block
 
-WHOLE = (BankNetwork, SkipNetwork, TwoInputNetwork)
+WHOLE = (BankNetwork, SummedNetwork, TwoInputNetwork)
 """Networks that are no chain and say themselves, as one block, what they are."""
 
 

@@ -21,7 +21,7 @@ from hwnas.core import Architecture, Option, SpaceError
 from hwnas.core.errors import did_you_mean
 from hwnas.nn import build_block
 from hwnas.nn.gates import Gate, Gates, check_resolution
-from hwnas.nn.skip_layers import OPERATIONS, ElasticSkipNetwork, SkipFrame, SkipNetwork, Wiring
+from hwnas.nn.summed_skips import OPERATIONS, ElasticSummedNetwork, SummedFrame, SummedNetwork, Wiring
 from hwnas.space import Block, Decision, Space, Unit
 
 MOST_AFTER = 16
@@ -130,17 +130,17 @@ class EnasMacro:
         """The plain module of an entry of the latency table, with fresh random weights."""
         return build_block(block)
 
-    def build_network(self, architecture: Architecture) -> SkipNetwork:
+    def build_network(self, architecture: Architecture) -> SummedNetwork:
         """The plain network, with fresh random weights.
 
         Raises:
             SpaceError: If the architecture is not one of the space.
         """
-        return SkipNetwork(self.frame(int(architecture["resolution"])), self.wiring(architecture))
+        return SummedNetwork(self.frame(int(architecture["resolution"])), self.wiring(architecture))
 
-    def frame(self, resolution: int) -> SkipFrame:
+    def frame(self, resolution: int) -> SummedFrame:
         """The network without its wiring, for images of one size."""
-        return SkipFrame(self.channels, resolution, self.layers, self.widths, self.classes)
+        return SummedFrame(self.channels, resolution, self.layers, self.widths, self.classes)
 
     def wiring(self, architecture: Architecture) -> Wiring:
         """The operation and the skips of each layer.
@@ -217,7 +217,7 @@ class EnasMacroSupernet(nn.Module):
     def __init__(self, family: EnasMacro) -> None:
         super().__init__()
         self.family = family
-        self.network = ElasticSkipNetwork(family.frame(family.resolutions[-1]), family.operations)
+        self.network = ElasticSummedNetwork(family.frame(family.resolutions[-1]), family.operations)
 
     @property
     def space(self) -> Space:
@@ -239,7 +239,7 @@ class EnasMacroSupernet(nn.Module):
             x, [(answers[f"layer{n}.operation"], [answers[bit] for bit in self.family.bits(n)]) for n in layers]
         )
 
-    def extract(self, architecture: Architecture) -> SkipNetwork:
+    def extract(self, architecture: Architecture) -> SummedNetwork:
         """The plain network of one architecture, with its own copy of the weights.
 
         Raises:
@@ -270,7 +270,7 @@ def _space(family: EnasMacro) -> Space:
     return Space(family.name, tuple(decisions), (*units, Unit("head", ("resolution",), tuple(f.head for f in frames))))
 
 
-def _reductions(frames: list[SkipFrame], stage: int) -> list[Unit]:
+def _reductions(frames: list[SummedFrame], stage: int) -> list[Unit]:
     """Of the values that are halved where a stage begins: the last one, and each that any later layer takes."""
     frame, units = frames[0], []
     last = frame.ends[stage - 1]

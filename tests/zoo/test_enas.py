@@ -13,7 +13,7 @@ import torch
 from hwnas.core import Architecture, SpaceError
 from hwnas.cost import UnitSum
 from hwnas.nn import Gate, one_hot_gates
-from hwnas.nn.skip_layers import OPERATIONS
+from hwnas.nn.summed_skips import OPERATIONS
 from hwnas.zoo import FAMILIES, EnasMacro, family
 from hwnas.zoo.enas import ENAS_MACRO
 from tests.zoo.counting import check_files, counted_macs

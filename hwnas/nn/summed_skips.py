@@ -37,7 +37,7 @@ Wiring = tuple[tuple[str, Skips], ...]
 """Of each layer its operation and its skips."""
 
 
-class SkipLayer(nn.Module):
+class SummedLayer(nn.Module):
     """A 1x1 convolution with norm and rectifier, and behind it a pool or a convolution with norm and rectifier.
 
     Args:
@@ -49,7 +49,7 @@ class SkipLayer(nn.Module):
 
     Example:
         >>> import torch
-        >>> SkipLayer(4, "sep_conv_5x5")(torch.zeros(1, 4, 6, 6)).shape
+        >>> SummedLayer(4, "sep_conv_5x5")(torch.zeros(1, 4, 6, 6)).shape
         torch.Size([1, 4, 6, 6])
     """
 
@@ -85,14 +85,14 @@ def _read(operation: str) -> tuple[str, int]:
 
 
 @cache
-def describe_skip_layer(operation: str, channels: int, size: int) -> Block:
-    """The entry of a `SkipLayer` on square features of side `size`.
+def describe_summed_layer(operation: str, channels: int, size: int) -> Block:
+    """The entry of a `SummedLayer` on square features of side `size`.
 
     Raises:
         SpaceError: If the operation is unknown.
 
     Example:
-        >>> layer = describe_skip_layer("sep_conv_3x3", 36, 32)
+        >>> layer = describe_summed_layer("sep_conv_3x3", 36, 32)
         >>> layer.macs == 32 * 32 * 36 * (36 + 9 + 36), layer.parameters == 36 * (36 + 9 + 36) + 4 * 36
         (True, True)
     """
@@ -102,7 +102,7 @@ def describe_skip_layer(operation: str, channels: int, size: int) -> Block:
     weights = channels * (channels + rest)
     shape = (channels, size, size)
     norms = 2 * channels * (1 + (rest > 0))
-    return Block("skip_layer", (("operation", operation),), shape, shape, size * size * weights, weights + norms)
+    return Block("summed_layer", (("operation", operation),), shape, shape, size * size * weights, weights + norms)
 
 
 def describe_norm(channels: int, size: int) -> Block:
@@ -115,7 +115,7 @@ def describe_norm(channels: int, size: int) -> Block:
 
 
 @dataclass(frozen=True)
-class SkipFrame:
+class SummedFrame:
     """A network of layers without their wiring, for one size of images.
 
     Attributes:
@@ -126,7 +126,7 @@ class SkipFrame:
         classes: Of the head.
 
     Example:
-        >>> frame = SkipFrame(3, 32, (4, 4, 4), (36, 36, 36), 10)
+        >>> frame = SummedFrame(3, 32, (4, 4, 4), (36, 36, 36), 10)
         >>> frame.sizes, frame.ends, frame.head.parameters
         ((32, 16, 8), (4, 8, 12), 370)
     """
@@ -167,7 +167,7 @@ class SkipFrame:
     def layer(self, layer: int, operation: str) -> Block:
         """The block of a layer."""
         stage = self.stage(layer)
-        return describe_skip_layer(operation, self.widths[stage], self.sizes[stage])
+        return describe_summed_layer(operation, self.widths[stage], self.sizes[stage])
 
     def addition(self, layer: int) -> Block:
         """Of one skip of a layer."""
@@ -192,7 +192,7 @@ class SkipFrame:
         """Which values are reduced into a stage: the last one, and those that a later layer still takes.
 
         Example:
-            >>> frame = SkipFrame(3, 8, (2, 2), (4, 4), 2)
+            >>> frame = SummedFrame(3, 8, (2, 2), (4, 4), 2)
             >>> frame.carried((("conv_3x3", ()), ("conv_3x3", (0,)), ("conv_3x3", (1, 0)), ("conv_3x3", (0, 0, 0))), 1)
             [0, 2]
         """
@@ -205,7 +205,7 @@ class SkipFrame:
         return [*taken, last]
 
 
-class SkipNetwork(nn.Module):
+class SummedNetwork(nn.Module):
     """A network of layers with skips.
 
     Args:
@@ -214,12 +214,12 @@ class SkipNetwork(nn.Module):
 
     Example:
         >>> import torch
-        >>> frame = SkipFrame(3, 8, (1, 1), (4, 6), 2)
-        >>> SkipNetwork(frame, (("conv_3x3", ()), ("max_pool_3x3", (1,))))(torch.zeros(2, 3, 8, 8)).shape
+        >>> frame = SummedFrame(3, 8, (1, 1), (4, 6), 2)
+        >>> SummedNetwork(frame, (("conv_3x3", ()), ("max_pool_3x3", (1,))))(torch.zeros(2, 3, 8, 8)).shape
         torch.Size([2, 2])
     """
 
-    def __init__(self, frame: SkipFrame, wiring: Wiring) -> None:
+    def __init__(self, frame: SummedFrame, wiring: Wiring) -> None:
         super().__init__()
         self.frame, self.wiring = frame, wiring
         self.stem = build_piece(frame.stem)
@@ -256,7 +256,7 @@ class SkipNetwork(nn.Module):
         for stage in range(1, len(self.frame.layers)):
             pieces += [self.frame.reduction(stage)] * len(self.frame.carried(self.wiring, stage))
         return Block(
-            "skip_network",
+            "summed_network",
             (("plan", json.dumps([asdict(self.frame), self.wiring])),),
             self.frame.stem.input_shape,
             self.frame.head.output_shape,
@@ -265,7 +265,7 @@ class SkipNetwork(nn.Module):
         )
 
 
-class ElasticSkipNetwork(nn.Module):
+class ElasticSummedNetwork(nn.Module):
     """The weights of all networks of one frame: each layer has every operation, each stage every reduction.
 
     A reduction belongs to the value that it reduces, whoever reads it, as in the released code.
@@ -275,7 +275,7 @@ class ElasticSkipNetwork(nn.Module):
         operations: Of every layer, in the order of the gates' codes.
     """
 
-    def __init__(self, frame: SkipFrame, operations: Sequence[str]) -> None:
+    def __init__(self, frame: SummedFrame, operations: Sequence[str]) -> None:
         super().__init__()
         self.frame, self.names = frame, tuple(operations)
         layers = range(1, frame.ends[-1] + 1)
@@ -291,7 +291,7 @@ class ElasticSkipNetwork(nn.Module):
         self.head = build_piece(frame.head)
 
     def forward(self, x: Tensor, wiring: Wiring) -> Tensor:
-        """One choice: as `SkipNetwork`."""
+        """One choice: as `SummedNetwork`."""
         values: dict[int, Tensor] = {0: self.stem(x)}
         for number, (operation, skips) in enumerate(wiring, start=1):
             if number - 1 in self.frame.ends:
@@ -329,9 +329,9 @@ class ElasticSkipNetwork(nn.Module):
             values[number] = self.norms[number - 2](y) if number > 1 else y
         return cast(Tensor, self.head(values[len(wiring)]))
 
-    def cut(self, frame: SkipFrame, wiring: Wiring) -> SkipNetwork:
+    def cut(self, frame: SummedFrame, wiring: Wiring) -> SummedNetwork:
         """The plain network of one wiring, with its own copy of the weights."""
-        network = SkipNetwork(frame, wiring)
+        network = SummedNetwork(frame, wiring)
         for name in ("stem", "norms", "head"):
             getattr(network, name).load_state_dict(getattr(self, name).state_dict())
         for number, (layer, (operation, _)) in enumerate(zip(network.layers, wiring, strict=True), start=1):
@@ -351,17 +351,17 @@ class ElasticSkipNetwork(nn.Module):
 
 def _build(block: Block) -> nn.Module:
     """The module of a layer or of the norm behind it, with fresh random weights."""
-    return SKIP_BUILDERS[block.kind](block)
+    return SUMMED_BUILDERS[block.kind](block)
 
 
 def _build_network(block: Block) -> nn.Module:
     frame, wiring = json.loads(str(block.setting("plan")))
     frame |= {name: tuple(frame[name]) for name in ("layers", "widths")}
-    return SkipNetwork(SkipFrame(**frame), tuple((operation, tuple(skips)) for operation, skips in wiring))
+    return SummedNetwork(SummedFrame(**frame), tuple((operation, tuple(skips)) for operation, skips in wiring))
 
 
-SKIP_BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
+SUMMED_BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     "norm": lambda block: nn.BatchNorm2d(block.input_shape[0]),
-    "skip_layer": lambda block: SkipLayer(block.input_shape[0], str(block.setting("operation"))),
-    "skip_network": _build_network,
+    "summed_layer": lambda block: SummedLayer(block.input_shape[0], str(block.setting("operation"))),
+    "summed_network": _build_network,
 }
