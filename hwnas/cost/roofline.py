@@ -220,6 +220,30 @@ def _head(block: Block) -> tuple[Kernel, ...]:
     )
 
 
+def _hybrid(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    middle, heads, stride = (int(block.setting(name)) for name in ("middle", "heads", "stride"))
+    pixels = out * out
+    kernels = [_dense(c_in, middle, side, side), _grouped(middle, middle, side, out, 3, middle)]
+    if block.setting("operation") == "attention":
+        weights = heads * pixels * pixels  # one per head and pair of pixels
+        product = Kernel("dense", 2 * pixels * pixels * middle, 2 * pixels * middle + weights, 0)
+        kernels += [_dense(middle, 3 * middle, out, out), product, Kernel("elementwise", 0, 2 * weights, 0), product]
+    else:
+        kernels.append(_dense(middle, middle, out, out, 3))
+    kernels.append(_dense(middle, c_out, out, out, added=c_out * pixels))
+    if stride > 1:
+        kernels.append(Kernel("elementwise", c_in * side * side, c_in * (side * side + pixels), 0))
+    if stride > 1 or c_in != c_out:
+        kernels.append(_dense(c_in, c_out, out, out))
+    return tuple(kernels)
+
+
+def _patches(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, out, _) = block.input_shape, block.output_shape
+    return _grouped(c_in, c_in, side, out, int(block.setting("side")), c_in), _dense(c_in, c_out, out, out)
+
+
 def _rectified(channels: int, side: int) -> Kernel:
     return Kernel("elementwise", 0, 2 * channels * side * side, 0)
 
@@ -356,6 +380,36 @@ def _sequence_head(block: Block) -> tuple[Kernel, ...]:
     return (*kernels, *(_dense(a, b, 1, 1) for a, b in itertools.pairwise(widths)))
 
 
+def _bank_read(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    return _rectified(c_in, side), _dense(c_in, c_out, side, side)
+
+
+def _bank_convolutions(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    kernel, groups = int(block.setting("kernel")), int(block.setting("groups"))
+    read = [c_out if number % 2 else c_in for number, bit in enumerate(str(block.setting("pattern"))) if bit == "1"]
+    return _rectified(c_in, side), *(_grouped(c, c_out, side, side, kernel, groups) for c in read)
+
+
+def _sized_cell(block: Block) -> tuple[Kernel, ...]:
+    (c_in, side, _), (c_out, _, _) = block.input_shape, block.output_shape
+    first, later = _dense(c_in, c_out, side, side, 3), _dense(c_out, c_out, side, side, 3, added=c_out * side * side)
+    widens = (_dense(c_in, c_out, side, side),) if block.setting("widens") else ()
+    return _rectified(c_in, side), first, first, *widens, later, later, later
+
+
+def _summed_layer(block: Block) -> tuple[Kernel, ...]:
+    channels, side, _ = block.input_shape
+    kind, _, window = str(block.setting("operation")).rpartition("_")
+    kernel, mix = int(window[0]), _dense(channels, channels, side, side)
+    if kind.endswith("pool"):
+        return mix, _window(channels, side, side, kernel)
+    if kind == "conv":
+        return mix, _dense(channels, channels, side, side, kernel)
+    return mix, _grouped(channels, channels, side, side, kernel, channels), mix
+
+
 GROUPED = 4
 """Groups up to which a convolution is as dense as one without, of dense cells."""
 
@@ -363,6 +417,7 @@ NORMED_HEADS = ("cell_head", "dense_head")
 """Heads that begin with a norm and a rectifier."""
 
 ONE_CONVOLUTION: Mapping[str, int] = {
+    "bank_stem": 7,
     "cell_stem": 3,
     "conv_norm_relu": 1,
     "dense_stem": 3,
@@ -374,6 +429,8 @@ ONE_CONVOLUTION: Mapping[str, int] = {
 CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "add": _moved,
     "avg_pool_3x3": lambda block: (_window(block.input_shape[0], block.input_shape[1], block.input_shape[1], 3),),
+    "bank_convolutions": _bank_convolutions,
+    "bank_read": _bank_read,
     "bottleneck": _bottleneck,
     "cell_head": _mean_and_layers,
     "concat": _moved,
@@ -384,6 +441,7 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "factorized_reduce": _factorized_reduce,
     "halving_pool": _halving_pool,
     "norm_relu": _moved,
+    "norm": _moved,
     "pool": _pool,
     "pool_classifier": _mean_and_layers,
     "readout": _mean_and_layers,
@@ -391,6 +449,8 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "relu": _moved,
     "sequence_head": _sequence_head,
     "source_conv": _source_convolution,
+    "sized_cell": _sized_cell,
+    "summed_layer": _summed_layer,
     "twice_separable": _depthwise_pointwise,
     "two_layer_head": _mean_and_layers,
     "window_pool": _window_pool,
@@ -402,8 +462,10 @@ CELL_KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
 
 KERNELS: Mapping[str, Callable[[Block], tuple[Kernel, ...]]] = {
     "head": _head,
+    "hybrid": _hybrid,
     "mbconv": _mbconv,
     "mixing_head": _mixing_head,
+    "patches": _patches,
     "pool_head": _pool_head,
     "pooling_mbconv": _pooling_mbconv,
     "pooling_stem": _pooling_stem,

@@ -20,10 +20,14 @@ from hwnas.nn.cells import CELL_BUILDERS
 from hwnas.nn.dense_cells import DENSE_BUILDERS
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.genetic_stages import GENETIC_BUILDERS
+from hwnas.nn.hybrid_blocks import HYBRID_BUILDERS
+from hwnas.nn.memory_banks import BANK_BUILDERS
 from hwnas.nn.sequence_layers import SEQUENCE_BUILDERS
 from hwnas.nn.shuffle import SHUFFLE_BUILDERS
+from hwnas.nn.sized_cells import SIZED_BUILDERS
 from hwnas.nn.skip_layers import SKIP_BUILDERS
 from hwnas.nn.split_blocks import SPLIT_BUILDERS
+from hwnas.nn.summed_skips import SUMMED_BUILDERS
 from hwnas.nn.two_input_cells import NETWORK_BUILDERS, TWO_INPUT_BUILDERS
 from hwnas.space import Block, Space
 
@@ -167,7 +171,7 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""
-        y = x if self.groups == 1 else _shuffled(x, self.groups)
+        y = x if self.groups == 1 else _shuffled(x, self.depthwise.in_channels, self.groups)
         if self.training:  # as in `MBConv`
             y = depthwise_convolution(y, self.depthwise.weight, stride=self.depthwise.stride[0])
         else:
@@ -222,10 +226,11 @@ class PoolingMBConv(nn.Module):
         return torch.add(self.shortcut_norm(self.shortcut(pooled(x, self.stride))), y)
 
 
-def _shuffled(x: Tensor, groups: int) -> Tensor:
+def _shuffled(x: Tensor, channels: int, groups: int) -> Tensor:
     """Channels in another order, so that each group of the next layer sees all groups of the last."""
-    n, c, h, w = x.shape
-    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    n, _, h, w = x.shape
+    # The channels as a number: a share of a shape hides the sizes of all that follows in an exported file.
+    return x.reshape(n, groups, channels // groups, h, w).transpose(1, 2).reshape(n, channels, h, w)
 
 
 class Head(nn.Module):
@@ -552,11 +557,15 @@ BUILDERS: Mapping[str, Callable[[Block], nn.Module]] = {
     "pooling_mbconv": _pooling_mbconv,
     "separable": _separable,
     "stem": _stem,
+    **BANK_BUILDERS,
     **BOTTLENECK_BUILDERS,
     **CELL_BUILDERS,
     **SHUFFLE_BUILDERS,
+    **SIZED_BUILDERS,
+    **SUMMED_BUILDERS,
     **DENSE_BUILDERS,
     **GENETIC_BUILDERS,
+    **HYBRID_BUILDERS,
     **NETWORK_BUILDERS,
     **SEQUENCE_BUILDERS,
     **SKIP_BUILDERS,

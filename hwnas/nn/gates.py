@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hwnas.core import Architecture, SpaceError
+from hwnas.core import Architecture, Option, SpaceError
 from hwnas.space import Space
 
 
@@ -67,6 +67,37 @@ def one_hot_gates(space: Space, architecture: Architecture) -> dict[str, Gate]:
         values[code] = 1.0
         gates[decision.label] = Gate(values, (code,))
     return gates
+
+
+def only_choices(space: Space, gates: Gates) -> Architecture:
+    """The network that gates mean, for supernets that cannot mix any of their options.
+
+    Args:
+        space: Whose decisions are answered.
+        gates: An architecture, or one-hot gates.
+
+    Raises:
+        SpaceError: If a gate is a mixture or has a gradient, which could not be passed on.
+
+    Example:
+        >>> from hwnas.space import Decision
+        >>> space = Space("tiny", (Decision("kernel", (3, 5)),))
+        >>> only_choices(space, {"kernel": Gate(torch.tensor([0.0, 1.0]), (1,))})
+        Architecture({'kernel': 5})
+    """
+    if isinstance(gates, Architecture):
+        return gates
+    options: dict[str, Option] = {}
+    for decision in space.decisions:
+        gate = gates[decision.label]
+        if len(gate.support) > 1 or gate.values.requires_grad:
+            kind = f"supports {len(gate.support)} options" if len(gate.support) > 1 else "has a gradient"
+            raise SpaceError(
+                f"the gate of {decision.label!r} {kind}; the supernet of {space.name} takes choices only",
+                hint="search this space with a strategy that draws whole networks: spos, nat, alphanet",
+            )
+        options[decision.label] = decision.options[gate.support[0]]
+    return space.canonical(options)
 
 
 def check_resolution(images: Tensor, gates: Gates, resolutions: Sequence[int]) -> None:

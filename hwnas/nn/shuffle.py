@@ -47,7 +47,7 @@ class Shuffle(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, *, kernel: int, stride: int, depthwise: int) -> None:
         super().__init__()
-        self.keeps = keeps_shape(c_in, c_out, stride)
+        self.keeps, self.pairs = keeps_shape(c_in, c_out, stride), c_in // 2
         taken = c_in // 2 if self.keeps else c_in
         inside, left = c_out // 2, c_out - taken
         if depthwise == 1:
@@ -68,8 +68,9 @@ class Shuffle(nn.Module):
         """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""
         if self.beside is not None:
             return torch.cat([self.beside(x), self.main(x)], 1)
-        n, c, h, w = x.shape
-        passed, taken = x.reshape(n, c // 2, 2, h, w).unbind(2)  # every second channel
+        n, _, h, w = x.shape
+        # The channels as a number: a share of a shape hides the sizes of all that follows in an exported file.
+        passed, taken = x.reshape(n, self.pairs, 2, h, w).unbind(2)  # every second channel
         return torch.cat([passed, self.main(taken)], 1)
 
 

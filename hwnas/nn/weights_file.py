@@ -14,10 +14,15 @@ from torch import nn
 
 from hwnas.core import Architecture, StoreError, write_atomically
 from hwnas.nn.blocks import build_block
+from hwnas.nn.memory_banks import BankNetwork
 from hwnas.nn.model_space import ModelSpace
 from hwnas.nn.skip_layers import SkipNetwork
+from hwnas.nn.summed_skips import SummedNetwork
 from hwnas.nn.two_input_cells import TwoInputNetwork
 from hwnas.space import Block
+
+WHOLE = (BankNetwork, SkipNetwork, SummedNetwork, TwoInputNetwork)
+"""Networks that are no chain and say themselves, as one block, what they are."""
 
 
 def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block] | None, architecture: Architecture) -> None:
@@ -25,8 +30,8 @@ def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block] | No
 
     Args:
         path: Of the file; the usual ending is ".safetensors".
-        network: A chain, one child per block, in order; or a `SkipNetwork` or `TwoInputNetwork`, which says itself
-            what it is, and is the only child of a chain when it is loaded; or one extracted from a `ModelSpace`.
+        network: A chain, one child per block, in order; or one of `WHOLE`, which says itself what it is, and is the
+            only child of a chain when it is loaded; or one extracted from a `ModelSpace`.
         blocks: What each child of a chain is; None for a model of the user's own, which only its class can build.
         architecture: What was chosen.
 
@@ -42,7 +47,7 @@ def save_network(path: Path, network: nn.Module, *, blocks: Sequence[Block] | No
         >>> load_network(path)[0].classifier.out_features
         10
     """
-    if isinstance(network, SkipNetwork | TwoInputNetwork):
+    if isinstance(network, WHOLE):
         blocks = [network.block]
         network = nn.Sequential(network)
     rows = [{k: v for k, v in asdict(block).items() if k != "key"} for block in blocks or ()]

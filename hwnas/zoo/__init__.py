@@ -14,8 +14,10 @@ from hwnas.core.errors import did_you_mean
 from hwnas.nn import Supernet
 from hwnas.space import Block, Space
 from hwnas.zoo.attentive_nas import AttentiveNas
+from hwnas.zoo.bossnas import HyTra
 from hwnas.zoo.darts import DARTS_IMAGENET, Darts
 from hwnas.zoo.dpp_net import DPP_NET_IMAGENET, DppNet
+from hwnas.zoo.enas import EnasMacro
 from hwnas.zoo.fbnet import FBNet
 from hwnas.zoo.fpnas import Fpnas
 from hwnas.zoo.genetic_cnn import GeneticCnn
@@ -23,12 +25,14 @@ from hwnas.zoo.metaqnn import MetaQnn
 from hwnas.zoo.mobilenet_v3 import MobileNetV3
 from hwnas.zoo.nas_rl import NasRl
 from hwnas.zoo.nasbench201 import NasBench201
-from hwnas.zoo.nasnet import AMOEBANET_MOBILE, NASNET_MOBILE, PNASNET_MOBILE, NasNet
+from hwnas.zoo.nasnet import AMOEBANET_MOBILE, ENAS_MICRO, NASNET_MOBILE, PNASNET_MOBILE, NasNet
+from hwnas.zoo.nats_bench import NatsSize
 from hwnas.zoo.ofa_mobilenet_v3 import OFA_PROXYLESS, OfaMobileNetV3
 from hwnas.zoo.ofa_resnet50_d import OfaResNet50D
 from hwnas.zoo.own_model import OwnModel
 from hwnas.zoo.proxyless import ProxylessNAS
 from hwnas.zoo.shufflenet_spos import ShuffleNetSpos
+from hwnas.zoo.smash import Smash
 
 
 class Family(Protocol):
@@ -98,18 +102,22 @@ AnyFamily = (
     AttentiveNas
     | Darts
     | DppNet
+    | EnasMacro
     | FBNet
     | Fpnas
     | GeneticCnn
+    | HyTra
     | MetaQnn
     | MobileNetV3
     | NasBench201
     | NasNet
     | NasRl
+    | NatsSize
     | OfaMobileNetV3
     | OfaResNet50D
     | ProxylessNAS
     | ShuffleNetSpos
+    | Smash
 )
 """Each ready family with its own fields; what they share is `Family`."""
 
@@ -119,11 +127,28 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "attentive_nas_32px": AttentiveNas(
         "attentive_nas_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)
     ),
+    "bossnas_hytra": HyTra("bossnas_hytra"),
+    "bossnas_hytra_small": HyTra(
+        "bossnas_hytra_small",
+        classes=10,
+        resolutions=(32,),
+        stem="small",
+        stem_width=16,
+        widths=(32, 64, 128, 256),
+        head_width=16,
+        block=2,
+    ),
     "darts": Darts("darts"),
     "darts_imagenet": DARTS_IMAGENET,
     "darts_small": Darts("darts_small", cells=8, width=16),
     "dpp_net": DppNet("dpp_net"),
     "dpp_net_imagenet": DPP_NET_IMAGENET,
+    "enas_macro": EnasMacro("enas_macro"),
+    "enas_macro_small": EnasMacro("enas_macro_small", resolutions=(16,), layers=(2, 2, 2), widths=(8, 16, 32)),
+    "enas_micro": ENAS_MICRO,
+    "enas_micro_small": replace(
+        ENAS_MICRO, name="enas_micro_small", resolutions=(16,), cells=2, width=16, stem_width=48
+    ),
     "fbnet": FBNet("fbnet"),
     "fbnet_small": FBNet("fbnet_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 1, 2, 2, 1, 2, 1)),
     "fpnas": Fpnas("fpnas"),
@@ -156,6 +181,7 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "nasbench201_small": NasBench201("nasbench201_small", resolutions=(16,), cells=2),
     "nasnet": NasNet("nasnet"),
     "nasnet_mobile": NASNET_MOBILE,
+    "nats_size": NatsSize("nats_size"),
     "ofa_mobilenet_v3": OfaMobileNetV3("ofa_mobilenet_v3"),
     "ofa_mobilenet_v3_32px": OfaMobileNetV3(
         "ofa_mobilenet_v3_32px", classes=10, resolutions=(24, 28, 32), stem_stride=1, strides=(1, 2, 2, 1, 2)
@@ -170,6 +196,16 @@ FAMILIES: Mapping[str, AnyFamily] = {
     "shufflenet_spos": ShuffleNetSpos("shufflenet_spos"),
     "shufflenet_spos_small": ShuffleNetSpos(
         "shufflenet_spos_small", classes=10, resolutions=(32,), stem_stride=1, strides=(1, 2, 2, 2)
+    ),
+    "smash": Smash("smash"),
+    "smash_small": Smash(
+        "smash_small",
+        resolutions=(16,),
+        layers=(2, 2, 2),
+        widths=(8, 12, 16),
+        windows=("3x3", "3x3_dilated_2", "5x5"),
+        groups=(1, 2),
+        stem_kernel=3,
     ),
     "toy": MobileNetV3(
         "toy",
@@ -238,20 +274,24 @@ __all__ = [
     "AttentiveNas",
     "Darts",
     "DppNet",
+    "EnasMacro",
     "FBNet",
     "Family",
     "Fpnas",
     "GeneticCnn",
     "HasSmallest",
+    "HyTra",
     "MetaQnn",
     "MobileNetV3",
     "NasBench201",
     "NasNet",
     "NasRl",
+    "NatsSize",
     "OfaMobileNetV3",
     "OfaResNet50D",
     "OwnModel",
     "ProxylessNAS",
     "ShuffleNetSpos",
+    "Smash",
     "family",
 ]

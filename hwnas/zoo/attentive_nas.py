@@ -30,7 +30,7 @@ from hwnas.nn.blocks import (
 from hwnas.nn.build_around import build_around
 from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.nn.elastic_pooling import ElasticPoolingMBConv
-from hwnas.nn.gates import Gates
+from hwnas.nn.gates import Gates, only_choices
 from hwnas.space import Block, Decision, Space, Unit
 from hwnas.zoo.channels import divisible
 
@@ -294,7 +294,7 @@ class AttentiveNasSupernet(nn.Module):
             SpaceError: If the images are not of the size that the gates ask for, or a gate is a mixture or has a
                 gradient, which this supernet could not pass on.
         """
-        architecture = self._choice(gates)
+        architecture = only_choices(self.space, gates)
         stem, *blocks, head = self.space.blocks_of(architecture)
         if tuple(x.shape[1:]) != stem.input_shape:
             side = stem.input_shape[-1]
@@ -307,21 +307,6 @@ class AttentiveNasSupernet(nn.Module):
         y = self.activation(self.head_norm(F.conv2d(y, self.head.weight[:width, :c])))
         y = self.activation(F.linear(F.adaptive_avg_pool2d(y, 1).flatten(1), self.mix.weight[:mix, :width]))
         return F.linear(y, self.classifier.weight[:, :mix], self.classifier.bias)
-
-    def _choice(self, gates: Gates) -> Architecture:
-        if isinstance(gates, Architecture):
-            return gates
-        options: dict[str, Option] = {}
-        for decision in self.space.decisions:
-            gate = gates[decision.label]
-            if len(gate.support) > 1 or gate.values.requires_grad:
-                kind = f"supports {len(gate.support)} options" if len(gate.support) > 1 else "has a gradient"
-                raise SpaceError(
-                    f"the gate of {decision.label!r} {kind}; the supernet of {self.space.name} takes choices only",
-                    hint="search this space with a strategy that draws whole networks: spos, nat, alphanet",
-                )
-            options[decision.label] = decision.options[gate.support[0]]
-        return self.space.canonical(options)
 
     def _chosen(self, architecture: Architecture) -> list[ElasticPoolingMBConv]:
         """The elastic blocks that an architecture keeps, in order."""

@@ -1,12 +1,13 @@
-"""NASNet's space of two cells, and the networks that were found in it and around it: NASNet-A, AmoebaNet-A, PNASNet-5.
+"""NASNet's space of two cells, and what was found in it and around it: NASNet-A, AmoebaNet-A, PNASNet-5, ENAS.
 
 Each node adds two operations on earlier states, which may be one and the same. Which states a cell gives is fixed by
 the family, so that the shapes of all cells are; by default all nodes, as in PNASNet.
 
-Source: Zoph et al. 2018 (arXiv 1707.07012), Real et al. 2019 (arXiv 1802.01548), Liu et al. 2018 (arXiv 1712.00559).
-How cells are put together is as in the released code (tensorflow/models, research/slim/nets/nasnet), without auxiliary
-head and path dropping. Left out of NASNet's space: joining two states by concatenation instead of addition, which none
-of the networks does, and giving just the states that no node reads, which would let every shape hang on every choice.
+Source: Zoph et al. 2018 (arXiv 1707.07012), Real et al. 2019 (arXiv 1802.01548), Liu et al. 2018 (arXiv 1712.00559),
+Pham et al. 2018 (arXiv 1802.03268), section 2.4. How cells are put together is as in the released code
+(tensorflow/models, research/slim/nets/nasnet), without auxiliary head and path dropping. Left out of NASNet's space:
+joining two states by concatenation instead of addition, which none of the networks does, and giving just the states
+that no node reads, which would let every shape hang on every choice.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 from hwnas.core import Architecture, Option, SpaceError
 from hwnas.nn import build_block
 from hwnas.nn.cells import describe_cell_stem
-from hwnas.nn.two_input_cells import Frame, TwoInputNetwork, Wiring, describe_conv_norm, plan
+from hwnas.nn.two_input_cells import Frame, Matching, TwoInputNetwork, Wiring, describe_conv_norm, plan
 from hwnas.space import Block, Decision, Space
 from hwnas.zoo.two_input import Slot, Slots, TwoInputSupernet, check_family, fitted, units_of, wiring_of
 
@@ -67,6 +68,9 @@ PNASNET_OPERATIONS = (
     "dil_conv_3x3",
 )
 """The eight of Liu et al. 2018, section 3.1, in its order."""
+
+ENAS_OPERATIONS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect")
+"""The five of Pham et al. 2018, section 2.4, in the order of the released code."""
 
 NASNET_A: Mapping[str, Wiring] = {
     "normal": (
@@ -115,10 +119,29 @@ PNASNET_5: Mapping[str, Wiring] = {
 }
 """Found progressively; one cell for both sizes of steps."""
 
+ENAS: Mapping[str, Wiring] = {
+    "normal": (
+        (("avg_pool_3x3", 0), ("sep_conv_3x3", 0)),
+        (("skip_connect", 0), ("sep_conv_5x5", 0)),
+        (("skip_connect", 0), ("sep_conv_5x5", 1)),
+        (("sep_conv_3x3", 1), ("sep_conv_5x5", 0)),
+        (("avg_pool_3x3", 0), ("sep_conv_5x5", 1)),
+    ),
+    "reduce": (
+        (("sep_conv_3x3", 1), ("sep_conv_3x3", 1)),
+        (("max_pool_3x3", 0), ("avg_pool_3x3", 0)),
+        (("sep_conv_5x5", 1), ("sep_conv_5x5", 3)),
+        (("sep_conv_3x3", 1), ("skip_connect", 0)),
+        (("max_pool_3x3", 0), ("sep_conv_5x5", 1)),
+    ),
+}
+"""Found in shared weights; as released (melodyguan/enas, scripts/cifar10_micro_final.sh)."""
+
 PUBLISHED: Mapping[str, Mapping[str, Wiring]] = {
     "nasnet_a": NASNET_A,
     "amoebanet_a": AMOEBANET_A,
     "pnasnet_5": PNASNET_5,
+    "enas": ENAS,
 }
 """The cells that papers found, by name."""
 
@@ -143,6 +166,8 @@ class NasNet:
         normal_output: States that a normal cell gives, by number; none: all nodes. A node that is not given and that no
             other reads still runs.
         reduce_output: The same for reduction cells.
+        matching: Which inputs of a cell pass a 1x1 convolution: "where_needed", those of other channels, as in NASNet;
+            or "always", as in ENAS.
         published: A key of `PUBLISHED`: whose cells `default` takes.
 
     Raises:
@@ -167,7 +192,8 @@ class NasNet:
     reduction: Literal["own", "strided"] = "own"
     normal_output: tuple[int, ...] = ()
     reduce_output: tuple[int, ...] = ()
-    published: Literal["nasnet_a", "amoebanet_a", "pnasnet_5"] = "nasnet_a"
+    matching: Matching = "where_needed"
+    published: Literal["nasnet_a", "amoebanet_a", "pnasnet_5", "enas"] = "nasnet_a"
 
     def __post_init__(self) -> None:
         fields = ("channels", "classes", "cells", "nodes", "stem_width")
@@ -284,7 +310,7 @@ class NasNet:
             cells += [("normal", width, 1)] * normal
         every = tuple(range(2, 2 + self.nodes))
         outputs = {"normal": self.normal_output or every, "reduce": self.reduce_output or every}
-        return plan([stem], cells, fork=1, classes=self.classes, outputs=outputs, matching="where_needed", rectify=1)
+        return plan([stem], cells, fork=1, classes=self.classes, outputs=outputs, matching=self.matching, rectify=1)
 
 
 NASNET_MOBILE = NasNet(
@@ -327,6 +353,22 @@ PNASNET_MOBILE = NasNet(
     published="pnasnet_5",
 )
 """PNASNet's, N = 3 and F = 54."""
+
+ENAS_MICRO = NasNet(
+    "enas_micro",
+    operations=ENAS_OPERATIONS,
+    cells=5,
+    width=36,
+    stem_width=108,
+    matching="always",
+    published="enas",
+)
+"""ENAS's micro space, at the size of its network for CIFAR-10; it searches with two cells to a stage and 20 channels.
+
+Cells give all nodes, where ENAS gives those that no node reads, and the released code has one more 1x1 convolution on
+the second input of each cell. Built like that its cells have 3.9 M parameters; the paper says 4.6 M of its network. The
+macro space is in `hwnas.zoo.enas`.
+"""
 
 
 def _slots(family: NasNet) -> dict[str, Slots]:

@@ -16,12 +16,16 @@ NAMES = (
     "darts",
     "darts_imagenet",
     "dpp_net",
+    "enas_macro",
+    "enas_micro",
     "genetic_cnn",
     "metaqnn",
     "nas_rl",
     "nasbench201",
     "nasnet",
+    "nats_size",
     "pnasnet_mobile",
+    "smash",
 )
 
 
@@ -42,7 +46,9 @@ def test_a_cell_is_the_sum_of_its_kernels() -> None:
         assert sum(k.operations // 2 for k in kernels_of(block) if k.kind == "dense") == block.macs
 
 
-@pytest.mark.parametrize("name", ["darts_small", "genetic_cnn", "metaqnn", "nas_rl", "nasbench201"])
+@pytest.mark.parametrize(
+    "name", ["darts_small", "enas_macro_small", "genetic_cnn", "metaqnn", "nas_rl", "nasbench201", "smash_small"]
+)
 def test_a_device_that_nobody_has_can_be_asked_about_cells(name: str) -> None:
     space = FAMILIES[name].space
     model = EstimatedLatency.of(space, DEVICE)

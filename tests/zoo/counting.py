@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hwnas.nn import build_block
+from hwnas.core import Architecture
+from hwnas.nn import build_block, load_network, save_network, write_onnx
+from hwnas.profiling.liveness import footprint_of
 from hwnas.space import Block
 
 
@@ -48,6 +52,23 @@ def check_counts(blocks: Sequence[Block]) -> None:
     network = built(blocks)
     assert sum(p.numel() for p in network.parameters()) == sum(block.parameters for block in blocks)
     assert counted_macs(network, blocks[0].input_shape) == sum(block.macs for block in blocks)
+
+
+def check_files(
+    network: nn.Module, blocks: Sequence[Block], architecture: Architecture, shape: Sequence[int], folder: Path
+) -> None:
+    """A network is the same when it is saved and loaded, and when the runtime runs its ONNX file on another batch."""
+    network.eval()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = network(x)
+        save_network(folder / "net.safetensors", network, blocks=blocks, architecture=architecture)
+        torch.testing.assert_close(load_network(folder / "net.safetensors")(x), wanted)
+    write_onnx(network, folder / "net.onnx", input_shape=tuple(shape))
+    session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"image": x.numpy()})
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+    assert footprint_of(folder / "net.onnx").peak_activation_bytes > 0
 
 
 def data(*parts: str) -> Path:

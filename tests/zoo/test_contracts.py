@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.core import Architecture, SpaceError
-from hwnas.cost import UnitSumCost
+from hwnas.cost import UnitSumCost, entries_of
 from hwnas.nn import (
     ArchitectureParameters,
     BinaryGate,
@@ -29,8 +30,10 @@ from hwnas.nn import (
     TwoPath,
     UniformOneHot,
     one_hot_gates,
+    write_onnx,
 )
 from hwnas.nn.two_input_cells import TwoInputCell, TwoInputNetwork
+from hwnas.profiling.liveness import footprint_of
 from hwnas.zoo import FAMILIES, Family, family
 
 SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
@@ -48,6 +51,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         },
     ),
     "Darts": ("darts_small", {"resolutions": [16], "cells": 3, "width": 4, "nodes": 2}),
+    "EnasMacro": ("enas_macro_small", {"layers": [1, 2], "widths": [4, 8]}),
     "FBNet": (
         "fbnet_small",
         {"resolutions": [16], "widths": [16, 24], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
@@ -66,6 +70,10 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         },
     ),
     "GeneticCnn": ("genetic_cnn", {"resolutions": [16], "nodes": [3], "widths": [8]}),
+    "HyTra": (
+        "bossnas_hytra_small",
+        {"resolutions": [16], "stem_width": 4, "widths": [16, 32], "head_width": 4, "finest": [0, 0]},
+    ),
     "MobileNetV3": ("toy", {"resolutions": [16]}),
     "NasBench201": ("nasbench201_small", {"cells": 1, "width": 4}),
     "NasNet": ("nasnet", {"resolutions": [16], "cells": 1, "width": 8, "nodes": 2, "stem_width": 8}),
@@ -73,6 +81,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         "nas_rl_small",
         {"resolutions": [8], "depths": [2, 3], "heights": [1, 3], "widths": [1, 3], "filters": [4, 8], "reach": 2},
     ),
+    "NatsSize": ("nats_size", {"resolutions": [16], "widths": [4, 6, 8]}),
     "OfaMobileNetV3": (
         "ofa_mobilenet_v3_32px",
         {
@@ -105,8 +114,12 @@ SMALL: Mapping[str, tuple[str, Mapping[str, object]]] = {
         "shufflenet_spos_small",
         {"resolutions": [16], "widths": [16, 32], "depths": [1, 2], "strides": [1, 2], "head_width": 32},
     ),
+    "Smash": (
+        "smash_small",
+        {"resolutions": [16], "layers": [2, 1], "widths": [4, 8], "banks": 3, "windows": ["3x3", "5x5"]},
+    ),
 }
-HARD_ONLY = {"AttentiveNas"}
+HARD_ONLY = {"AttentiveNas", "HyTra", "NatsSize", "Smash"}
 """Families that refuse gates other than one-hot ones without a gradient, in words."""
 
 MAKERS = ("softmax", "concrete", "straight through", "drawn alone", "binary", "two paths", "hard", "uniform")
@@ -230,8 +243,27 @@ def test_what_a_network_does_not_use_gets_no_gradient(kind: str) -> None:
         touched.append({name for name, p in net.named_parameters() if p.grad is not None})
     everything = {name for name, _ in net.named_parameters()}
     assert touched[0] and touched[0] <= everything
-    shared_only = kind in ("GeneticCnn", "MobileNetV3", "OfaMobileNetV3", "OfaResNet50D", "AttentiveNas")
+    shared_only = kind in (
+        "GeneticCnn",
+        "MobileNetV3",
+        "OfaMobileNetV3",
+        "OfaResNet50D",
+        "AttentiveNas",
+        "NatsSize",
+        "Smash",
+    )
     assert shared_only or touched[0] != everything, "candidates that were not chosen keep no gradient"
+
+
+@every
+def test_every_kind_of_entry_is_a_module_that_can_be_timed(kind: str, tmp_path: Path) -> None:
+    found = small(kind)
+    for block in {block.kind: block for block in entries_of(found.space).values()}.values():
+        module = found.build_block(block).eval()
+        assert sum(p.numel() for p in module.parameters()) == block.parameters, block.key
+        assert module(torch.zeros(2, *block.input_shape)).shape[1:] == block.output_shape, block.key
+        write_onnx(module, tmp_path / "block.onnx", input_shape=block.input_shape)
+        assert footprint_of(tmp_path / "block.onnx").peak_activation_bytes > 0
 
 
 @every

@@ -18,6 +18,8 @@ from hwnas.zoo import FAMILIES, NasNet, family
 from hwnas.zoo.nasnet import (
     AMOEBANET_A,
     AMOEBANET_MOBILE,
+    ENAS,
+    ENAS_MICRO,
     NASNET_A,
     NASNET_MOBILE,
     PNASNET_5,
@@ -66,6 +68,29 @@ def test_nasnet_a_for_small_images_has_the_published_parameters() -> None:
     assert counts(of, of.default()) == (544_333_312, 3_346_538)
 
 
+def test_the_enas_cells_by_hand() -> None:
+    """One cell to a stage: separable convolutions, matched inputs, reductions and the classifier, added up."""
+    of = replace(ENAS_MICRO, cells=1, width=8, stem_width=24)
+    assert [place.inputs[1] is not None for place in of.frame(32).places] == [True] * 5, "both inputs are convolved"
+
+    def separable(kernel: int, c: int) -> int:
+        return 2 * (kernel * kernel * c + c * c + 2 * c)
+
+    def matched(before: int, last: int, c: int) -> int:
+        return before * c + last * c + 4 * c
+
+    stem, head = 27 * 24 + 48, 160 * 10 + 10
+    normal = sum(2 * separable(3, c) + 4 * separable(5, c) for c in (8, 16, 32))
+    reduce = sum(3 * separable(3, c) + 3 * separable(5, c) + c * c + 2 * c for c in (16, 32))
+    inputs = matched(24, 24, 8) + matched(24, 40, 16) + matched(40, 80, 16) + matched(80, 80, 32) + matched(80, 160, 32)
+    assert counts(of, of.default())[1] == stem + normal + reduce + inputs + head
+
+
+def test_enas_micro_has_five_nodes_of_five_operations() -> None:
+    assert ENAS_MICRO.space.size == (5**10 * prod(n**2 for n in (2, 3, 4, 5, 6))) ** 2
+    assert replace(ENAS_MICRO, nodes=1).space.size == (2 * 5) ** 4
+
+
 def test_the_pnas_space_has_the_size_of_its_paper() -> None:
     """(2^2 8^2)(3^2 8^2)...(6^2 8^2), about 5.6e14; 256 cells of one node (Liu et al. 2018, section 3.1)."""
     assert PNASNET_MOBILE.space.size == prod(n**2 * 8**2 for n in (2, 3, 4, 5, 6))
@@ -86,6 +111,7 @@ def test_penultimate_channels_are_those_of_the_name() -> None:
     [
         TINY,
         replace(TINY, stem="imagenet", resolutions=(32, 45), reduction="strided", channels=3),
+        replace(ENAS_MICRO, cells=1, width=8, stem_width=6, resolutions=(8, 13)),
         replace(TINY, cells=2, normal_output=(0, 1, 4), reduce_output=(0, 2, 4)),
     ],
 )
@@ -131,7 +157,7 @@ def test_networks_run_at_32_pixels_and_halve_the_image_whatever_is_chosen() -> N
     assert sizes == 4 * [32, 16, 16, 8, 8]
 
 
-@pytest.mark.parametrize("cells", [NASNET_A, AMOEBANET_A, PNASNET_5])
+@pytest.mark.parametrize("cells", [NASNET_A, AMOEBANET_A, PNASNET_5, ENAS])
 def test_cells_there_and_back(cells: dict[str, Wiring]) -> None:
     of = {name: base for name, base in FAMILIES.items() if isinstance(base, NasNet)}
     base = next(base for base in of.values() if PUBLISHED[base.published] is cells)
