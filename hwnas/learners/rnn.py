@@ -70,12 +70,12 @@ class Rnn:
                 f"rnn: learning_rate is {self.learning_rate} and weight_decay {self.weight_decay}; expected above 0, "
                 "and 0 or above"
             )
-        by_table = {table: width for table, width in zip(self.tables, self.widths, strict=False)}
+        by_table = dict(zip(self.tables, self.widths, strict=False))
         fits = not self.tables or [by_table.get(table) for table in self.tables] == list(self.widths)
         if not self.widths or min(self.widths) < 1 or not fits:
             raise RecipeError(
-                f"rnn: widths are {list(self.widths)} and tables {list(self.tables)}; expected a width above 0 for each "
-                "decision, and none or as many tables, each of one width"
+                f"rnn: widths are {list(self.widths)} and tables {list(self.tables)}; expected a width above 0 for "
+                "each decision, and none or as many tables, each of one width"
             )
 
     @classmethod
@@ -138,7 +138,7 @@ class RnnModel:
     def predict(self, x: Floats) -> Floats:
         """What the network says of each row."""
         with torch.inference_mode():
-            parts = [self.reader(part) for part in _tensor(x).split(_ROWS)]
+            parts = [self.reader(part) for part in torch.split(_tensor(x), _ROWS)]
         value: Floats = torch.cat(parts).double().numpy() if parts else np.empty(0)
         return self.mean + self.scale * value
 
@@ -162,7 +162,7 @@ class _Reader(nn.Module):
         """One-hot rows [n, columns] -> [n]."""
         words = [
             part @ cast(Tensor, self.vectors[self.position[table]])
-            for part, table in zip(x.split(self.widths, dim=1), self.tables, strict=True)
+            for part, table in zip(torch.split(x, self.widths, dim=1), self.tables, strict=True)
         ]
         states, _ = self.lstm(torch.stack(words, dim=1))
         said: Tensor = self.output(states[:, -1])

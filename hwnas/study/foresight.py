@@ -15,7 +15,6 @@ from hwnas.space import Codes
 from hwnas.study.generations import FAR
 from hwnas.study.study import Study
 
-
 M_co = TypeVar("M_co", covariant=True)
 M = TypeVar("M")
 

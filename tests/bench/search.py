@@ -14,6 +14,7 @@ from hwnas.core import Budget
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from hwnas.study import Strategy, Study
 from tests.bench.figures import Bench, Measured, Row
+from tests.bench.gradient import gradient
 from tests.bench.mbv3_45 import OBJECTIVES, load, volume
 
 SEEDS, NAT_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
@@ -91,5 +92,5 @@ def _run(data: Path, strategy: Strategy, evaluations: int, seed: int) -> tuple[f
     return volume(outcome.evaluations), 1000 * seconds / evaluate.calls
 
 
-SEARCH: Bench = {"mbv3_45": mbv3_45}
+SEARCH: Bench = {"mbv3_45": mbv3_45, "gradient": gradient}
 """The parts of `python -m tests.bench search`."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from hwnas.core import RecipeError
-from hwnas.learners import Rnn, SURROGATES
+from hwnas.learners import SURROGATES, Rnn
 from hwnas.space import Condition, Decision, Space
 
 SPACE = Space(

@@ -96,7 +96,8 @@ class Oracle:
         return np.array([accuracy_of(a) for a in self.space.decode(np.array(codes))])
 
     def _edges(self) -> list[int]:
-        return np.cumsum([len(d.options) for d in self.space.decisions])[:-1].tolist()
+        edges: list[int] = np.cumsum([len(d.options) for d in self.space.decisions])[:-1].tolist()
+        return edges
 
 
 @pytest.fixture
