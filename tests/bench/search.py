@@ -16,6 +16,7 @@ from hwnas.study import Strategy, Study
 from tests.bench.figures import Bench, Measured, Row
 from tests.bench.gradient import gradient
 from tests.bench.mbv3_45 import OBJECTIVES, load, volume
+from tests.bench.toy201 import toy201_rows
 
 SEEDS, NAT_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 NAT = Nat()
@@ -92,5 +93,5 @@ def _run(data: Path, strategy: Strategy, evaluations: int, seed: int) -> tuple[f
     return volume(outcome.evaluations), 1000 * seconds / evaluate.calls
 
 
-SEARCH: Bench = {"mbv3_45": mbv3_45, "gradient": gradient}
+SEARCH: Bench = {"mbv3_45": mbv3_45, "gradient": gradient, "toy201": toy201_rows}
 """The parts of `python -m tests.bench search`."""
