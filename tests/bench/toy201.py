@@ -67,7 +67,7 @@ def toy201_rows(_: Path, *, seeds: Sequence[int] = SEEDS, few: Sequence[int] = F
 def _fronts(seeds: Sequence[int], nat: Nat) -> list[Row]:
     """Hypervolumes as a share of the exact front's, and their order."""
     large = [_run(Nsga2(population=40), 840, seed) for seed in seeds]
-    at_220 = {
+    at_220: dict[str, Strategy] = {
         "random": RandomSearch(),
         "nsga2 20": Nsga2(population=20),
         "nat": nat,
