@@ -190,7 +190,7 @@ def gradient_digits(_: Path, *, epochs: int = DIGITS_EPOCHS, seed: int = 0) -> M
     torch.set_num_threads(1)
     rows = []
     for name, make in METHODS.items():
-        off, _ = _against_targets(digits_problem(seed), make(epochs), seed)
+        off = _against_targets(digits_problem(seed), make(epochs), seed)[0]
         rows += [
             Row(
                 f"{name} on digits, latency of the derived network off target {k + 1} of {TARGETS}",
