@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from hwnas.strategies import Nat
@@ -17,6 +18,7 @@ def test_the_exact_front_is_the_one_that_is_known() -> None:
 def test_a_run_on_one_seed_gives_every_row() -> None:
     nat = Nat(initial=20, per_iteration=40, population=10, generations=2, surrogates=("rbf",))
     measured = toy201_rows(Path(), seeds=[0], few=[0], nat=nat)
+    json.dumps([row.to_json() for row in measured.rows])  # as results files hold them
     assert len(measured.rows) == 7 * 3 + 3 + 3 + 12
     assert len({row.figure for row in measured.rows}) == len(measured.rows)
     spos = [row for row in measured.rows if row.figure.startswith("spos")]

@@ -51,7 +51,7 @@ def toy201_rows(_: Path, *, seeds: Sequence[int] = SEEDS, few: Sequence[int] = F
         found = [_best(_alone(strategy, budget, seed)) for seed in seeds]
         means[name.split()[0], budget] = max(float(np.mean(found)), means.get((name.split()[0], budget), 0.0))
         at = f"{name} best accuracy, {budget} evaluations, {len(seeds)} seeds"
-        slack = 2 * float(np.std(found)) / np.sqrt(len(seeds))
+        slack = 2 * float(np.std(found) / np.sqrt(len(seeds)))
         rows += [
             Row(f"{at}, mean", float(np.mean(found)), "%", round(mean - max(slack, 0.002), 4), mean),
             Row(f"{at}, fifth percentile", float(np.percentile(found, 5)), "%", round(low - 0.03, 4), low),
