@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective
+from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective, seed_of
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
@@ -144,7 +144,7 @@ class Finisher:
     Args:
         assembly: The recipe's objects.
         study: After its search.
-        weights: Version of the supernet that members inherit from.
+        weights: Version of the supernet that members inherit from; None where they start from random weights.
         timer: Says what networks take on the device.
         teller: Told of progress.
     """
@@ -154,7 +154,7 @@ class Finisher:
         assembly: Assembly,
         study: Study,
         *,
-        weights: str,
+        weights: str | None,
         timer: Timer,
         teller: Teller,
     ) -> None:
@@ -162,8 +162,10 @@ class Finisher:
         self.study = study
         self.timer = timer
         self.teller = teller
-        self._supernet: Supernet = assembly.family.supernet()
-        study.load(weights, {"module": self._supernet})
+        self._supernet: Supernet | None = None
+        if weights is not None:
+            self._supernet = assembly.family.supernet()
+            study.load(weights, {"module": self._supernet})
         self._steps_done: dict[str, int] = {}
         self._steps_in_all = 0
 
@@ -172,9 +174,9 @@ class Finisher:
     def train(self, networks: Sequence[tuple[Evaluation, str]], *, teacher: Finished | None = None) -> list[Finished]:
         """The final training of some networks, side by side: one on each core.
 
-        A member starts from the supernet's weights and may imitate a finished teacher; without epochs it keeps what it
-        inherits. The default network starts from scratch with the supernet's schedule, its own number of epochs, and
-        no help in any form.
+        A member starts from the supernet's weights, if there is one, and may imitate a finished teacher; without epochs
+        it keeps what it inherits. The default network starts from scratch with the supernet's schedule, its own number
+        of epochs, and no help in any form.
 
         Args:
             networks: With their roles, the longest training first.
@@ -200,6 +202,9 @@ class Finisher:
             network = family.build_network(architecture)
             schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
             teacher = None
+        elif self._supernet is None:
+            torch.manual_seed(seed_of(recipe.seed, name))
+            network = family.build_network(architecture)
         else:
             network = self._supernet.extract(architecture)
         if schedule is None:

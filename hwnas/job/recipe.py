@@ -130,8 +130,14 @@ class MembersTable(_Table):
 
 
 class EvaluationTable(_Table):
-    """`[evaluation]`: validation of candidates with shared weights."""
+    """`[evaluation]`: validation of candidates.
 
+    `weights` is what a candidate is validated with: "shared" are the supernet's, "scratch" its own, from `epochs`
+    epochs with the rates of `[training]`, which is what spaces without a supernet need.
+    """
+
+    weights: Literal["shared", "scratch"] = "shared"
+    epochs: Count = 10
     workers: Count = 1
     threads: Count = 1
     batch_norm_images: Count = 2048
@@ -244,6 +250,11 @@ class Recipe(_Table):
                 raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
         with _in_table("members"):
             self.member_schedule()
+            if self.evaluation.weights == "scratch" and not self.members.epochs:
+                raise RecipeError(
+                    'epochs is 0; with weights = "scratch" in [evaluation] members have no weights to inherit: give at '
+                    "least 1"
+                )
 
     def family(self, *, channels: int, classes: int) -> Family:
         """The space's family for some data.
@@ -290,6 +301,11 @@ class Recipe(_Table):
             DeviceError: If there is no such processor here.
         """
         return Placement(self.training.processor, self.training.precision)
+
+    def candidate_schedule(self) -> Schedule:
+        """How the weights of a candidate are moved that is trained from scratch."""
+        t = self.training
+        return Schedule(self.evaluation.epochs, t.learning_rate, t.warmup, t.momentum, t.weight_decay, t.clip)
 
     def adaptation_schedule(self, epochs: int) -> Schedule:
         """How an adaptation of so many epochs moves the supernet's weights."""

@@ -1,4 +1,4 @@
-"""The main job: supernet, search, final training, measured front."""
+"""The main job: supernet where there is one, search, final training, measured front."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, write_a
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+from hwnas.evaluation import Evaluator
+from hwnas.evaluation.from_scratch import FromScratch
 from hwnas.evaluation.shared_weights import SharedWeights
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
@@ -94,7 +96,7 @@ def search(
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
         DeviceError: If the device's runtime does not load ONNX.
-        RecipeError: If the recipe is wrong, or its space has no supernet.
+        RecipeError: If the recipe is wrong, or asks for shared weights in a space without a supernet.
         LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
@@ -112,11 +114,13 @@ def search(
             hint='set runtime = "onnxruntime-cpu"; hwnas profile can still compare tables of the torch runtimes',
         )
     placement = assembly.placement  # before anything else takes time
-    if not assembly.family.has_supernet:
+    shared = assembly.recipe.evaluation.weights == "shared"
+    if shared and not assembly.family.has_supernet:
         raise RecipeError(
-            f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet; hwnas search trains '
-            "one and scores every network with its weights",
-            hint="search a mobilenet_v3 space; hwnas profile measures this one",
+            f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet, so its networks '
+            "cannot be scored with shared weights",
+            hint='set weights = "scratch" in [evaluation] to train each candidate for a few epochs, or search a '
+            "mobilenet_v3 space",
         )
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
@@ -139,9 +143,13 @@ def search(
         write_atomically(folder / "recipe.toml", recipe.read_text(encoding="utf-8"))
         inner = r.build_strategy()
         wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
-        gradient = getattr(inner, "trains_weights", False)
-        teller.stage(f"train weights and distributions with {r.strategy['name']}" if gradient else "train the supernet")
-        outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)))
+        if not shared:
+            teller.stage(f"search with {r.strategy['name']}, training every candidate for {r.evaluation.epochs} epochs")
+        elif getattr(inner, "trains_weights", False):
+            teller.stage(f"train weights and distributions with {r.strategy['name']}")
+        else:
+            teller.stage("train the supernet")
+        outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
         for note in outcome.notes:
             if note not in told:
                 teller.say(note)
@@ -150,7 +158,7 @@ def search(
             teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
             return front
         weights = study.version(_SUPERNET)
-        if weights is None:
+        if shared and weights is None:
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
         return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
             outcome, limits, started=started
@@ -201,6 +209,7 @@ def _study(
     r = assembly.recipe
     budget = r.spending()
     folder = assembly.run_folder
+    shared = r.evaluation.weights == "shared"
 
     def listen(event: Event) -> None:
         match event.kind:
@@ -212,15 +221,7 @@ def _study(
 
     return Study(
         assembly.family.space,
-        evaluate=SharedWeights(
-            assembly.family,
-            r.source(),
-            seed=r.seed,
-            checkpoints=folder / "checkpoints",
-            batch_norm_images=r.evaluation.batch_norm_images,
-            splits=assembly.splits,
-            device=assembly.placement.device,
-        ),
+        evaluate=_evaluator(assembly),
         objectives=assembly.objectives,
         limits=assembly.limits(costs),
         costs=costs,
@@ -232,9 +233,35 @@ def _study(
         threads=r.evaluation.threads,
         clock=clock,
         header={**_flat("recipe", _what_decides(r)), "data": assembly.splits.to_json()["digest"]},
-        adapt=partial(_adapt_supernet, assembly, teller),
-        one_shot=_one_shot(assembly, teller),
+        adapt=partial(_adapt_supernet, assembly, teller) if shared else None,
+        one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,
+    )
+
+
+def _evaluator(assembly: Assembly) -> Evaluator:
+    """Where accuracies come from during the search."""
+    r = assembly.recipe
+    if r.evaluation.weights == "scratch":
+        return FromScratch(
+            assembly.family,
+            r.source(),
+            seed=r.seed,
+            schedule=r.candidate_schedule(),
+            batch_size=r.training.batch_size,
+            augment=r.augmentation(),
+            label_smoothing=r.training.label_smoothing,
+            splits=assembly.splits,
+            placement=assembly.placement,
+        )
+    return SharedWeights(
+        assembly.family,
+        r.source(),
+        seed=r.seed,
+        checkpoints=assembly.run_folder / "checkpoints",
+        batch_norm_images=r.evaluation.batch_norm_images,
+        splits=assembly.splits,
+        device=assembly.placement.device,
     )
 
 

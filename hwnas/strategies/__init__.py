@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from hwnas.core import RecipeError
 from hwnas.core.errors import did_you_mean
 from hwnas.strategies.darts import Darts
+from hwnas.strategies.dpp_net import DppNet
 from hwnas.strategies.fbnet import FBNet
 from hwnas.strategies.nat import Nat
 from hwnas.strategies.nsga2 import Nsga2
@@ -21,13 +22,14 @@ from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-BLACK_BOX: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
+BLACK_BOX: dict[str, type[DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
     "spos": Spos,
     "nsga2": Nsga2,
     "nsga3": Nsga3,
     "nat": Nat,
+    "dpp_net": DppNet,
 }
 """Those that only ask for evaluations, so they search whatever can be evaluated."""
 
@@ -84,6 +86,7 @@ __all__ = [
     "BY_GRADIENT",
     "STRATEGIES",
     "Darts",
+    "DppNet",
     "FBNet",
     "Nat",
     "Nsga2",

@@ -72,4 +72,4 @@ class Darts:
             warmup=self.warmup,
             second_order=self.order == 2,
         )
-        derive(study, distributions, samples=self.samples, rng=study.rng("derive"))
+        derive(study, distributions, samples=self.samples)

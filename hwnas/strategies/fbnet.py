@@ -105,7 +105,7 @@ class FBNet:
             warmup=self.warmup,
             every=self.every,
         )
-        derive(study, distributions, samples=self.samples, rng=study.rng("derive"))
+        derive(study, distributions, samples=self.samples)
 
 
 def _published(scale: float, exponent: float, loss: Tensor, expected_ms: Tensor) -> Tensor:

@@ -23,10 +23,10 @@ from hwnas.pareto import (
     standings,
     survive,
     unseen,
-    violations_of,
 )
 from hwnas.space import Codes
-from hwnas.study import FAR, JSON, Study, Survive
+from hwnas.study import JSON, Study, Survive
+from hwnas.study.foresight import foresee, learn
 
 _SWAP_ROUNDS = 5
 
@@ -132,7 +132,7 @@ class Nat:
         chosen, report = codes[:0], {}
         if len(known.index) >= 2:
             points = Points(genotypes_of(space, codes[known.index], rng), known.costs, known.violation)
-            learned = _fit(study, [archive[n] for n in known.index], self._switching(int(rng.integers(2**32))))
+            learned = learn(study, [archive[n] for n in known.index], self._switching(int(rng.integers(2**32))))
             report = {name: {"winner": m.winner, "scores": dict(m.scores)} for name, m in learned.items()}
             evolved = self._evolve(study, learned, points, rng)
             chosen = space.canonical_codes(self._select(study, points, evolved, seen))
@@ -168,11 +168,11 @@ class Nat:
         parents = survive(archive, self.population, rng).points.genotypes
         drawn = space.sample_codes(max(0, self.population - len(parents)), rng)
         first = np.concatenate([parents, genotypes_of(space, drawn, rng)])
-        points = _judge(study, learned, first[unseen(space.canonical_codes(first), seen)])
+        points = foresee(study, learned, first[unseen(space.canonical_codes(first), seen)])
         for _ in range(self.generations):
             survivors = survive(points, self.population, rng)
             children = breed(space, survivors, seen, self.population, rng, self._variation())
-            points = survivors.points.join(_judge(study, learned, children))
+            points = survivors.points.join(foresee(study, learned, children))
         return survive(points, self.population, rng).points
 
     def _select(self, study: Study, archive: Points, evolved: Points, seen: set[bytes]) -> Codes:
@@ -253,30 +253,3 @@ def evenest(front: NDArray[np.float64], candidates: NDArray[np.float64], n: int)
         if current == before:
             break
     return np.array(sorted(chosen), dtype=np.int64)
-
-
-def _fit(study: Study, known: Sequence[Evaluation], switching: Switching) -> dict[str, SwitchingModel]:
-    """A surrogate for each objective and limit that no cost model predicts."""
-    predicted = {cost.name for cost in study.costs}
-    wanted = dict.fromkeys([*(o.name for o in study.objectives), *(limit.name for limit in study.limits)])
-    x = study.space.one_hot(study.space.encode(evaluation.architecture for evaluation in known))
-    learned = {}
-    for name in wanted:
-        rows = [n for n, evaluation in enumerate(known) if name in evaluation.metrics]
-        if name not in predicted and len(rows) >= 2:
-            learned[name] = switching.fit(x[rows], np.array([known[n][name] for n in rows]))
-    return learned
-
-
-def _judge(study: Study, learned: Mapping[str, SwitchingModel], genotypes: Codes) -> Points:
-    """What surrogates and cost models say about networks."""
-    codes = study.space.canonical_codes(genotypes)
-    if not len(codes):
-        return Points(genotypes, np.empty((0, len(study.objectives))), np.empty(0))
-    x = study.space.one_hot(codes)
-    values = study.predict(codes) | {name: model.predict(x) for name, model in learned.items()}
-    costs = np.stack([objective.as_cost(values[objective.name]) for objective in study.objectives], axis=1)
-    guessed = [limit for limit in study.limits if limit.name in learned]
-    rows = [{limit.name: float(values[limit.name][n]) for limit in guessed} for n in range(len(codes))]
-    violation = study.violation(codes) + violations_of(rows, guessed)
-    return Points(genotypes, costs, np.minimum(violation, FAR))

@@ -99,4 +99,4 @@ class ProxylessNas:
             every=self.every,
             after_step=rescale_pairs if self.paths == "two" else None,
         )
-        derive(study, distributions, samples=self.samples, rng=study.rng("derive"))
+        derive(study, distributions, samples=self.samples)

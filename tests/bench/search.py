@@ -14,7 +14,9 @@ from hwnas.core import Budget
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from hwnas.study import Strategy, Study
 from tests.bench.figures import Bench, Measured, Row
+from tests.bench.gradient import gradient, gradient_digits
 from tests.bench.mbv3_45 import OBJECTIVES, load, volume
+from tests.bench.toy201 import toy201_rows
 
 SEEDS, NAT_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
 NAT = Nat()
@@ -91,5 +93,5 @@ def _run(data: Path, strategy: Strategy, evaluations: int, seed: int) -> tuple[f
     return volume(outcome.evaluations), 1000 * seconds / evaluate.calls
 
 
-SEARCH: Bench = {"mbv3_45": mbv3_45}
+SEARCH: Bench = {"mbv3_45": mbv3_45, "gradient": gradient, "gradient_digits": gradient_digits, "toy201": toy201_rows}
 """The parts of `python -m tests.bench search`."""

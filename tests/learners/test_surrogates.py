@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.stats import kendalltau
 
-from hwnas.learners import SURROGATES, GaussianProcess, Mlp, Rbf, Surrogate, Trees
+from hwnas.learners import SURROGATES, GaussianProcess, Mlp, Rbf, Rnn, Surrogate, Trees
 
 Floats = NDArray[np.float64]
-every = pytest.mark.parametrize("make", SURROGATES.values(), ids=SURROGATES.keys())
 Make = Callable[[int], Surrogate]
+MAKERS: dict[str, Make] = {**SURROGATES, "rnn": lambda seed: Rnn((3,) * 12, embedding=16, hidden=32, seed=seed)}
+every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
 
 def one_hot(n: int, *, decisions: int = 12, options: int = 3, seed: int = 0) -> Floats:

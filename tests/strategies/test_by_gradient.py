@@ -13,7 +13,17 @@ from hwnas.core import Budget, Limit, RecipeError
 from hwnas.nn import BinaryGate, HardSample, TwoPath
 from hwnas.strategies import BY_GRADIENT, Darts, FBNet, ProxylessNas, build
 from hwnas.study import Outcome, Strategy, Study
-from hwnas.study.relaxed import Alphas, Pull, derive, differentiable_cost, spread_targets, train_distributions
+from hwnas.study.relaxed import (
+    CLOSE,
+    Alphas,
+    Distribution,
+    Pull,
+    at_target,
+    derive,
+    differentiable_cost,
+    spread_targets,
+    train_distributions,
+)
 from hwnas.testing import Problem, check_replay, toy201
 from hwnas.training import Lagrangian
 from tests.strategies.relaxed_problem import relaxed_problem, tiny
@@ -149,7 +159,7 @@ def test_the_price_brings_the_expected_cost_to_its_target(gates: str) -> None:
         )
         for label, shares in distribution.shares.items():
             assert sum(shares) == pytest.approx(1, abs=1e-5), label
-    evaluations = derive(opened, found, samples=3, rng=np.random.default_rng(0))
+    evaluations = derive(opened, found, samples=3)
     assert len(evaluations) == len({e.architecture for e in evaluations})
 
 
@@ -165,9 +175,52 @@ def test_a_cost_that_counts_alone_ends_at_the_cheapest_network() -> None:
         alphas=Alphas(0.2, (0.0, 0.999)),
         warmup=0.0,
     )
-    [best] = derive(opened, [found], samples=1, rng=np.random.default_rng(0))
+    [best] = derive(opened, [found], samples=1)
     cheapest = min((a for a in tiny().space.enumerate() if a["resolution"] == 8), key=cost_of)
     assert best.architecture == cheapest
+
+
+def undecided(target: float) -> Distribution:
+    """Uniform over everything but the resolution."""
+    shares = {d.label: [1 / len(d.options)] * len(d.options) for d in tiny().space.decisions}
+    return Distribution("undecided", shares | {"resolution": [0.0, 1.0]}, target, target)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_for_a_target_the_first_network_costs_what_was_asked_for(share: float) -> None:
+    """The most likely network of an undecided distribution is any; the one that is derived is not."""
+    opened = study()
+    costs = sorted(cost_of(a) for a in tiny().space.enumerate() if a["resolution"] == 8)
+    target = costs[int(share * len(costs))] * 1.001
+    [found] = derive(opened, [undecided(target)], samples=1)
+    assert (1 - CLOSE) * target <= found["macs"] <= target
+    met = at_target(opened, undecided(target), np.random.default_rng(0))
+    assert met and all((1 - CLOSE) * target <= cost_of(a) <= target for a in met)
+
+
+def test_of_the_networks_at_a_target_the_likeliest_comes_first() -> None:
+    opened = study()
+    target = float(np.median([cost_of(a) for a in tiny().space.enumerate() if a["resolution"] == 8]))
+    rng = np.random.default_rng(3)
+    shares = {d.label: rng.dirichlet(np.ones(len(d.options))).tolist() for d in tiny().space.decisions}
+    shares["resolution"] = [0.0, 1.0]
+    first = at_target(opened, Distribution("random", shares, target, target), rng)[0]
+
+    def log_share(a: Any) -> float:
+        return sum(float(np.log(shares[x][tiny().space[x].options.index(o)])) for x, o in a.items())
+
+    close = [
+        a for a in tiny().space.enumerate() if a["resolution"] == 8 and (1 - CLOSE) * target <= cost_of(a) <= target
+    ]
+    assert log_share(first) == pytest.approx(max(map(log_share, close)), abs=0.5)
+
+
+def test_a_target_that_no_network_has_leaves_the_most_likely() -> None:
+    opened = study()
+    assert at_target(opened, undecided(0.5 * differentiable_cost(opened).smallest()[0]), np.random.default_rng(0)) == []
+    assert len(derive(opened, [undecided(1.0)], samples=1)) == 1
+    with pytest.raises(RecipeError, match="no target to be met"):
+        at_target(opened, dataclasses.replace(undecided(1.0), target=None), np.random.default_rng(0))
 
 
 def cost_of(architecture: Any) -> float:

@@ -22,6 +22,7 @@ TINY: dict[str, dict[str, object]] = {
     "nsga2": {"population": 6},
     "nsga3": {"population": 6},
     "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
+    "dpp_net": {"width": 4, "rests": 2, "hidden": 8, "steps": 5},
 }
 
 ACCURACY, LATENCY, PARAMETERS = (Objective.named(name) for name in ("accuracy", "latency_ms", "parameters"))
@@ -196,6 +197,9 @@ def test_build_makes_what_the_recipe_says() -> None:
         ("nat", {"mutations": -1}, "nat: mutations is -1.0; expected a finite number"),
         ("nat", {"surrogates": ["tree"]}, '"tree" is unknown; did you mean "trees"'),
         ("nat", {"surrogates": "gp"}, "surrogates is 'gp'"),
+        ("dpp_net", {"width": 0}, "dpp_net: width is 0; expected at least 1"),
+        ("dpp_net", {"regressor": "tree"}, '"tree" is unknown; did you mean "trees"'),
+        ("dpp_net", {"cut": "both"}, "dpp_net: cut is 'both'"),
         ("nat", {"folds": 1}, "1 folds; expected at least 2"),
     ],
 )
