@@ -31,6 +31,7 @@ from hwnas.pareto.front import (
     standings,
     violations_of,
 )
+from hwnas.pareto.improvement import expected_improvement
 
 __all__ = [
     "RULES",
@@ -49,6 +50,7 @@ __all__ = [
     "directions",
     "ends",
     "exchanges",
+    "expected_improvement",
     "front_of",
     "fronts",
     "genotypes_of",

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hwnas.core import RecipeError
 from hwnas.core.errors import did_you_mean
+from hwnas.strategies.bayesian import Bayesian
 from hwnas.strategies.darts import Darts
 from hwnas.strategies.fbnet import FBNet
 from hwnas.strategies.nat import Nat
@@ -21,13 +22,14 @@ from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-BLACK_BOX: dict[str, type[Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
+BLACK_BOX: dict[str, type[Bayesian | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
     "spos": Spos,
     "nsga2": Nsga2,
     "nsga3": Nsga3,
     "nat": Nat,
+    "bayesian": Bayesian,
 }
 """Those that only ask for evaluations, so they search whatever can be evaluated."""
 
@@ -83,6 +85,7 @@ __all__ = [
     "BLACK_BOX",
     "BY_GRADIENT",
     "STRATEGIES",
+    "Bayesian",
     "Darts",
     "FBNet",
     "Nat",

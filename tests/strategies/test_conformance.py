@@ -22,6 +22,7 @@ TINY: dict[str, dict[str, object]] = {
     "nsga2": {"population": 6},
     "nsga3": {"population": 6},
     "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
+    "bayesian": {"initial": 6, "population": 8, "generations": 2},
 }
 
 ACCURACY, LATENCY, PARAMETERS = (Objective.named(name) for name in ("accuracy", "latency_ms", "parameters"))
