@@ -36,6 +36,7 @@ Floats = NDArray[np.float64]
 
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
 _NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
+_OPTIMISM = 2.0
 _MARGIN = 0.1  # of the reference of volumes, beyond the front
 _LOOKED_AT_AGAIN = 1000  # candidates that are judged anew after each choice of a batch
 _LEAN = 0.05  # how much all objectives together count beside the worst, where several are folded into one
@@ -345,9 +346,15 @@ def _choose(
     chosen = []
     x, known = view.x(candidates), goal.known(study, candidates)
     chance = _chance(study.limits, learned, x)
+    reference: Floats | None = None
     for turn in range(min(n, len(candidates))):
         mean, deviation = model.posterior(x)
-        gain = chance * _gain(costs, scale.value(mean[:, None] + deviation[:, None] * _NODES), known)
+        values = scale.value(mean[:, None] + deviation[:, None] * _NODES)
+        if reference is None:
+            low = scale.value(mean - _OPTIMISM * deviation)
+            reference = _reference(costs, np.concatenate([low[:, None], known], axis=1))
+        front = costs[non_dominated(costs)]
+        gain = chance * expected_improvement(front, reference, values, _NODE_WEIGHTS, known)
         order = np.lexsort((mean, -gain))
         best = order[0]
         chosen.append(candidates[best])
@@ -358,15 +365,10 @@ def _choose(
     return np.array(chosen, dtype=np.int64).reshape(len(chosen), len(study.space.decisions))
 
 
-def _gain(costs: Floats, values: Floats, known: Floats) -> Floats:
-    """The expected gain in volume, to a reference a little beyond the front.
-
-    What costs more than the front's last member is taken to cost as much, for whether the front will reach so far is
-    what a search is to find out.
-    """
-    front = costs[non_dominated(costs)]
-    reference = reference_of(front, margin=_MARGIN)
-    return expected_improvement(front, reference, values, _NODE_WEIGHTS, np.minimum(known, front[:, 1:].max(axis=0)))
+def _reference(costs: Floats, predicted: Floats) -> Floats:
+    """A little beyond the worst costs of the front that is expected, so that a search reaches for all of it."""
+    every = np.concatenate([costs, predicted])
+    return reference_of(every[non_dominated(every)], margin=_MARGIN)
 
 
 def _chance(limits: Sequence[Limit], learned: Mapping[str, _Fitted], x: Floats) -> Floats:
