@@ -128,7 +128,13 @@ def nasbench201(folder: Path, *, dataset: Dataset = "cifar10", epochs: Literal[1
     )
 
 
-def _listed(codes: Codes, objectives: tuple[Objective, ...], columns: tuple[CostModel, ...]) -> Codes:  # noqa: ARG001
+def _listed(
+    codes: Codes,
+    objectives: tuple[Objective, ...],  # noqa: ARG001 - the protocol's
+    columns: tuple[CostModel, ...],  # noqa: ARG001
+    limits: tuple[Limit, ...],  # noqa: ARG001
+) -> Codes:
+    """Every network, which is among those asked for whatever is wanted."""
     return codes
 
 
@@ -285,7 +291,9 @@ def mbv3_45(folder: Path) -> Benchmark:
     )
 
 
-def stage_sum_front(objectives: tuple[Objective, ...], columns: tuple[CostModel, ...]) -> Codes:
+def stage_sum_front(
+    objectives: tuple[Objective, ...], columns: tuple[CostModel, ...], limits: tuple[Limit, ...] = ()
+) -> Codes:
     """Every network of `mbv3_45_space` that no other beats in sums over stages.
 
     A part of a network on the front is on the front of such parts: with another in its place that beats it, so would
@@ -294,10 +302,20 @@ def stage_sum_front(objectives: tuple[Objective, ...], columns: tuple[CostModel,
     Args:
         objectives: What is wanted.
         columns: A `StageSum` each.
+        limits: On the bad side of objectives: such limits only cut a front off.
 
     Raises:
-        DataError: If a column is no such sum.
+        DataError: If a column is no such sum, or a limit is another.
     """
+    wanted = {objective.name: objective for objective in objectives}
+    for limit in limits:
+        direction = wanted[limit.name].direction if limit.name in wanted else None
+        other = {"minimize": limit.at_least, "maximize": limit.at_most}
+        if direction is None or other[direction] is not None:
+            raise DataError(
+                f"limit {limit}: the true front of sums over stages is known only under limits on the bad side of "
+                f"objectives, which are {', '.join(wanted)}"
+            )
     space = mbv3_45_space()
     every = _stages(space)
     zero = np.zeros((1, len(space.decisions)), dtype=np.int64)

@@ -113,8 +113,14 @@ class Lookup:
 class Candidates(Protocol):
     """Lists codes [n, decisions] among which is every network that no other beats."""
 
-    def __call__(self, objectives: tuple[Objective, ...], columns: tuple[CostModel, ...], /) -> Codes:
-        """The codes, for objectives and a column of numbers each; none of them breaks a limit of the benchmark."""
+    def __call__(
+        self, objectives: tuple[Objective, ...], columns: tuple[CostModel, ...], limits: tuple[Limit, ...], /
+    ) -> Codes:
+        """The codes, for objectives and a column of numbers each; none of them breaks a limit of the benchmark.
+
+        Raises:
+            DataError: If networks within these further limits cannot be told.
+        """
         ...
 
 
@@ -165,14 +171,37 @@ class Benchmark:
         wanted = dict.fromkeys([*names, *(limit.name for limit in self.limits)])
         return [self.column(name) for name in wanted if name != "accuracy"]
 
-    def true_front(self, objectives: tuple[Objective, ...]) -> tuple[Codes, Floats]:
-        """Every network that no other beats, and its costs [n, objectives], all minimised.
+    def true_front(
+        self, objectives: tuple[Objective, ...], limits: tuple[Limit, ...] = (), *, reported: bool = False
+    ) -> tuple[Codes, Floats]:
+        """Every network within the limits that no other beats, and its costs [n, objectives], all minimised.
+
+        Args:
+            objectives: Each a column.
+            limits: Beside the benchmark's own, each on a column.
+            reported: Whether an objective that is reported by another metric (accuracy by test accuracy) is that.
+
+        Raises:
+            DataError: If an objective or a limit is no column, or the front under these limits cannot be told.
+        """
+        columns = tuple(self._judge(objective.name, reported=reported) for objective in objectives)
+        codes = self.candidates(objectives, columns, limits)
+        for limit in limits:
+            values = self.column(limit.name).batch(codes)
+            codes = codes[[limit.violation(float(value)) <= 0 for value in values]]
+        costs = np.stack([o.as_cost(c.batch(codes)) for o, c in zip(objectives, columns, strict=True)], axis=1)
+        best = non_dominated(costs)
+        return codes[best], costs[best]
+
+    def costs_of(self, objectives: tuple[Objective, ...], codes: Codes, *, reported: bool = False) -> Floats:
+        """The objectives of any networks as costs [n, objectives], all minimised; as `true_front` has them.
 
         Raises:
             DataError: If an objective is no column.
         """
-        columns = tuple(self.column(objective.name) for objective in objectives)
-        codes = self.candidates(objectives, columns)
-        costs = np.stack([o.as_cost(c.batch(codes)) for o, c in zip(objectives, columns, strict=True)], axis=1)
-        best = non_dominated(costs)
-        return codes[best], costs[best]
+        columns = [self._judge(objective.name, reported=reported) for objective in objectives]
+        return np.stack([o.as_cost(c.batch(codes)) for o, c in zip(objectives, columns, strict=True)], axis=1)
+
+    def _judge(self, name: str, *, reported: bool) -> CostModel:
+        found = self.reported.get(f"test_{name}") if reported else None
+        return found or self.column(name)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwnas.core import DataError, Objective
+from hwnas.core import DataError, Limit, Objective
 from hwnas.evaluation.benchmarks import (
     MILLION,
     StageSum,
@@ -105,6 +105,14 @@ def test_the_front_of_a_table_is_no_front_of_stage_sums(tmp_path: Path) -> None:
     macs = nas_bench_macro(tmp_path).columns["macs"]
     with pytest.raises(DataError, match="macs is no sum over stages"):
         stage_sum_front((MACS,), (macs,))
+
+
+def test_a_limit_that_does_more_than_cut_a_front_off_is_refused(tmp_path: Path) -> None:
+    write_mbv3_45(tmp_path)
+    columns = tuple(mbv3_45(tmp_path).columns[name] for name in ("accuracy", "macs"))
+    for limit in (Limit("macs", at_least=1.0), Limit("accuracy", at_most=0.9), Limit("parameters", at_most=1.0)):
+        with pytest.raises(DataError, match=f"limit {limit.name}.*bad side of objectives"):
+            stage_sum_front((ACCURACY, MACS), columns, (limit,))
 
 
 def test_missing_data_names_the_path_and_the_variable(tmp_path: Path) -> None:

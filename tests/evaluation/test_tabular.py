@@ -1,16 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hwnas.core import DataError, Limit, Objective
 from hwnas.evaluation.tabular import Benchmark, Lookup, TableColumn
-from hwnas.space import Condition, Decision, Space
+from hwnas.space import Codes, Condition, Decision, Space
 
 SPACE = Space("tiny", (Decision("kernel", (3, 5, 7)), Decision("expand", (1, 6))))
 ACCURACY = TableColumn(SPACE, np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.4]), "accuracy", "share")
 LATENCY = TableColumn(SPACE, np.array([1.0, 2.0, 2.0, 3.0, 4.0, 5.0]), "latency_ms", "ms")
 
 
-def every(objectives: tuple[Objective, ...], columns: object) -> np.ndarray:
+def every(objectives: tuple[Objective, ...], columns: object, limits: object) -> Codes:
     assert len(objectives) == 2
     return SPACE.encode(SPACE.enumerate())
 
@@ -51,7 +54,7 @@ def test_other_numbers_have_another_digest() -> None:
 
 
 @pytest.mark.parametrize("values", [np.arange(5.0), np.array([1.0, 2.0, np.nan, 4.0, 5.0, 6.0])])
-def test_a_column_with_gaps_is_refused(values: np.ndarray) -> None:
+def test_a_column_with_gaps_is_refused(values: NDArray[np.float64]) -> None:
     with pytest.raises(DataError, match=r"space tiny: m has 5 finite numbers of [56]; expected 6"):
         TableColumn(SPACE, values, "m", "ms")
 
@@ -74,6 +77,17 @@ def test_the_true_front_is_what_nothing_beats() -> None:
     codes, costs = BENCHMARK.true_front(objectives)
     assert costs.tolist() == [[-0.1, 1.0], [-0.3, 2.0], [-0.4, 3.0], [-0.5, 4.0]]
     assert [-ACCURACY.batch(codes)[n] for n in range(4)] == costs[:, 0].tolist()
+    assert BENCHMARK.costs_of(objectives, codes).tolist() == costs.tolist()
+    _, limited = BENCHMARK.true_front(objectives, (Limit("latency_ms", at_least=2.0, at_most=3.0),))
+    assert limited.tolist() == [[-0.3, 2.0], [-0.4, 3.0]]
+
+
+def test_the_reported_front_is_that_of_the_reported_metric() -> None:
+    test = TableColumn(SPACE, ACCURACY.values[::-1].copy(), "test_accuracy", "share")
+    benchmark = dataclasses.replace(BENCHMARK, reported={"test_accuracy": test})
+    objectives = (Objective.named("accuracy"), Objective.named("latency_ms"))
+    _, costs = benchmark.true_front(objectives, reported=True)
+    assert costs.tolist() == [[-0.4, 1.0], [-0.5, 2.0]]
 
 
 def test_costs_are_told_beforehand_and_the_accuracy_is_not() -> None:
