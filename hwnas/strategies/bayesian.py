@@ -39,6 +39,7 @@ _NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
 _OPTIMISM = 2.0
 _MARGIN = 0.1  # of the reference of volumes, beyond the front
 _LOOKED_AT_AGAIN = 1000  # candidates that are judged anew after each choice of a batch
+_LONG_TAIL = 4.0
 _LEAN = 0.05  # how much all objectives together count beside the worst, where several are folded into one
 
 
@@ -47,11 +48,12 @@ class Bayesian:
     """Evaluates, again and again, the networks from which the front's volume may be expected to grow most.
 
     A Gaussian process learns the one objective that no cost model predicts, from one-hot decisions and from every known
-    cost (multiply-adds and parameters say much about accuracy), and finds out how much each matters. Its values are
-    turned into normal scores first: few networks are very bad, and they would decide everything. The expected gain in
-    volume is exact, for all other objectives are known of every network; with one objective it is expected improvement.
-    Small spaces are listed whole; in large ones candidates come from an evolution on the optimistic end of the
-    prediction. Of several objectives that nothing predicts, random weights make one, anew for each proposal (ParEGO).
+    cost (multiply-adds and parameters say much about accuracy), and finds out how much each matters. Where a few values
+    lie far from the rest (networks that hardly learn), they would decide everything, so values become normal scores
+    first; elsewhere that would only bend what is straight. The expected gain in volume is exact, for all other
+    objectives are known of every network; with one objective it is expected improvement. Small spaces are listed whole;
+    in large ones candidates come from an evolution on the optimistic end of the prediction. Of several objectives that
+    nothing predicts, random weights make one, anew for each proposal (ParEGO).
     A limit that nothing predicts is learned like the objective, and the gain multiplied with the chance to keep it. As
     many networks at a time as the study keeps in flight, each chosen as if those before it had come out as predicted.
 
@@ -64,7 +66,7 @@ class Bayesian:
         population: Of the evolution in a larger one.
         generations: Of that evolution.
         use_costs: Whether known costs are learned from.
-        use_scores: Whether values become normal scores before they are learned.
+        use_scores: Whether values with a long tail become normal scores before they are learned.
 
     Raises:
         RecipeError: If a parameter is out of its range.
@@ -160,7 +162,7 @@ class Bayesian:
                 wanted[limit.name] = (np.array([known[n][limit.name] for n in rows]), rows)
         learned = {}
         for name, (y, rows) in wanted.items():
-            scale = _Scores(y) if self.use_scores else _Plain()
+            scale = _Scores(y) if self.use_scores and _long_tailed(y) else _Plain()
             start = parameters.get(name)
             if start is not None and len(start) != len(view.groups) + 3:
                 start = None  # a known cost has begun to differ between networks
@@ -291,6 +293,13 @@ class _Goal:
         values = study.predict(codes)
         columns = [study.objectives[n].as_cost(values[name]) for n, name in zip(self.places, self.names, strict=True)]
         return np.stack(columns, axis=1) if columns else np.empty((len(codes), 0))
+
+
+def _long_tailed(values: Floats) -> bool:
+    """Whether one end lies much farther from the median than the other."""
+    middle = float(np.median(values))
+    sides = sorted([float(values.max()) - middle, middle - float(values.min())])
+    return sides[1] > _LONG_TAIL * sides[0]
 
 
 class _Plain:

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 def accuracy_of(codes: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Percent, different for every network."""
-    return 60 + 5 * codes.sum(axis=1) + np.random.default_rng(seed).random(len(codes))
+    found: NDArray[np.float64] = 60 + 5 * codes.sum(axis=1) + np.random.default_rng(seed).random(len(codes))
+    return found
 
 
 def write_nasbench201(folder: Path) -> NDArray[np.int64]:
@@ -21,7 +23,7 @@ def write_nasbench201(folder: Path) -> NDArray[np.int64]:
     codes = np.array(list(itertools.product(range(5), repeat=6)), dtype=np.int64)
     codes = np.random.default_rng(0).permutation(codes)
     edges = ("0_1", "0_2", "1_2", "0_3", "1_3", "2_3")
-    columns = {f"op_{edge}": codes[:, n] for n, edge in enumerate(edges)}
+    columns: dict[str, NDArray[Any]] = {f"op_{edge}": codes[:, n] for n, edge in enumerate(edges)}
     columns |= {"connected": codes[:, 3] > 0}
     for dataset in ("cifar10", "cifar100", "imagenet16_120"):
         columns |= {f"flops_m_{dataset}": 1.0 + codes.sum(axis=1), f"params_m_{dataset}": 0.1 + codes[:, 0]}

@@ -6,8 +6,8 @@ import pytest
 
 from hwnas.core import Budget, Limit, Objective, RecipeError
 from hwnas.pareto import hypervolume
-from hwnas.strategies import Bayesian, RandomSearch
-from hwnas.strategies.bayesian import _chance, _Fitted, _Plain, _Scores
+from hwnas.strategies import Bayesian, RandomSearch, build
+from hwnas.strategies.bayesian import _chance, _Fitted, _long_tailed, _Plain, _Scores
 from hwnas.study import Outcome, Strategy
 from hwnas.testing import Problem, toy201, toy201_network
 
@@ -73,7 +73,7 @@ def test_every_parameter_is_used(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["initial", "population", "generations", "listed"])
 def test_a_parameter_out_of_range_is_named(name: str) -> None:
     with pytest.raises(RecipeError, match=f"bayesian: {name} is -1; expected at least"):
-        Bayesian(**{name: -1})
+        build("bayesian", {name: -1})
 
 
 def test_scores_are_ranks_and_come_back_as_values() -> None:
@@ -85,6 +85,12 @@ def test_scores_are_ranks_and_come_back_as_values() -> None:
     assert below < -1.0 and above == 100.0
     assert [scale.score_of(v) for v in (-1.0, 100.0)] == [scale.score(values).min(), scale.score(values).max()]
     assert _Scores(np.ones(3)).value(np.array([-9.0])).tolist() == [1.0]
+
+
+def test_a_tail_is_long_on_either_side() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert not _long_tailed(values) and not _long_tailed(np.ones(3))
+    assert _long_tailed(np.append(values, 90.0)) and _long_tailed(np.append(-values, -90.0))
 
 
 @dataclasses.dataclass(frozen=True)
