@@ -15,22 +15,18 @@ from scipy.stats import rankdata
 from hwnas.core import Architecture, Evaluation, Limit, RecipeError
 from hwnas.learners import RelevanceGp, RelevanceModel
 from hwnas.pareto import (
-    Niches,
     Points,
     Variation,
     breed,
-    directions,
-    ends,
     expected_improvement,
     genotypes_of,
     non_dominated,
     reference_of,
     standings,
-    survive,
     unseen,
 )
 from hwnas.space import Codes
-from hwnas.study import JSON, Study, Survive
+from hwnas.study import JSON, Study, first_archive, survival_of
 
 Floats = NDArray[np.float64]
 
@@ -102,12 +98,7 @@ class Bayesian:
             study.evaluate(study.sample(study.in_flight))
 
     def _first(self, study: Study) -> list[Architecture]:
-        n = self.initial
-        if study.budget.evaluations is not None:
-            n = min(n, max(2, study.budget.evaluations // 2))
-        first = [*ends(study.space, study.costs), *study.sample(n)]
-        feasible = study.feasible(study.space.encode(first))
-        return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[:n]
+        return first_archive(study, self.initial)
 
     def _propose(
         self,
@@ -206,7 +197,7 @@ class Bayesian:
     ) -> Codes:
         """All networks that an evolution meets which takes the optimistic end of predictions for true."""
         space, seen, variation = study.space, set[bytes](), Variation()
-        survival = _survival(costs.shape[1], self.population)
+        survival = survival_of(costs.shape[1], self.population)
 
         def judge(genotypes: Codes) -> Points:
             codes = space.canonical_codes(genotypes)
@@ -392,10 +383,3 @@ def _chance(limits: Sequence[Limit], learned: Mapping[str, _Fitted], x: Floats) 
             if limit.at_least is not None:
                 chance *= ndtr((mean - scale.score_of(limit.at_least)) / deviation)
     return chance
-
-
-def _survival(objectives: int, population: int) -> Survive:
-    """NSGA-III's for more than two objectives, if the population is large enough for a direction each."""
-    if objectives <= 2 or population < objectives:
-        return survive
-    return Niches(directions(objectives, population)).survive
