@@ -8,8 +8,10 @@ import typer
 
 from hwnas.cli.front import draw, picture_path, show_front
 from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile
-from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.cli.terminal import Terminal, show, show_json, show_table
+from hwnas.job import TabularFront, is_tabular, search_table
 from hwnas.job import search as run_search
+from hwnas.job.tabular import RESULT
 
 
 def search(
@@ -20,8 +22,17 @@ def search(
 ) -> None:
     """Train the supernet, search, train the front's members, export, check and measure them.
 
-    A run that was cut off goes on where it was when the same command is given again.
+    A run that was cut off goes on where it was when the same command is given again. A recipe with [benchmark] searches
+    a published table of networks instead, and says how near to the true front it came.
     """
+    if is_tabular(recipe):
+        with Terminal() as terminal:
+            found = search_table(recipe, fresh=fresh, teller=terminal)
+        if as_json:
+            show_json(found.to_json())
+        else:
+            show_tabular(found)
+        return
     with Terminal() as terminal:
         front = run_search(recipe, fresh=fresh, allow_mismatch=allow_mismatch, teller=terminal)
         draw(front)
@@ -35,3 +46,24 @@ def search(
     show(f"{front.folder / 'members'}/*.onnx   one file per network")
     show("")
     show(f"next: hwnas pick {front.folder.name}   or   hwnas export {front.folder.name} --to model.onnx")
+
+
+def show_tabular(found: TabularFront) -> None:
+    """The front of a search on a table, and how much of the truth it is."""
+    names = [objective.name for objective in found.objectives]
+    reported = sorted(found.members[0].reported)
+    rows = [
+        [
+            member.architecture.digest,
+            *(f"{member.metrics[name]:.6g}" for name in names),
+            *(f"{member.reported[name]:.6g}" for name in reported),
+        ]
+        for member in found.members
+    ]
+    title = f"{found.facts['run']}: {len(found.members)} networks of {found.facts['source']}"
+    show_table(title, ["network", *names, *reported], rows)
+    show(
+        f"\n{found.share:.2%} of the true front's hypervolume ({found.true_front} networks) after {found.evaluations} "
+        f"evaluations; by test accuracy {found.reported_share:.2%} of the true one"
+    )
+    show(f"{found.folder / RESULT}   everything in figures")

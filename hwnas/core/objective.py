@@ -19,6 +19,7 @@ METRICS: dict[str, tuple[Direction, str]] = {
     "balanced_accuracy": ("maximize", "share"),
     "error": ("minimize", "share"),
     "latency_ms": ("minimize", "ms"),
+    "energy_mj": ("minimize", "mJ"),
     "macs": ("minimize", "multiply-adds"),
     "parameters": ("minimize", "parameters"),
     "peak_memory_bytes": ("minimize", "bytes"),

@@ -5,6 +5,7 @@ from hwnas.job.front import Front, Member
 from hwnas.job.recipe import Recipe
 from hwnas.job.refitting import use_refit
 from hwnas.job.search import search
+from hwnas.job.tabular import TabularFront, TabularRecipe, is_tabular, search_table
 from hwnas.job.teller import Silent, Teller
 
 __all__ = [
@@ -13,11 +14,15 @@ __all__ = [
     "Member",
     "Recipe",
     "Silent",
+    "TabularFront",
+    "TabularRecipe",
     "Teller",
     "assemble",
+    "is_tabular",
     "kit",
     "profile",
     "search",
+    "search_table",
     "take_in",
     "use_refit",
 ]

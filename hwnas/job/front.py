@@ -176,6 +176,11 @@ class Front:
         """
         path = folder / "front.json"
         if not path.is_file():
+            if (folder / "tabular.json").is_file():
+                raise StoreError(
+                    f"{path}: no front; the run searched a table, so that nothing was built or measured",
+                    hint=f"{folder / 'tabular.json'} is what it found",
+                )
             runs = sorted(p.parent.name for p in folder.parent.glob("*/front.json"))
             there = "it was started and not finished" if folder.is_dir() else "there is no such run"
             raise StoreError(f"{path}: no front; {there}", hint=f"finished runs here: {', '.join(runs) or 'none'}")

@@ -24,11 +24,13 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Table(BaseModel):
+class RecipePart(BaseModel):
+    """A table of a recipe: unknown keys are mistakes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class DataTable(_Table):
+class DataTable(RecipePart):
     """`[data]`: the images. See `hwnas.data.DataSource`."""
 
     source: str
@@ -40,7 +42,7 @@ class DataTable(_Table):
     limit: Count | None = None
 
 
-class LimitTable(_Table):
+class LimitTable(RecipePart):
     """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space.
 
     With `safe` a prediction must keep it with the far end of its 90 % band, not with its value alone.
@@ -51,14 +53,14 @@ class LimitTable(_Table):
     safe: bool = False
 
 
-class BudgetTable(_Table):
+class BudgetTable(RecipePart):
     """`[budget]`: what ends the search."""
 
     evaluations: Count | None = None
     minutes: Positive | None = None
 
 
-class AugmentTable(_Table):
+class AugmentTable(RecipePart):
     """`[augment]`: random changes of training images. See `hwnas.data.Augment`."""
 
     shift: Share = 0.0
@@ -67,7 +69,7 @@ class AugmentTable(_Table):
     fill: Literal["black", "edge"] = "black"
 
 
-class TrainingTable(_Table):
+class TrainingTable(RecipePart):
     """`[training]`: the supernet.
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
@@ -93,7 +95,7 @@ class TrainingTable(_Table):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class AdaptationTable(_Table):
+class AdaptationTable(RecipePart):
     """`[adaptation]`: how a strategy that asks for it (`nat` with `adapt_epochs`) trains the supernet on.
 
     Every step trains so many `networks`, drawn as the best of the archive are, on the labels and, with weight
@@ -105,7 +107,7 @@ class AdaptationTable(_Table):
     imitation: Annotated[float, Field(ge=0)] = 1.0
 
 
-class MembersTable(_Table):
+class MembersTable(RecipePart):
     """`[members]`: the networks of the front that are trained further, exported and measured.
 
     `teacher_weight` is the share of the loss with which all but the largest imitate the largest, trained first; with 0
@@ -129,7 +131,7 @@ class MembersTable(_Table):
     compiled: bool = False
 
 
-class EvaluationTable(_Table):
+class EvaluationTable(RecipePart):
     """`[evaluation]`: validation of candidates.
 
     `weights` is what a candidate is validated with: "shared" are the supernet's, "scratch" its own, from `epochs`
@@ -144,7 +146,7 @@ class EvaluationTable(_Table):
     in_flight: Count = 4
 
 
-class Recipe(_Table):
+class Recipe(RecipePart):
     """Everything that decides a run. Equal recipes on an equal machine give equal networks.
 
     Attributes:
@@ -210,11 +212,16 @@ class Recipe(_Table):
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path}: not TOML: {error}") from error
+        if "benchmark" in content:
+            raise RecipeError(
+                f"{path}: searches the table that [benchmark] names, so there is nothing to profile, train or measure",
+                hint=f"hwnas search {path}",
+            )
         try:
             recipe = cls.model_validate({"name": path.stem} | content)
         except ValidationError as error:
             raise RecipeError(f"{path}: {explain(error)}") from error
-        with _in_file(path):
+        with in_file(path):
             recipe.check()
         return recipe
 
@@ -231,24 +238,24 @@ class Recipe(_Table):
         for objective in self.objectives:
             Objective.named(objective)
         for metric, limit in self.limits.items():
-            with _in_table(f"limits.{metric}"):
+            with in_table(f"limits.{metric}"):
                 Objective.named(metric)
                 limit_of(metric, limit, largest=lambda: 1.0)
-        with _in_table("space"):
+        with in_table("space"):
             self.family(channels=1, classes=2)
-        with _in_table("data"):
+        with in_table("data"):
             self.source()
-        with _in_table("strategy"):
+        with in_table("strategy"):
             self.build_strategy()
-        with _in_table("budget"):
+        with in_table("budget"):
             self.spending()
-        with _in_table("augment"):
+        with in_table("augment"):
             self.augmentation()
-        with _in_table("training"):
+        with in_table("training"):
             self.supernet_schedule()
             if self.training.rule == "single_path" and not self.training.random_networks:
                 raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
-        with _in_table("members"):
+        with in_table("members"):
             self.member_schedule()
             if self.evaluation.weights == "scratch" and not self.members.epochs:
                 raise RecipeError(
@@ -346,7 +353,7 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
     return Limit(metric, at_most=at_most, at_least=table.at_least, safe=table.safe)
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first fault of a recipe in one line: table, key, value, what was expected.
 
     Example:
@@ -362,7 +369,7 @@ def explain(error: ValidationError) -> str:
     *tables, key = [part for part in fault["loc"] if part not in ("str", "float", "int")] or [""]
     where = f"[{'.'.join(map(str, tables))}] " if tables else ""
     if fault["type"] == "extra_forbidden":
-        model: type[BaseModel] = Recipe
+        model = model or Recipe
         for table in tables:
             inner = model.model_fields[str(table)].annotation if str(table) in model.model_fields else LimitTable
             model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else LimitTable
@@ -380,7 +387,12 @@ def _value(value: object) -> str:
 
 
 @contextmanager
-def _in_file(path: Path) -> Iterator[None]:
+def in_file(path: Path) -> Iterator[None]:
+    """Put the recipe's file before what goes wrong inside.
+
+    Raises:
+        RecipeError: For any error of hwnas.
+    """
     try:
         yield
     except HwnasError as error:
@@ -388,7 +400,12 @@ def _in_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _in_table(name: str) -> Iterator[None]:
+def in_table(name: str) -> Iterator[None]:
+    """Put the recipe's table before what goes wrong inside.
+
+    Raises:
+        RecipeError: For any error of hwnas.
+    """
     try:
         yield
     except HwnasError as error:

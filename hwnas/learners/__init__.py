@@ -3,6 +3,7 @@
 from hwnas.learners.gp import GaussianProcess
 from hwnas.learners.mlp import Mlp
 from hwnas.learners.rbf import Rbf
+from hwnas.learners.relevance_gp import RelevanceGp, RelevanceModel
 from hwnas.learners.rnn import Rnn, RnnModel
 from hwnas.learners.surrogate import Model, Surrogate
 from hwnas.learners.switching import SURROGATES, Switching, SwitchingModel
@@ -14,6 +15,8 @@ __all__ = [
     "Mlp",
     "Model",
     "Rbf",
+    "RelevanceGp",
+    "RelevanceModel",
     "Rnn",
     "RnnModel",
     "Surrogate",

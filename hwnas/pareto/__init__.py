@@ -24,12 +24,14 @@ from hwnas.pareto.front import (
     front_of,
     fronts,
     hypervolume,
+    hypervolume_share,
     non_dominated,
     non_dominated_beyond,
     reference_of,
     standings,
     violations_of,
 )
+from hwnas.pareto.improvement import expected_improvement
 
 __all__ = [
     "RULES",
@@ -48,10 +50,12 @@ __all__ = [
     "directions",
     "ends",
     "exchanges",
+    "expected_improvement",
     "front_of",
     "fronts",
     "genotypes_of",
     "hypervolume",
+    "hypervolume_share",
     "non_dominated",
     "non_dominated_beyond",
     "offspring",

@@ -158,6 +158,33 @@ def hypervolume(costs: Costs, reference: NDArray[np.float64] | Sequence[float]) 
     return float(moocore.hypervolume(inside, ref=corner)) if len(inside) else 0.0
 
 
+def hypervolume_share(costs: Costs, truth: Costs, *, margin: float = 0.1) -> float:
+    """How much of the volume that a known front dominates some rows dominate: 1 for the front itself.
+
+    Each objective is scaled so that the front's best is 0 and its worst is 1; the reference lies `margin` beyond the
+    worst. So one point that is best in everything is worth as much as any front would be, and nothing is negative.
+
+    Args:
+        costs: [points, objectives], all minimised.
+        truth: [points, objectives], the non-dominated rows of everything there is.
+        margin: Of the reference, as a share of each objective's range on the front.
+
+    Raises:
+        ValueError: If the front is empty, a number is not finite or the shapes do not fit.
+
+    Example:
+        >>> truth = np.array([[0.0, 10.0], [5.0, 5.0], [10.0, 0.0]])
+        >>> hypervolume_share(truth, truth), round(hypervolume_share(truth[[0, 2]], truth), 3)
+        (1.0, 0.457)
+    """
+    if not len(truth):
+        raise ValueError("hypervolume_share: the front has no row; expected at least one")
+    ideal, nadir = truth.min(axis=0), truth.max(axis=0)
+    span = np.where(nadir > ideal, nadir - ideal, 1.0)
+    reference = np.full(truth.shape[1], 1.0 + margin)
+    return hypervolume((costs - ideal) / span, reference) / hypervolume((truth - ideal) / span, reference)
+
+
 def reference_of(costs: Costs, *, margin: float = 0.01) -> NDArray[np.float64]:
     """A reference point for `hypervolume`: the worst cost per objective and a margin. Take it once and store it.
 

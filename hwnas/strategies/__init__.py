@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hwnas.core import RecipeError
 from hwnas.core.errors import did_you_mean
+from hwnas.strategies.bayesian import Bayesian
 from hwnas.strategies.darts import Darts
 from hwnas.strategies.dpp_net import DppNet
 from hwnas.strategies.fbnet import FBNet
@@ -22,7 +23,7 @@ from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-BLACK_BOX: dict[str, type[DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
+BLACK_BOX: dict[str, type[Bayesian | DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
     "spos": Spos,
@@ -30,6 +31,7 @@ BLACK_BOX: dict[str, type[DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | Regulari
     "nsga3": Nsga3,
     "nat": Nat,
     "dpp_net": DppNet,
+    "bayesian": Bayesian,
 }
 """Those that only ask for evaluations, so they search whatever can be evaluated."""
 
@@ -85,6 +87,7 @@ __all__ = [
     "BLACK_BOX",
     "BY_GRADIENT",
     "STRATEGIES",
+    "Bayesian",
     "Darts",
     "DppNet",
     "FBNet",

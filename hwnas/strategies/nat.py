@@ -12,20 +12,16 @@ from numpy.typing import NDArray
 from hwnas.core import Architecture, Evaluation, RecipeError
 from hwnas.learners import Switching, SwitchingModel
 from hwnas.pareto import (
-    Niches,
     Points,
     Variation,
     breed,
-    directions,
-    ends,
     genotypes_of,
     non_dominated,
     standings,
-    survive,
     unseen,
 )
 from hwnas.space import Codes
-from hwnas.study import JSON, Study, Survive
+from hwnas.study import JSON, Study, first_archive, survival_of
 from hwnas.study.foresight import foresee, learn
 
 _SWAP_ROUNDS = 5
@@ -116,12 +112,7 @@ class Nat:
             study.evaluate(study.sample(self.per_iteration))
 
     def _first(self, study: Study) -> list[Architecture]:
-        n = self.initial
-        if study.budget.evaluations is not None:
-            n = min(n, max(2, study.budget.evaluations // 2))
-        first = [*ends(study.space, study.costs), *study.sample(n)]
-        feasible = study.feasible(study.space.encode(first))
-        return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[:n]
+        return first_archive(study, self.initial)
 
     def _propose(self, study: Study, archive: Sequence[Evaluation], rng: np.random.Generator) -> JSON:
         """Which networks to evaluate next, and which surrogates said so. One durable step: a resume fits nothing."""
@@ -149,7 +140,7 @@ class Nat:
         known = standings(archive, study.objectives, study.limits)
         codes = space.encode(archive[n].architecture for n in known.index)
         if len(codes):
-            best = _survival(len(study.objectives), self.survivors)(
+            best = survival_of(len(study.objectives), self.survivors)(
                 Points(codes, known.costs, known.violation), self.survivors, rng
             )
             codes = best.points.genotypes
@@ -164,7 +155,7 @@ class Nat:
     ) -> Points:
         """NSGA-II or III on what is learned and predicted, from the best of the archive and random networks."""
         space, seen = study.space, set[bytes]()
-        survive = _survival(len(study.objectives), self.population)
+        survive = survival_of(len(study.objectives), self.population)
         parents = survive(archive, self.population, rng).points.genotypes
         drawn = space.sample_codes(max(0, self.population - len(parents)), rng)
         first = np.concatenate([parents, genotypes_of(space, drawn, rng)])
@@ -198,13 +189,6 @@ class Nat:
 
     def _variation(self) -> Variation:
         return Variation(self.crossover_probability, self.mutations, self.mutation_eta)
-
-
-def _survival(objectives: int, population: int) -> Survive:
-    """NSGA-III's for more than two objectives, if the population is large enough for a direction each."""
-    if objectives <= 2 or population < objectives:
-        return survive
-    return Niches(directions(objectives, population)).survive
 
 
 def evenest(front: NDArray[np.float64], candidates: NDArray[np.float64], n: int) -> NDArray[np.int64]:

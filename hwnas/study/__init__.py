@@ -3,7 +3,7 @@
 `hwnas.study.relaxed`, which searches by gradient, is not loaded with it: a study of tables need not wait for torch.
 """
 
-from hwnas.study.generations import FAR, Survive, evolve
+from hwnas.study.generations import FAR, Survive, evolve, first_archive, survival_of
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
@@ -27,4 +27,6 @@ __all__ = [
     "Survive",
     "Training",
     "evolve",
+    "first_archive",
+    "survival_of",
 ]

@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import numpy as np
 
-from hwnas.pareto import Points, Population, Variation, breed, ends, genotypes_of, standings, unseen
+from hwnas.core import Architecture
+from hwnas.pareto import (
+    Niches,
+    Points,
+    Population,
+    Variation,
+    breed,
+    directions,
+    ends,
+    genotypes_of,
+    standings,
+    survive,
+    unseen,
+)
 from hwnas.space import Codes
 from hwnas.study.study import Study
 
@@ -76,3 +89,29 @@ def _evaluated(study: Study, genotypes: Codes) -> Points:
     evaluations = study.evaluate(study.space.decode(study.space.canonical_codes(genotypes)))
     found = standings(evaluations, study.objectives, study.limits)
     return Points(genotypes[found.index], found.costs, found.violation)
+
+
+def first_archive(study: Study, n: int) -> list[Architecture]:
+    """What a search with a model evaluates first: the ends of the space where they are feasible, then random networks.
+
+    Args:
+        study: That will evaluate.
+        n: Networks; at most half of the budget, so that something is left to search with.
+    """
+    if study.budget.evaluations is not None:
+        n = min(n, max(2, study.budget.evaluations // 2))
+    first = [*ends(study.space, study.costs), *study.sample(n)]
+    feasible = study.feasible(study.space.encode(first))
+    return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[:n]
+
+
+def survival_of(objectives: int, population: int) -> Survive:
+    """NSGA-III's for more than two objectives, if the population is large enough for a direction each; NSGA-II's else.
+
+    Example:
+        >>> survival_of(2, 100) is survive
+        True
+    """
+    if objectives <= 2 or population < objectives:
+        return survive
+    return Niches(directions(objectives, population)).survive

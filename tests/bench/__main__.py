@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hwnas.core import DataError
 from hwnas.core.errors import did_you_mean
 from tests.bench.fashion_mnist import FASHION_MNIST
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, run, save, table
@@ -44,7 +45,7 @@ def main(
         return 2
     try:
         measured = run(benches[wanted], data_folder(), only=parts)
-    except MissingDataError as error:
+    except (MissingDataError, DataError) as error:
         out.print(f"bench {wanted}: {error}", highlight=False, soft_wrap=True)
         return 2
     path = save(wanted, measured, results)

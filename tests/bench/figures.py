@@ -15,9 +15,10 @@ from typing import Any, Literal
 from rich.table import Table
 
 from hwnas.core import write_atomically
+from hwnas.evaluation.benchmarks import DATA_VARIABLE
+from hwnas.evaluation.benchmarks import data_folder as data_folder_of
 from hwnas.study.environment import environment
 
-DATA_VARIABLE = "HWNAS_BENCH_DATA"
 ROOT = Path(__file__).parents[2]
 
 
@@ -125,8 +126,7 @@ def run(bench: Bench, data: Path, *, only: Sequence[str] = ()) -> Measured:
 
 def data_folder() -> Path:
     """Where bench data lies: $HWNAS_BENCH_DATA, else `../shared/data` beside the repository."""
-    named = os.environ.get(DATA_VARIABLE)
-    return Path(named) if named else ROOT.parent / "shared" / "data"
+    return data_folder_of(ROOT)
 
 
 def need(path: Path) -> Path:

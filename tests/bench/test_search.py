@@ -1,15 +1,28 @@
-import itertools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from hwnas.strategies import Nat
-from tests.bench.figures import data_folder
-from tests.bench.mbv3_45 import Linear, load, space, volume
+from hwnas.core import Objective
+from hwnas.evaluation.benchmarks import mbv3_45 as read
+from hwnas.evaluation.benchmarks import nasbench201
+from hwnas.pareto import hypervolume
+from hwnas.strategies import Nat, Nsga2, RandomSearch
+from tests.bench.figures import Measured, data_folder
+from tests.bench.mbv3_45 import volume
 from tests.bench.search import mbv3_45
+from tests.bench.tabular import (
+    Share,
+    found,
+    mbv3_45_surrogate,
+    nasbench201_best,
+    nasbench201_latency,
+    nasbench201_paper,
+    overhead,
+    pi5,
+)
+from tests.evaluation.tables import write_mbv3_45, write_nasbench201
 
 
 @pytest.fixture
@@ -20,46 +33,13 @@ def data() -> Path:
     return folder
 
 
-def weights(seed: int) -> NDArray[np.float64]:
-    return np.random.default_rng(seed).normal(size=136)
-
-
-def test_space_is_the_one_described() -> None:
-    networks = space()
-    assert len(networks.decisions) == 45
-    assert networks.size == (9**2 + 9**3 + 9**4) ** 5
-    assert networks.one_hot(networks.sample_codes(3, np.random.default_rng(0))).shape == (3, 135)
-
-
-def test_linear_is_the_dot_product_with_the_one_hot_columns() -> None:
-    model = Linear(space(), weights(0), "m", "u")
-    codes = model.space.sample_codes(50, np.random.default_rng(1))
-    columns = np.concatenate([model.space.one_hot(codes), np.ones((50, 1))], axis=1)
-    assert model.batch(codes) == pytest.approx(columns @ model.weights)
-    assert model(model.space.decode(codes)[0]).value == pytest.approx(float(model.batch(codes)[0]))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_ends_are_the_ends(seed: int) -> None:
-    model = Linear(space(), weights(seed), "m", "u")
-    low, smallest = model.smallest()
-    high, largest = model.largest()
-    assert model(smallest).value == low and model(largest).value == high
-    values = model.batch(model.space.sample_codes(5000, np.random.default_rng(seed)))
-    assert low < values.min() and values.max() < high
-
-
-def test_no_network_with_another_first_stage_is_smaller() -> None:
-    model = Linear(space(), weights(7), "m", "u")
-    low, smallest = model.smallest()
-    row = model.space.encode([smallest])[0].clip(min=0)
-    stage = [model.space.index(label) for label in (d.label for d in model.space.decisions) if label[6:7] == "0"]
-    stage = [0, *stage]
-    assert len(stage) == 9  # its depth, four kernels, four expansions
-    others = np.array(list(itertools.product(range(3), repeat=9)))
-    rows = np.repeat(row[None], len(others), axis=0)
-    rows[:, stage] = others
-    assert model.batch(model.space.canonical_codes(rows)).min() == pytest.approx(low)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of the same columns with other numbers."""
+    folder = tmp_path_factory.mktemp("data")
+    write_nasbench201(folder)
+    write_mbv3_45(folder)
+    return folder
 
 
 def test_volume_of_nothing_is_nothing() -> None:
@@ -76,13 +56,50 @@ def test_a_tiny_run_gives_every_row(data: Path) -> None:
 
 
 def test_values_are_those_of_the_readme(data: Path) -> None:
-    evaluate, macs = load(data)
-    middle = macs.space.canonical({d.label: d.options[1] for d in macs.space.decisions})
-    error = evaluate(middle, fidelity="full", weights=None, seed=0)["error"]
-    assert 0.20 < error < 0.30 and 100 < macs(middle).value < 520
-    assert evaluate.calls == 1 and evaluate.seconds > 0
+    benchmark = read(data)
+    middle = benchmark.space.canonical({d.label: d.options[1] for d in benchmark.space.decisions})
+    assert 0.70 < benchmark.columns["accuracy"](middle).value < 0.80
+    assert 100e6 < benchmark.columns["macs"](middle).value < 520e6
+
+
+def test_the_true_front_bounds_what_any_search_can_reach(data: Path) -> None:
+    benchmark = read(data)
+    codes, _ = benchmark.true_front((Objective.named("accuracy"), Objective.named("macs")))
+    front = [
+        {"accuracy": a, "macs": m}
+        for a, m in zip(benchmark.columns["accuracy"].batch(codes), benchmark.columns["macs"].batch(codes), strict=True)
+    ]
+    costs = np.array([[1 - row["accuracy"], row["macs"] / 1e6] for row in front])
+    assert hypervolume(costs, (0.30, 520.0)) / 42 == pytest.approx(0.69445, abs=1e-5)
 
 
 def test_nsga2_reaches_the_other_tools(data: Path) -> None:
     measured = mbv3_45(data, evaluations=1000, nat_evaluations=2, nat=Nat(population=2, generations=1), seeds=[11])
     assert measured.rows[0].value >= 0.594
+
+
+def rows_of(measured: Measured, n: int) -> None:
+    assert len(measured.rows) == n
+    assert len({row.figure for row in measured.rows}) == n
+    assert all(math.isfinite(row.value) for row in measured.rows)
+
+
+def test_tiny_runs_of_the_parts_on_tables_give_every_row(tiny: Path) -> None:
+    only = {"random": RandomSearch()}
+    rows_of(nasbench201_paper(tiny, seeds=2, evaluations=12), 9)
+    rows_of(nasbench201_best(tiny, strategies=only, seeds=1, most=5), 6)
+    rows_of(nasbench201_latency(tiny, strategies=only, devices=["raspi4"], seeds=1, most=45), 5)
+    rows_of(mbv3_45_surrogate(tiny, strategies=only, seeds=1, most=12, early=6), 6)
+    rows_of(pi5(tiny, strategies=only, seeds=1, evaluations=12), 2)
+    rows_of(overhead(tiny, evaluations=40), 2)
+
+
+def test_a_run_ends_with_the_evaluation_that_is_enough(tiny: Path) -> None:
+    benchmark = nasbench201(tiny)
+    objectives = (Objective.named("accuracy"), Objective.named("latency_ms@raspi4"))
+    share = Share(benchmark, objectives, until=0.5)
+    asked = found(benchmark, Nsga2(), objectives, evaluations=300, seed=0, enough=share)
+    assert len(asked) < 300
+    assert share.of(asked) >= 0.5 > share.of(asked[:-1])
+    assert all(evaluation["connected"] == 1.0 for evaluation in asked)
+    assert share.of([]) == 0.0

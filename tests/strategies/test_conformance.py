@@ -23,6 +23,7 @@ TINY: dict[str, dict[str, object]] = {
     "nsga3": {"population": 6},
     "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
     "dpp_net": {"width": 4, "rests": 2, "hidden": 8, "steps": 5},
+    "bayesian": {"initial": 6, "population": 8, "generations": 2},
 }
 
 ACCURACY, LATENCY, PARAMETERS = (Objective.named(name) for name in ("accuracy", "latency_ms", "parameters"))

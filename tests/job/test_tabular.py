@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwnas.core import DataError, LimitError, RecipeError, StoreError
+from hwnas.evaluation.benchmarks import nasbench201
+from hwnas.job import Front, Recipe, TabularRecipe, is_tabular, search_table
+from tests.evaluation.tables import write_macro, write_mbv3_45, write_nasbench201
+from tests.job.workspace import REPOSITORY, Listener, run
+
+PI5 = """
+objectives = ["accuracy", "latency_ms@pi5_onnx", "energy_mj@pi5_onnx"]
+seed = 2
+[benchmark]
+name = "nasbench201"
+dataset = "cifar100"
+[strategy]
+name = "nsga3"
+population = 10
+[budget]
+evaluations = 40
+"""
+PATH = Path("search/table.toml")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_nasbench201(folder)
+    write_macro(folder)
+    write_mbv3_45(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HWNAS_BENCH_DATA", str(tables))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def recipe(text: str, folder: Path) -> Path:
+    (folder / "search").mkdir(exist_ok=True)
+    path = folder / PATH
+    path.write_text(text)
+    return path
+
+
+def test_what_is_found_is_judged_by_the_true_front(workspace: Path, tables: Path) -> None:
+    listener = Listener()
+    found = search_table(recipe(PI5, workspace), root=workspace, teller=listener)
+    assert listener.stages == ["search NAS-Bench-201, cifar100, accuracy after 200 epochs with nsga3"]
+    assert found.evaluations == 40 and 0 < found.share <= 1 and 0 < found.reported_share <= 1
+    benchmark = nasbench201(tables, dataset="cifar100")
+    assert found.true_front == len(benchmark.true_front(found.objectives)[0])
+    for member in found.members:
+        assert member.metrics["connected"] == 1.0
+        assert member.metrics["accuracy"] == benchmark.columns["accuracy"](member.architecture).value
+        assert member.reported == {"test_accuracy": benchmark.reported["test_accuracy"](member.architecture).value}
+    saved = json.loads((workspace / "runs" / "table" / "tabular.json").read_text())
+    assert saved["hypervolume_share"] == found.share and len(saved["members"]) == len(found.members)
+
+
+def test_a_search_of_the_whole_space_finds_the_whole_front(workspace: Path) -> None:
+    text = """
+    objectives = ["accuracy", "macs"]
+    benchmark = {name = "nas_bench_macro"}
+    limits = {macs = {at_most = 3e6}}
+    strategy = {name = "random"}
+    budget = {evaluations = 10000}
+    in_flight = 100
+    """
+    found = search_table(recipe(text, workspace), root=workspace)
+    assert found.share == pytest.approx(1.0) and found.evaluations < 200
+    assert max(member.metrics["macs"] for member in found.members) <= 3e6
+
+
+def test_a_finished_run_says_the_same_again_and_fresh_starts_over(workspace: Path) -> None:
+    path = recipe(PI5, workspace)
+    first = search_table(path, root=workspace)
+    assert search_table(path, root=workspace).members == first.members
+    path.write_text(PI5.replace("seed = 2", "seed = 3"))
+    with pytest.raises(StoreError, match="seed"):
+        search_table(path, root=workspace)
+    assert search_table(path, root=workspace, fresh=True).members != first.members
+
+
+def test_limits_may_be_shares_of_the_largest(workspace: Path) -> None:
+    text = """
+    benchmark = {name = "mbv3_45"}
+    limits = {macs = {at_most = "60 %"}}
+    strategy = {name = "nsga2"}
+    budget = {evaluations = 60}
+    """
+    found = search_table(recipe(text, workspace), root=workspace)
+    assert 0 < found.share < 1 and found.share == found.reported_share
+    with pytest.raises(LimitError, match="macs"):
+        search_table(recipe(text.replace('"60 %"', "1.0"), workspace), root=workspace, fresh=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'dataset = "cifar100"',
+            'datset = "cifar100"',
+            r'\[benchmark.nasbench201\] unknown key "datset" = \'cifar100\'',
+        ),
+        ('dataset = "cifar100"', 'dataset = "cifar11"', "dataset is 'cifar11'"),
+        ('dataset = "cifar100"', "epochs = 50", "epochs is 50"),
+        ('name = "nasbench201"', 'name = "nasbench101"', "nasbench101"),
+        ('name = "nsga3"', 'name = "darts"', r'\[strategy\] name "darts" trains weights'),
+        ('name = "nsga3"', 'name = "nsg3"', r'\[strategy\] strategy "nsg3" is unknown; did you mean "nsga3"'),
+        ("population = 10", "populaton = 10", 'no parameter "populaton"'),
+        ("evaluations = 40", "evaluations = -1", r"\[budget\] evaluations is -1"),
+        ("evaluations = 40", "evalutions = 40", 'did you mean "evaluations"'),
+        ("seed = 2", "sed = 2", 'unknown key "sed" = 2; did you mean "seed"'),
+        ('"accuracy", ', "", "expected accuracy among them"),
+        ('"accuracy", ', '"accuracy", "speed", ', 'objective "speed" is unknown'),
+        ("seed = 2", 'seed = 2\ndata = {source = "digits"}', 'unknown key "data"'),
+        ("seed = 2", "seed = ", "not TOML"),
+    ],
+)
+def test_a_slip_is_named_with_its_file(old: str, new: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^search/table.toml: .*{message}"):
+        TabularRecipe.from_toml(PI5.replace(old, new), PATH)
+
+
+def test_a_device_that_the_table_lacks_is_named(workspace: Path) -> None:
+    with pytest.raises(DataError, match='has no "latency_ms@pi5_onx"; did you mean "latency_ms@pi5_onnx"'):
+        search_table(recipe(PI5.replace("latency_ms@pi5_onnx", "latency_ms@pi5_onx"), workspace), root=workspace)
+
+
+def test_missing_tables_name_the_path_and_the_variable(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWNAS_BENCH_DATA", str(workspace / "nowhere"))
+    with pytest.raises(DataError, match="nowhere/nasbench201/archs.parquet is not there") as caught:
+        search_table(recipe(PI5, workspace), root=workspace)
+    assert "HWNAS_BENCH_DATA" in caught.value.hint
+
+
+def test_other_jobs_say_what_such_a_recipe_is_for(workspace: Path) -> None:
+    with pytest.raises(RecipeError, match="searches the table that \\[benchmark\\] names") as caught:
+        Recipe.load(recipe(PI5, workspace))
+    assert "hwnas search" in caught.value.hint
+    search_table(workspace / PATH, root=workspace)
+    with pytest.raises(StoreError, match="searched a table") as refused:
+        Front.load(workspace / "runs" / "table")
+    assert "tabular.json" in refused.value.hint
+
+
+def test_the_folder_of_a_measured_run_is_left_alone(workspace: Path) -> None:
+    (workspace / "runs" / "table").mkdir(parents=True)
+    (workspace / "runs" / "table" / "front.json").write_text("{}")
+    with pytest.raises(StoreError, match="measured front"):
+        search_table(recipe(PI5, workspace), root=workspace, fresh=True)
+
+
+def test_the_command_prints_the_share_of_the_true_front(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe(PI5, workspace)
+    code, out, _ = run(capsys, "search", str(PATH))
+    assert code == 0 and "of the true front's hypervolume" in out and "test_accuracy" in out
+    code, out, _ = run(capsys, "search", str(PATH), "--json")
+    assert code == 0 and 0 < json.loads(out)["hypervolume_share"] <= 1
+    code, _, err = run(capsys, "profile", str(PATH))
+    assert code == 2 and "hwnas search" in err
+
+
+def test_the_recipe_in_the_repository_is_one() -> None:
+    path = REPOSITORY / "search" / "nasbench201_pi5.toml"
+    assert is_tabular(path) and not is_tabular(REPOSITORY / "search" / "quickstart.toml")
+    assert not is_tabular(Path("search/nowhere.toml"))
+    read = TabularRecipe.from_toml(path.read_text(), path)
+    assert read.benchmark.name == "nasbench201" and np.size(read.objectives) == 3

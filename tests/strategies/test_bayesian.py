@@ -1,0 +1,108 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwnas.core import Budget, Limit, Objective, RecipeError
+from hwnas.pareto import hypervolume
+from hwnas.strategies import Bayesian, RandomSearch, build
+from hwnas.strategies.bayesian import _chance, _Fitted, _long_tailed, _Plain, _Scores
+from hwnas.study import Outcome, Strategy
+from hwnas.testing import Problem, toy201, toy201_network
+
+ACCURACY = Objective.named("accuracy")
+
+
+def run(strategy: Strategy, problem: Problem, *, evaluations: int, seed: int = 0) -> Outcome:
+    return problem.study(budget=Budget(evaluations=evaluations), seed=seed).run(strategy)
+
+
+def volume(outcome: Outcome) -> float:
+    """As a share of the true front's, which `toy201` gives."""
+    costs = np.array([[100 - 100 * e["accuracy"], e["latency_ms"]] for e in outcome.evaluations if e.status == "ok"])
+    return hypervolume(costs, (90.0, 12.5)) / (90 * 12.5) / 0.826813
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_network_of_toy201_is_found_in_sixty_evaluations(seed: int) -> None:
+    problem = dataclasses.replace(toy201(), objectives=(ACCURACY,))
+    outcome = run(Bayesian(), problem, evaluations=60, seed=seed)
+    assert outcome.front[0].architecture == toy201_network("332133")
+
+
+def test_a_front_of_toy201_in_sixty_evaluations() -> None:
+    found = volume(run(Bayesian(), toy201(), evaluations=60))
+    assert found > 0.99 > volume(run(RandomSearch(), toy201(), evaluations=60))
+
+
+def test_a_large_space_is_searched_by_evolution() -> None:
+    found = volume(run(Bayesian(listed=100, population=20, generations=5), toy201(), evaluations=60))
+    assert found > 0.98
+
+
+def test_a_limit_that_nothing_predicts_is_learned() -> None:
+    limited = toy201(limits=[Limit("accuracy", at_least=0.93)])
+    outcome = run(Bayesian(), limited, evaluations=40)
+    early, late = outcome.evaluations[:10], outcome.evaluations[-20:]
+    assert np.mean([e.status == "ok" for e in late]) > np.mean([e.status == "ok" for e in early])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"initial": 11},
+        {"listed": 15_624},
+        {"use_costs": False},
+        {"use_scores": False},
+        {"listed": 0, "population": 9},
+        {"listed": 0, "population": 8, "generations": 3},
+    ],
+)
+def test_every_parameter_is_used(change: dict[str, Any]) -> None:
+    plain = Bayesian(population=8, generations=2)
+    if "listed" in change and len(change) > 1:
+        plain = dataclasses.replace(plain, listed=0)
+    one, other = (
+        [e.architecture for e in run(s, toy201(), evaluations=30).evaluations]
+        for s in (plain, dataclasses.replace(plain, **change))
+    )
+    assert one != other
+
+
+@pytest.mark.parametrize("name", ["initial", "population", "generations", "listed"])
+def test_a_parameter_out_of_range_is_named(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"bayesian: {name} is -1; expected at least"):
+        build("bayesian", {name: -1})
+
+
+def test_scores_are_ranks_and_come_back_as_values() -> None:
+    values = np.array([3.0, -1.0, 100.0, 3.0, 0.0])
+    scale = _Scores(values)
+    assert scale.value(scale.score(values)) == pytest.approx(values)
+    assert scale.score(values * 7) == pytest.approx(scale.score(values))
+    below, above = scale.value(np.array([-9.0, 9.0]))
+    assert below < -1.0 and above == 100.0
+    assert [scale.score_of(v) for v in (-1.0, 100.0)] == [scale.score(values).min(), scale.score(values).max()]
+    assert _Scores(np.ones(3)).value(np.array([-9.0])).tolist() == [1.0]
+
+
+def test_a_tail_is_long_on_either_side() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert not _long_tailed(values) and not _long_tailed(np.ones(3))
+    assert _long_tailed(np.append(values, 90.0)) and _long_tailed(np.append(-values, -90.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """A model that says 0 +- 1 of everything."""
+
+    def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(len(x)), np.ones(len(x))
+
+
+def test_the_chance_to_keep_a_limit_is_normal() -> None:
+    fitted: Any = _Fitted(Normal(), _Plain())  # type: ignore[arg-type]
+    limit = Limit("energy_mj", at_least=-1.0, at_most=1.0)
+    kept = _chance([limit, Limit("accuracy", at_least=0.5)], {"energy_mj": fitted}, np.zeros((2, 1)))
+    assert kept == pytest.approx(np.full(2, 0.8413**2), abs=1e-3)
