@@ -20,6 +20,7 @@ def bench(
     table: Annotated[
         Path | None, typer.Option(help="A latency table of the device: its reference networks are timed, too.")
     ] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Read the GPU's energy counter too: half a minute.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Time an ONNX file under the protocol of the latency tables, with all that the number depends on."""
@@ -29,6 +30,7 @@ def bench(
             model,
             device=Device.load(device, Path("devices")),
             table=table,
+            energy=energy,
             progress=lambda p: terminal.progress(p.done, p.total, p.stage),
         )
     if as_json:
@@ -47,6 +49,12 @@ def in_words(timed: Timed) -> list[str]:
         f"  as measured {timed.raw_ms:.4f} ms (lower quartile of {timing.runs} runs; median "
         f"{timing.median_us / 1000:.4f}, p90 {timing.p90_us / 1000:.4f})",
     ]
+    if timing.device_us is not None:
+        lines.append(f"  of that on the GPU itself {timing.device_us / 1000:.4f} ms")
+    joules = timed.energy.energy_mj if timed.energy else timing.energy_mj
+    if joules is not None:
+        counted = f"{timed.energy.runs:,} runs of the GPU" if timed.energy else "the processor"
+        lines.append(f"  energy {joules:.3g} mJ a run, all that {counted} used")
     if timed.session_factor is not None:
         lines.append(f"  the table's reference networks take {timed.session_factor:.3f} times as long as then")
     if timed.predicted:

@@ -28,8 +28,10 @@ the table holds kernels instead of blocks their number, of all ("kernels") or of
 _US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _AGAIN = "measure the device again: hwnas profile"
 _SHOWN = 5
-_OPTIONAL = ("energy_mj", "macs", "weight_bytes", "peak_activation_bytes")
+_OPTIONAL = ("device_us", "energy_mj", "macs", "weight_bytes", "peak_activation_bytes")
 """What of a row may be unknown: null in a file, not there at all in one of schema version 1."""
+_ON_GPU = ("device_us",)
+"""What only rows of a GPU have: not there at all in other tables."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Timing:
         iqr_rel: (p75 - p25) / median; 0 for a clock that is too coarse to see it.
         runs: Timed runs behind the numbers.
         visits: Bursts that they came in.
+        device_us: Lower quartile on the GPU itself, between events in its stream; the times above are the host's, with
+            the hand-over and the wait. None where no GPU works or its runtime has no events.
         energy_mj: Of one run, the idle part of the processor package included; None is unmeasured.
         macs: Multiply-adds of one image. None is unknown, here and below.
         weight_bytes: Of all that is stored in the file: weights, biases, constants.
@@ -65,6 +69,7 @@ class Timing:
     iqr_rel: float
     runs: int
     visits: int
+    device_us: float | None = None
     energy_mj: float | None = None
     macs: int | None = None
     weight_bytes: int | None = None
@@ -514,10 +519,7 @@ class LatencyTable:
         return hashlib.sha256(self._text().encode()).hexdigest()[:16]
 
     def _text(self) -> str:
-        body = "".join(
-            _line({"key": key} | {name: getattr(timing, attribute) for name, attribute in _COLUMNS.items()})
-            for key, timing in self.rows.items()
-        )
+        body = "".join(_line({"key": key} | _written(timing)) for key, timing in self.rows.items())
         header = self.header.model_dump(mode="json", by_alias=True)
         return _line(header | {"sha256": hashlib.sha256(body.encode()).hexdigest()}) + body
 
@@ -662,6 +664,12 @@ _COLUMNS = {part.name.removesuffix("_us"): part.name for part in fields(Timing)}
 """Field of a line to attribute of `Timing`; times lose their suffix, as the header's unit rules in a file."""
 
 
+def _written(timing: Timing) -> dict[str, Any]:
+    """The fields of a line, without those that only a GPU could have filled."""
+    values = {name: getattr(timing, attribute) for name, attribute in _COLUMNS.items()}
+    return {name: value for name, value in values.items() if value is not None or _COLUMNS[name] not in _ON_GPU}
+
+
 def _line(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n"
 
@@ -707,8 +715,8 @@ def _read_header(where: str, line: str) -> tuple[TableHeader, str]:
 
 def _read_row(where: str, line: str, factor: float, *, version: int) -> tuple[str, Timing]:
     value = _read_object(where, line)
-    if version == 1:
-        value = dict.fromkeys(_OPTIONAL) | value
+    absent = _OPTIONAL if version == 1 else _ON_GPU
+    value = dict.fromkeys(name for name, attribute in _COLUMNS.items() if attribute in absent) | value
     for name in ("key", *_COLUMNS):
         if name not in value:
             _refuse(where, name, "is missing", "every field of a block")
@@ -729,7 +737,11 @@ def _read_row(where: str, line: str, factor: float, *, version: int) -> tuple[st
             _refuse(where, name, f"is {number!r}", "a whole number" if count else "a number")
         numbers[attribute] = number
     try:
-        numbers |= {name: float(numbers[name]) * factor for name in numbers if name.endswith("_us")}
+        numbers |= {
+            name: float(numbers[name]) * factor
+            for name in numbers
+            if name.endswith("_us") and numbers[name] is not None
+        }
         return key, Timing(**numbers)
     except TableError as error:
         raise TableError(f"{where}: {error.message}", hint=_AGAIN) from error

@@ -21,8 +21,8 @@ Paths start at the job's folder. Without `cores` the program chooses them itself
 a job says `about` itself is handed back in the result.
 
 It may hold `"limit_s"` (seconds of timing), `"drop_disturbed"` (false), `"energy"` (true: of the processor, where a
-counter can be read), `"gpu_energy"` (false; half a minute for each model) and `"log"`: a file to which each finished
-round is appended, so that the same job goes on there when it was killed. The job
+counter can be read), `"gpu_energy"` (the keys of models to read a GPU's counter for, half a minute each; none) and
+`"log"`: a file to which each finished round is appended, so that the same job goes on there when it was killed. The job
 `{"resident": "a.onnx", "batch": 1, "threads": 1, "seed": 0}` runs one model and tells the memory that takes.
 
 How it measures, and why (numbers from trials on a shared two-core machine):
@@ -86,7 +86,8 @@ DRIFT_LIMIT, STEAL_LIMIT, SWITCHED_LIMIT = 0.05, 0.05, 0.2  # beyond these a mea
 ENERGY_NS = 200_000_000  # RAPL counters step about once in a millisecond: some 200 steps
 RESIDENT_RUNS = 5
 
-GPU_WARM_UP_SECONDS = 1.0  # algorithm search, allocation and clocks that rise
+GPU_WARM_UP_SECONDS = 1.0  # of the first model: the libraries load, and the clock rises and stays up
+GPU_NEXT_WARM_UP_SECONDS = 0.1  # of each other: its algorithms are chosen and its memory is taken in its first runs
 THROTTLED_VISITS = 5  # in a row, and the measurement is given up
 UNUSABLE = 6  # what the process ends with when the runtime or the GPU cannot be used
 
@@ -172,7 +173,9 @@ def kendall_tau(first: Floats, second: Floats) -> float | None:
     return float((a * b).sum()) / ordered if ordered else None
 
 
-def resolved_tau(first: Floats, second: Floats, *, resolution: float) -> tuple[float | None, float]:
+def resolved_tau(
+    first: Floats, second: Floats, *, resolution: float, by: Floats | None = None
+) -> tuple[float | None, float]:
     """Kendall's tau over the pairs that lie further apart than the measurement can resolve, and the share of the rest.
 
     Models that take nearly the same time change places in any repetition, so in a narrow range of latencies tau is low
@@ -182,7 +185,8 @@ def resolved_tau(first: Floats, second: Floats, *, resolution: float) -> tuple[f
     Args:
         first: Times [n] in one half of the measurement.
         second: Times [n] in the other.
-        resolution: Relative difference of the mean times below which a pair is a tie.
+        resolution: Relative difference below which a pair is a tie.
+        by: Times [n] whose differences are looked at for that; the means of both by default.
 
     Returns:
         (tau, share of pairs that are ties); tau is None if all are.
@@ -191,7 +195,7 @@ def resolved_tau(first: Floats, second: Floats, *, resolution: float) -> tuple[f
         >>> resolved_tau(np.array([100.0, 101.0, 200.0]), np.array([101.0, 100.0, 200.0]), resolution=0.03)
         (1.0, 0.33333333333333337)
     """
-    middle = np.log((first + second) / 2)
+    middle = np.log((first + second) / 2 if by is None else by)
     i, j = np.triu_indices(len(first), k=1)
     apart = np.abs(middle[i] - middle[j]) > np.log1p(resolution)
     if not apart.any():
@@ -1115,7 +1119,7 @@ def load_all(
         try:
             run = runtime.load(model["path"], batch=job["batch"], seed=job["seed"])
             if runtime.gpu is not None:
-                warm_up(run, seconds=GPU_WARM_UP_SECONDS)
+                warm_up(run, seconds=GPU_NEXT_WARM_UP_SECONDS if loaded else GPU_WARM_UP_SECONDS)
             loaded[model["key"]] = run
         except UnusableError:
             raise
@@ -2093,7 +2097,7 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
                 there = [one.on_device[key] for n, one in enumerate(rounds) if kept[key][n] and key in one.on_device]
                 if there:
                     result["device_timings"][key] = device_summary(there)
-                if gpu is not None and job.get("gpu_energy", False):
+                if gpu is not None and key in job.get("gpu_energy", ()):
                     watch()
                     result["energy"][key] = energy_per_run(loaded[key], gpu.energy_mj)
             visits, switched = len(loaded) * len(rounds), sum(len(one.switched) for one in rounds)

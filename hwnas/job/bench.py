@@ -11,13 +11,13 @@ from typing import Any
 import onnx
 from torch import nn
 
-from hwnas.core import Architecture, ExportError, MeasureError, Metric, SpaceError, TableError
+from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Metric, SpaceError, TableError
 from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.export import read_metadata
 from hwnas.nn import build_network
-from hwnas.profiling import Measurement, ProgressCall, measure_models, remeasure
+from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
 from hwnas.profiling.matching import conditions_of
 from hwnas.profiling.session import ROUNDS, reach_of
 from hwnas.space import Space
@@ -35,6 +35,7 @@ class Timed:
         latency_ms: Lower quartile; with a table brought to the session in which the table was made.
         raw_ms: As measured now.
         timing: As measured now, the whole distribution.
+        energy: Of one run by the GPU's counter; None if it was not asked for or cannot be read.
         session_factor: How much longer the table's reference networks took than then; None without a table.
         predicted: By the table for the architecture that the file names; None if there is no table or no such name.
         promised: What the file says was predicted when it was written; None if it says nothing.
@@ -46,6 +47,7 @@ class Timed:
     latency_ms: float
     raw_ms: float
     timing: Timing
+    energy: Energy | None
     session_factor: float | None
     predicted: Metric | None
     promised: Metric | None
@@ -57,6 +59,7 @@ class Timed:
         return {
             "file": str(self.path),
             "measured": {"latency_ms": self.latency_ms, "raw_ms": self.raw_ms, **asdict(self.timing)},
+            "energy": asdict(self.energy) if self.energy else None,
             "session_factor": self.session_factor,
             "predicted": self.predicted.to_json() if self.predicted else None,
             "promised": self.promised.to_json() if self.promised else None,
@@ -72,6 +75,7 @@ def bench(
     device: Device,
     table: Path | None = None,
     rounds: int = ROUNDS,
+    energy: bool = False,
     quota: QuotaReader = cgroup_quota,
     progress: ProgressCall | None = None,
 ) -> Timed:
@@ -82,6 +86,7 @@ def bench(
         device: Threads, batch, cores.
         table: A latency table of this device.
         rounds: Visits of the file.
+        energy: Read a GPU's counter too, which takes half a minute. A processor's is always read where there is one.
         quota: Says how many cores' worth of time this process may spend.
         progress: Called as the work goes on.
 
@@ -89,8 +94,13 @@ def bench(
         ExportError: If the file is missing, no ONNX file, or has other inputs than one float image batch of known size.
         TableError: If the table is damaged, of other conditions, or of a space that cannot be built again.
         MeasureError: If the file cannot be run, or the measuring program failed.
-        DeviceError: If the device has more threads than this process has cores.
+        DeviceError: If the device has more threads than this process has cores, or no GPU whose energy is asked for.
     """
+    if energy and not device.uses_gpu:
+        raise DeviceError(
+            f"device {device.name}: its runtime is {device.runtime}, and no GPU's energy can be read",
+            hint="leave --energy out: a processor's is read anyway, where there is a counter",
+        )
     model, shape = _checked(path, batch=device.batch)
     facts = _metadata(path)
     found = with_refit(table, LatencyTable.load(table)) if table is not None else None
@@ -102,7 +112,13 @@ def bench(
         onnx.save(model, str(copy))
         if found is None:
             measurement = measure_models(
-                {_MODEL: copy}, device=device, rounds=rounds, on_noise="mark", quota=quota, progress=progress
+                {_MODEL: copy},
+                device=device,
+                rounds=rounds,
+                on_noise="mark",
+                energy=(_MODEL,) if energy else (),
+                quota=quota,
+                progress=progress,
             )
             key = _MODEL
         else:
@@ -117,6 +133,7 @@ def bench(
                 space=space,
                 build_network=_builder(space),
                 rounds=rounds,
+                energy=(_MODEL,) if energy else (),
                 quota=quota,
                 progress=progress,
             )
@@ -134,6 +151,7 @@ def bench(
         latency_ms=raw_ms / (factor or 1.0),
         raw_ms=raw_ms,
         timing=timing,
+        energy=measurement.energy.get(key),
         session_factor=factor,
         predicted=predicted,
         promised=Metric(**promised) if promised else None,

@@ -9,6 +9,7 @@ from hwnas.profiling.remeasuring import Remeasurement, check_references, remeasu
 from hwnas.profiling.runtimes import RUNTIMES, RuntimeState, suffix_of, try_runtimes
 from hwnas.profiling.session import (
     LIMIT_S,
+    Energy,
     Measurement,
     ModelFile,
     Noise,
@@ -23,6 +24,7 @@ from hwnas.profiling.session import (
 __all__ = [
     "LIMIT_S",
     "RUNTIMES",
+    "Energy",
     "Footprint",
     "Kit",
     "Measurement",

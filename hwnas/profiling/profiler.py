@@ -465,6 +465,7 @@ def rescaled(rows: Mapping[str, Timing], factor: float) -> dict[str, Timing]:
             min_us=timing.min_us * factor,
             median_us=timing.median_us * factor,
             p90_us=timing.p90_us * factor,
+            device_us=None if timing.device_us is None else timing.device_us * factor,
         )
         for key, timing in rows.items()
     }

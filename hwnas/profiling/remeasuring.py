@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy as np
 from torch import nn
 
 from hwnas.core import Architecture, MeasureError, TableError
-from hwnas.cost import LatencyTable, Timing, score
+from hwnas.cost import LatencyTable, Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device.measure import P95_LIMIT, resolved_tau
 from hwnas.profiling.exporting import export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, MismatchCall, conditions_of
 from hwnas.profiling.program import Identity
@@ -30,7 +31,8 @@ class Remeasurement:
         timings: By name, as measured now, the whole distribution.
         factor: How much longer the reference networks take now than when the table was made, at the median.
         spread: How far a single reference network is off that factor at most, relative.
-        tau: Kendall's rank correlation of the reference networks, now and then; None where there is no order.
+        tau: Kendall's rank correlation of the reference networks, now and then, over pairs that were further apart then
+            than the noise gate lets two measurements of one network be; None if there are none.
         failures: By name, why a network could not be run.
         measurement: The session: its noise, verdict and conditions.
     """
@@ -78,6 +80,7 @@ def remeasure(
     build_network: Callable[[Architecture], nn.Module],
     rounds: int = ROUNDS,
     on_noise: OnNoise = "mark",
+    energy: Collection[str] = (),
     quota: QuotaReader = cgroup_quota,
     by_hand: Path | None = None,
     progress: ProgressCall | None = None,
@@ -95,6 +98,7 @@ def remeasure(
         build_network: As it was for the table: the same shapes; weights are drawn anew from the table's seed.
         rounds: Visits of each model.
         on_noise: See `measure_models`; by default nothing is refused: a search should not lose its front at the end.
+        energy: Names of networks to read a GPU's energy counter for: half a minute each.
         quota: Says how many cores' worth of time this process may spend.
         by_hand: See `measure_models`.
         progress: Called as the work goes on.
@@ -136,6 +140,7 @@ def remeasure(
             rounds=rounds,
             seed=table.header.protocol.order_seed,
             on_noise=on_noise,
+            energy=[f"network {name}" for name in energy],
             quota=quota,
             by_hand=by_hand,
             progress=progress,
@@ -158,7 +163,7 @@ def remeasure(
         timings=timings,
         factor=factor,
         spread=float(np.abs(now / then / factor - 1).max()),
-        tau=score(now, then).tau,
+        tau=resolved_tau(then, now, resolution=P95_LIMIT, by=then)[0],
         failures={key.removeprefix("network "): reason for key, reason in failures.items()},
         measurement=measurement,
     )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -258,7 +258,7 @@ def measure_models(
     on_noise: OnNoise = "default",
     limit_s: float = LIMIT_S,
     drop_disturbed: bool = False,
-    energy: bool = False,
+    energy: Collection[str] = (),
     log: Path | None = None,
     quota: QuotaReader = cgroup_quota,
     by_hand: Path | None = None,
@@ -278,7 +278,7 @@ def measure_models(
             the measuring program.
         drop_disturbed: Leave out whole visits in which the system took the core away, and those of rounds in which the
             reference networks were off by more than a tenth. They are counted.
-        energy: Measure it too, where a GPU counts it: half a minute for each model.
+        energy: Keys of models to read a GPU's energy counter for: half a minute each.
         log: A file to which each finished round is appended; the same measurement goes on there when it was killed.
             Only for this machine: what runs elsewhere begins anew.
         quota: Says how many cores' worth of time this process may spend, if the device is this machine.
@@ -334,7 +334,7 @@ def job_of(
     on_noise: OnNoise,
     limit_s: float = LIMIT_S,
     drop_disturbed: bool = False,
-    energy: bool = False,
+    energy: Collection[str] = (),
     log: Path | None = None,
 ) -> Job:
     """What the measuring program is asked for.
@@ -385,7 +385,7 @@ def job_of(
         "parent": None,
         "runtime": device.runtime,
         "gpu": device.gpu,
-        "gpu_energy": energy,
+        "gpu_energy": sorted(energy),
     }
     return Job(values, {names[key]: file.path for key, file in files.items()} | {f"models/{empty.name}": empty})
 
@@ -507,13 +507,17 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
             + ("" if load is None else f"; the load was {load:.1f} before and {conditions['load_after']:.1f} after"),
             hint="stop other work on this machine and measure again",
         )
+    on_device = {key: DeviceTime(**times) for key, times in result["device_timings"].items()}
     return Measurement(
-        timings={key: Timing(**timing) for key, timing in result["timings"].items()},
+        timings={
+            key: Timing(**timing, device_us=on_device[key].p25_us if key in on_device else None)
+            for key, timing in result["timings"].items()
+        },
         failures=result["failures"],
         noise=noise,
         verdict=result["verdict"],
         empty_run_us=result["empty_run_us"],
         conditions=conditions,
-        device_times={key: DeviceTime(**times) for key, times in result["device_timings"].items()},
+        device_times=on_device,
         energy={key: None if found is None else Energy(**found) for key, found in result["energy"].items()},
     )

@@ -31,6 +31,7 @@ positive = st.floats(min_value=1e-9, max_value=1e9)
 timings = st.builds(
     Timing,
     *(positive, positive, positive, positive, st.floats(0, 10), st.integers(1, 10**6), st.integers(1, 10**6)),
+    device_us=st.none() | positive,
     energy_mj=st.none() | positive,
     macs=st.none() | st.integers(0, 10**12),
     weight_bytes=st.none() | st.integers(0, 10**12),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,15 @@ import pytest
 import torch
 
 from hwnas.cli import main
-from hwnas.core import ExportError, MeasureError, TableError
+from hwnas.cli.bench import in_words
+from hwnas.core import DeviceError, ExportError, MeasureError, TableError
 from hwnas.cost import FamilyRecord, UnitSumCost
 from hwnas.device import Device
 from hwnas.export import add_metadata
 from hwnas.job import bench as place
 from hwnas.job.bench import bench, space_of
 from hwnas.nn import build_network, write_onnx
-from hwnas.profiling import Measurement, Noise, remeasuring
+from hwnas.profiling import Energy, Measurement, Noise, remeasuring
 from hwnas.zoo import family
 from tests.profiling.models import DOUBLE, table_for, timing, write_model
 
@@ -70,6 +73,34 @@ def test_alone_a_file_has_its_time_of_now(monkeypatch: pytest.MonkeyPatch, model
     row = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert row["measured"]["median_us"] == timing(250.0).median_us
     assert row["error"] is None
+
+
+def test_energy_is_asked_of_a_gpu_for_this_file_alone(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    asked: list[list[str]] = []
+
+    def measure_models(models: Any, *, energy: Collection[str], **options: Any) -> Measurement:
+        asked.append(sorted(energy))
+        timings = {key: replace(timing(250.0), device_us=180.0) for key in models}
+        return Measurement(
+            timings,
+            {},
+            QUIET,
+            "quiet",
+            3.0,
+            dict(CONDITIONS),
+            energy=dict.fromkeys(energy, Energy(12.5, 4000, 60, 9.0)),
+        )
+
+    monkeypatch.setattr(place, "measure_models", measure_models)
+    found = bench(model, device=Device(name="gpu", runtime="onnxruntime-cuda"), energy=True)
+    assert asked == [["model"]]
+    assert found.to_json()["energy"] == {"energy_mj": 12.5, "runs": 4000, "steps": 60, "above_idle_mj": 9.0}
+    said = in_words(found)
+    assert "  of that on the GPU itself 0.1800 ms" in said
+    assert "  energy 12.5 mJ a run, all that 4,000 runs of the GPU used" in said
+    with pytest.raises(DeviceError, match="this-cpu") as refused:
+        bench(model, device=HERE, energy=True)
+    assert "--energy" in str(refused.value.hint)
 
 
 def test_with_a_table_the_session_is_corrected_and_predicted_stands_beside_measured(

@@ -139,7 +139,9 @@ def test_an_unknown_gpu_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 def test_energy_is_counted(tmp_path: Path) -> None:
     device = device_of("torch")
-    found = measure_models({"512": write(tmp_path, device, 512)}, device=device, rounds=2, on_noise="mark", energy=True)
+    found = measure_models(
+        {"512": write(tmp_path, device, 512)}, device=device, rounds=2, on_noise="mark", energy=["512"]
+    )
     energy = found.energy["512"]
     assert energy is not None
     seconds = found.timings["512"].median_us * 1e-6
