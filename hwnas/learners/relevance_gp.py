@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 
@@ -130,34 +131,73 @@ class RelevanceModel:
 
     def posterior(self, x: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of what lies under the noise, for each row."""
+        belief = self.belief(x)
+        return belief.mean, belief.deviation
+
+    def belief(self, x: Floats) -> Belief:
+        """The posterior of rows [n, columns], which can be told of further samples among them."""
         lower: Floats = self.__dict__["_lower"]
         weights: Floats = self.__dict__["_weights"]
         between = self._kernel(x, self.x)
+        explained = solve_triangular(lower, between.T, lower=True, check_finite=False)
         prior = np.exp(self.parameters[-3]) + np.exp(self.parameters[-2]) * (x * x).sum(axis=1)
-        known = (solve_triangular(lower, between.T, lower=True, check_finite=False) ** 2).sum(axis=0)
-        deviation = np.sqrt(np.maximum(prior - known, 1e-12))
-        return self.mean + self.scale * (between @ weights), self.scale * deviation
+        mean: Floats = self.mean + self.scale * (between @ weights)
+        return Belief(self, x, mean, prior - (explained**2).sum(axis=0), explained)
 
     def predict(self, x: Floats) -> Floats:
         """The mean of the posterior for each row."""
         return self.posterior(x)[0]
-
-    def with_sample(self, x: Floats, y: float) -> RelevanceModel:
-        """The same hyper-parameters with one more sample [columns], as if it had been evaluated to y."""
-        return RelevanceModel(
-            self.groups,
-            self.parameters,
-            np.concatenate([self.x, x[None]]),
-            np.append(self.y, y),
-            self.mean,
-            self.scale,
-        )
 
     def _kernel(self, a: Floats, b: Floats) -> Floats:
         stretch = np.sqrt(np.repeat(np.exp(self.parameters[:-3]), self.groups))
         close = np.exp(self.parameters[-3] - _squared(a * stretch, b * stretch))
         total: Floats = close + np.exp(self.parameters[-2]) * (a @ b.T)
         return total
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """What a model believes of some rows.
+
+    Attributes:
+        model: Whose belief it is.
+        x: [n, columns].
+        mean: [n].
+        variance: [n], of y in units of `model.scale`; rounding may take it below 0.
+        explained: [samples, n]: what each sample, whitened, says of each row.
+    """
+
+    model: RelevanceModel
+    x: Floats
+    mean: Floats
+    variance: Floats
+    explained: Floats
+
+    @property
+    def deviation(self) -> Floats:
+        """[n]: the standard deviation of what lies under the noise."""
+        found: Floats = self.model.scale * np.sqrt(np.maximum(self.variance, 1e-12))
+        return found
+
+    def of(self, rows: NDArray[np.int64]) -> Belief:
+        """Of some of the rows."""
+        return Belief(self.model, self.x[rows], self.mean[rows], self.variance[rows], self.explained[:, rows])
+
+    def told(self, row: int) -> Belief:
+        """As if one of the rows had been evaluated, and had come out as believed: so no mean moves.
+
+        Costs samples x rows, where a new model would cost the cube of the samples.
+        """
+        between = self.model._kernel(self.x, self.x[row][None])[:, 0] - self.explained.T @ self.explained[:, row]
+        spread = np.sqrt(max(self.variance[row], 0.0) + np.exp(self.model.parameters[-1]) + _JITTER)
+        explained = between / spread
+        return Belief(
+            self.model,
+            self.x,
+            self.mean,
+            self.variance - explained**2,
+            np.concatenate([self.explained, explained[None]]),
+        )
 
 
 def _squared(a: Floats, b: Floats) -> Floats:

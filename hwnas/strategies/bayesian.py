@@ -347,8 +347,9 @@ def _choose(
     x, known = view.x(candidates), goal.known(study, candidates)
     chance = _chance(study.limits, learned, x)
     reference: Floats | None = None
+    belief = model.belief(x)
     for turn in range(min(n, len(candidates))):
-        mean, deviation = model.posterior(x)
+        mean, deviation = belief.mean, belief.deviation
         values = scale.value(mean[:, None] + deviation[:, None] * _NODES)
         if reference is None:
             low = scale.value(mean - _OPTIMISM * deviation)
@@ -358,10 +359,10 @@ def _choose(
         order = np.lexsort((mean, -gain))
         best = order[0]
         chosen.append(candidates[best])
-        model = model.with_sample(x[best], float(mean[best]))
+        belief = belief.told(int(best))
         costs = np.concatenate([costs, np.append(scale.value(mean[[best]]), known[best])[None]])
         left = order[1 : _LOOKED_AT_AGAIN + 1] if turn == 0 else order[1:]
-        candidates, x, known, chance = candidates[left], x[left], known[left], chance[left]
+        candidates, belief, known, chance = candidates[left], belief.of(left), known[left], chance[left]
     return np.array(chosen, dtype=np.int64).reshape(len(chosen), len(study.space.decisions))
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -65,13 +67,18 @@ def test_a_fit_goes_on_from_an_earlier_one() -> None:
     assert again.predict(x).tolist() == whole.predict(x).tolist()
 
 
-def test_a_believed_sample_is_as_if_it_had_been_there() -> None:
+def test_what_is_told_is_believed_as_by_a_model_that_had_it_from_the_start() -> None:
     x, y = samples()
     model = RelevanceGp((2, 1, 1)).fit(x, y)
-    point = np.full(4, 0.5)
-    before = model.posterior(point[None])
-    after = model.with_sample(point, float(before[0][0])).posterior(point[None])
-    assert after[0] == pytest.approx(before[0], abs=1e-6) and after[1] < before[1]
+    rows = np.random.default_rng(1).uniform(0, 1, (6, 4))
+    belief = model.belief(rows)
+    assert (belief.mean.tolist(), belief.deviation.tolist()) == tuple(part.tolist() for part in model.posterior(rows))
+    told = belief.told(4).of(np.array([0, 1, 2, 5])).told(1)
+    of_both = np.concatenate([x, rows[[4, 1]]]), np.concatenate([y, belief.mean[[4, 1]]])
+    mean, deviation = replace(model, x=of_both[0], y=of_both[1]).posterior(rows[[0, 1, 2, 5]])
+    assert told.mean == pytest.approx(mean, abs=1e-6)
+    assert told.deviation == pytest.approx(deviation, abs=1e-6)
+    assert (told.deviation < belief.deviation[[0, 1, 2, 5]]).all()
 
 
 def test_only_the_newest_samples_decide_the_hyper_parameters() -> None:
