@@ -64,6 +64,6 @@ def show_tabular(found: TabularFront) -> None:
     show_table(title, ["network", *names, *reported], rows)
     show(
         f"\n{found.share:.2%} of the true front's hypervolume ({found.true_front} networks) after {found.evaluations} "
-        f"evaluations; by test accuracy {found.reported_share:.2%} of the true one"
+        "evaluations" + (f"; by test accuracy {found.reported_share:.2%} of the true one" if reported else "")
     )
     show(f"{found.folder / RESULT}   everything in figures")

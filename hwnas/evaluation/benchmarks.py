@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
 
 from hwnas.core import Architecture, DataError, Limit, Metric, Objective, Origin, digest_of
 from hwnas.cost import CostModel
@@ -71,7 +73,9 @@ NASBENCH201_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 def nasbench201(folder: Path, *, dataset: Dataset = "cifar10", epochs: Literal[12, 200] = 200) -> Benchmark:
     """NAS-Bench-201: a cell of six edges, 15,625 networks trained on three data sets, timed on some thirty devices.
 
-    `accuracy` is on the validation images, `test_accuracy` after 200 epochs on the test images. Latencies are
+    `accuracy` is on the validation images, `test_accuracy` after 200 epochs on the test images; `accuracy@12_epochs` is
+    the cheap score that a strategy may be given beforehand, where a sixteenth of the training of all is worth it.
+    Latencies are
     `latency_ms@DEVICE` (raspi4, pixel3, gold_6226, 1080ti_b1, fpga, pi5_onnx, ...), energies `energy_mj@DEVICE`
     (pi5_onnx, ...). Those of the Pi 5 and the Pixel phone were taken with networks for CIFAR-100. Cells without a path
     from input to output are outside a limit: runtimes fold them away, so that their latencies mean nothing.
@@ -103,6 +107,7 @@ def nasbench201(folder: Path, *, dataset: Dataset = "cifar10", epochs: Literal[1
     accuracy = archs[f"{dataset}_val_acc_{epochs}ep_pct"]
     columns = [
         column(_shares(accuracy), "accuracy", "share"),
+        column(_shares(archs[f"{dataset}_val_acc_12ep_pct"]), "accuracy@12_epochs", "share"),
         column(archs[f"flops_m_{dataset}"].astype(np.float64) * MILLION, "macs", "multiply-adds", "computed"),
         column(archs[f"params_m_{dataset}"].astype(np.float64) * MILLION, "parameters", "parameters", "computed"),
         column(archs["connected"], "connected", "yes or no", "computed"),
@@ -296,9 +301,6 @@ def stage_sum_front(
 ) -> Codes:
     """Every network of `mbv3_45_space` that no other beats in sums over stages.
 
-    A part of a network on the front is on the front of such parts: with another in its place that beats it, so would
-    the whole. So fronts of ever more stages are joined, and what is beaten on the way is dropped.
-
     Args:
         objectives: What is wanted.
         columns: A `StageSum` each.
@@ -306,6 +308,24 @@ def stage_sum_front(
 
     Raises:
         DataError: If a column is no such sum, or a limit is another.
+    """
+    _check_limits(objectives, limits)
+    space = mbv3_45_space()
+    parts = [
+        (
+            stage.clip(min=0),
+            np.stack([o.as_cost(_part(c, stage)) for o, c in zip(objectives, columns, strict=True)], axis=1),
+        )
+        for stage in _stages(space)
+    ]
+    return space.canonical_codes(_joined(parts))
+
+
+def _check_limits(objectives: tuple[Objective, ...], limits: tuple[Limit, ...]) -> None:
+    """Refuse limits that do more than cut a front of sums off.
+
+    Raises:
+        DataError: If a limit is on another side, or on something that is not wanted.
     """
     wanted = {objective.name: objective for objective in objectives}
     for limit in limits:
@@ -316,18 +336,24 @@ def stage_sum_front(
                 f"limit {limit}: the true front of sums over stages is known only under limits on the bad side of "
                 f"objectives, which are {', '.join(wanted)}"
             )
-    space = mbv3_45_space()
-    every = _stages(space)
-    zero = np.zeros((1, len(space.decisions)), dtype=np.int64)
-    found, sums = zero, np.zeros((1, len(columns)))
-    for stage in every:
-        parts = np.stack([o.as_cost(_part(c, stage)) for o, c in zip(objectives, columns, strict=True)], axis=1)
-        best = non_dominated(parts)
-        joined = (sums[:, None] + parts[best][None]).reshape(-1, len(columns))
+
+
+def _joined(parts: Sequence[tuple[Codes, Floats]]) -> Codes:
+    """The front of networks of several parts whose costs add up: of each part all that it can be.
+
+    A part of a network on the front is on the front of such parts: with another in its place that beats it, so would
+    the whole. So fronts of ever more parts are joined, and what is beaten on the way is dropped.
+
+    Args:
+        parts: Per part its codes [n, decisions], 0 in decisions of other parts, and its costs [n, objectives].
+    """
+    found, sums = np.zeros((1, parts[0][0].shape[1]), dtype=np.int64), np.zeros((1, parts[0][1].shape[1]))
+    for rows, costs in parts:
+        best = non_dominated(costs)
+        joined = (sums[:, None] + costs[best][None]).reshape(-1, costs.shape[1])
         kept = non_dominated(joined)
-        rows = stage[best].clip(min=0)
-        found, sums = found[kept // len(best)] + rows[kept % len(best)], joined[kept]
-    return space.canonical_codes(found)
+        found, sums = found[kept // len(best)] + rows[best][kept % len(best)], joined[kept]
+    return found
 
 
 def _stages(space: Space) -> list[Codes]:
@@ -355,3 +381,219 @@ def _part(column: CostModel, codes: Codes) -> Floats:
     if not isinstance(column, StageSum):
         raise DataError(f"{column.name} is no sum over stages")
     return column.batch(codes) - float(column.weights[-1])
+
+
+# --------------------------------------------------------------------------------------------------- Accel-NASBench
+
+ACCEL_BLOCKS = 7
+ACCEL_OPTIONS: Mapping[str, tuple[int | bool, ...]] = {
+    "e": (1, 4, 6),
+    "k": (3, 5),
+    "l": (1, 2, 3),
+    "se": (False, True),
+}
+"""By the ends of the file's columns: expansion, kernel, layers, squeeze-excite."""
+_ACCEL_LAYERS_OF_BLOCK_5 = (1, 2, 3, 4)
+_ACCEL_RIDGE = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSum:
+    """A sum over blocks, each a lookup by all its decisions together, and a constant. A cost model.
+
+    Attributes:
+        space: In which every decision always counts, and blocks are as many decisions in a row as there are tables.
+        tables: Per block [options of its first decision, of its second, ...].
+        constant: Added.
+        name: Of the metric.
+        unit: Of the metric.
+        origin: How the numbers came about.
+
+    Example:
+        >>> space = Space("tiny", (Decision("a.k", (3, 5)), Decision("b.k", (3, 5))))
+        >>> model = BlockSum(space, (np.array([1.0, 2.0]), np.array([0.0, 5.0])), 0.5, "latency_ms", "ms")
+        >>> model.batch(np.array([[1, 0], [1, 1]])).tolist()
+        [2.5, 7.5]
+    """
+
+    space: Space
+    tables: tuple[Floats, ...]
+    constant: float
+    name: str
+    unit: str
+    origin: Origin = "predicted"
+    digest: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        parts = [self.space.digest, self.name, self.unit, self.origin, self.constant, [t.tolist() for t in self.tables]]
+        object.__setattr__(self, "digest", digest_of(parts))
+
+    def columns(self) -> list[slice]:
+        """Of each block, where its decisions lie in the codes."""
+        ends = np.cumsum([table.ndim for table in self.tables]).tolist()
+        return [slice(end - table.ndim, end) for end, table in zip(ends, self.tables, strict=True)]
+
+    def __call__(self, architecture: Architecture) -> Metric:
+        """The number of one network."""
+        return Metric(float(self.batch(self.space.encode([architecture]))[0]), self.unit, self.origin)
+
+    def batch(self, codes: Codes) -> Floats:
+        """The numbers of codes [n, decisions], [n]."""
+        found = np.full(len(codes), self.constant)
+        for place, table in zip(self.columns(), self.tables, strict=True):
+            found += table[tuple(codes[:, place].T)]
+        return found
+
+    def smallest(self) -> tuple[float, Architecture]:
+        """The smallest number, and a network that has it."""
+        return self._end(1.0)
+
+    def largest(self) -> tuple[float, Architecture]:
+        """The largest number, and a network that has it."""
+        return self._end(-1.0)
+
+    def _end(self, sign: float) -> tuple[float, Architecture]:
+        """Blocks do not meet, so the best of each is the best of all."""
+        row = [code for table in self.tables for code in np.unravel_index(int((sign * table).argmin()), table.shape)]
+        codes = np.array([row], dtype=np.int64)
+        return float(self.batch(codes)[0]), self.space.decode(codes)[0]
+
+
+def accel_nasbench(folder: Path) -> Benchmark:
+    """Accel-NASBench: MnasNet-like chains of seven blocks on ImageNet, timed on six accelerators.
+
+    Of the 1.0e11 networks 5,138 were trained and measured. Every column is a ridge model of those, a sum over blocks in
+    which all decisions of a block count together: of networks that were left out of a fit it is off by 1.2 % in
+    accuracy (Spearman 0.979), by 0.5 % (A100) to 3.8 % (TPU v3) in latency. `test_accuracy` is `accuracy`: a model has
+    no noise to overfit. Latencies are `latency_ms@zcu102` and `@vck190` as measured there, and `@a100`, `@3090`,
+    `@tpuv2` and `@tpuv3` as the time of one image at the measured throughput. The accuracy is that after the
+    project's shortened training.
+
+    Source: Ahmad et al. 2024 (DAC), Accel-NASBench.
+
+    Args:
+        folder: That holds accel_nasbench/.
+
+    Raises:
+        DataError: If the file is missing or has other columns.
+    """
+    rows = _read(folder / "accel_nasbench" / "archs.parquet")
+    options = [
+        {**ACCEL_OPTIONS, "l": _ACCEL_LAYERS_OF_BLOCK_5 if block == 5 else ACCEL_OPTIONS["l"]}
+        for block in range(ACCEL_BLOCKS)
+    ]
+    space = Space(
+        "accel_nasbench",
+        tuple(
+            Decision(f"block{block}.{name}", values)
+            for block, of_block in enumerate(options)
+            for name, values in of_block.items()
+        ),
+    )
+    shapes = [tuple(len(values) for values in of_block.values()) for of_block in options]
+    places = [
+        np.ravel_multi_index(
+            tuple(np.searchsorted(values, rows[f"block{block}_{name}"]) for name, values in of_block.items()), shape
+        )
+        for block, (of_block, shape) in enumerate(zip(options, shapes, strict=True))
+    ]
+    one_hot = np.concatenate([np.eye(prod(shape))[place] for place, shape in zip(places, shapes, strict=True)], axis=1)
+    ends = np.cumsum([prod(shape) for shape in shapes])[:-1]
+
+    def column(values: Floats, name: str, unit: str) -> BlockSum:
+        known = np.isfinite(values)
+        model = Ridge(alpha=_ACCEL_RIDGE).fit(one_hot[known], values[known])
+        tables = [part.reshape(shape) for part, shape in zip(np.split(model.coef_, ends), shapes, strict=True)]
+        return BlockSum(space, tuple(tables), float(model.intercept_), name, unit)
+
+    accuracy = _shares(rows["imagenet_val_top1_pct"])
+    columns = [
+        column(accuracy, "accuracy", "share"),
+        column(rows["macs_m"].astype(np.float64) * MILLION, "macs", "multiply-adds"),
+        column(rows["params_m"].astype(np.float64) * MILLION, "parameters", "parameters"),
+    ]
+    for chip in ("zcu102", "vck190"):
+        columns.append(column(rows[f"{chip}_latency_ms"].astype(np.float64), f"latency_ms@{chip}", "ms"))
+    for chip in ("a100", "3090", "tpuv2", "tpuv3"):
+        columns.append(column(1000 / rows[f"{chip}_throughput_ips"].astype(np.float64), f"latency_ms@{chip}", "ms"))
+    return Benchmark(
+        name="accel_nasbench",
+        space=space,
+        columns={c.name: c for c in columns},
+        reported={"test_accuracy": column(accuracy, "test_accuracy", "share")},
+        limits=(),
+        candidates=block_sum_front,
+        source=f"Accel-NASBench, ridge models of {len(accuracy):,} networks on ImageNet",
+    )
+
+
+def block_sum_front(
+    objectives: tuple[Objective, ...], columns: tuple[CostModel, ...], limits: tuple[Limit, ...] = ()
+) -> Codes:
+    """Every network that no other beats in sums over blocks.
+
+    Args:
+        objectives: What is wanted.
+        columns: A `BlockSum` of the same blocks each.
+        limits: On the bad side of objectives: such limits only cut a front off.
+
+    Raises:
+        DataError: If a column is no such sum, or a limit is another.
+    """
+    _check_limits(objectives, limits)
+    sums = [column for column in columns if isinstance(column, BlockSum)]
+    if len(sums) < len(columns):
+        raise DataError(f"{next(c.name for c in columns if not isinstance(c, BlockSum))} is no sum over blocks")
+    parts = []
+    for n, place in enumerate(sums[0].columns()):
+        shape = sums[0].tables[n].shape
+        rows = np.zeros((prod(shape), len(sums[0].space.decisions)), dtype=np.int64)
+        rows[:, place] = np.stack(np.unravel_index(np.arange(prod(shape)), shape), axis=1)
+        costs = np.stack([o.as_cost(c.tables[n].ravel()) for o, c in zip(objectives, sums, strict=True)], axis=1)
+        parts.append((rows, costs))
+    return _joined(parts)
+
+
+# ----------------------------------------------------------------------------------------------- TransNAS-Bench-101
+
+TRANSNAS_OPERATIONS = 4
+TRANSNAS_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+"""From node to node, in the order of the file's names."""
+Task = Literal["class_object", "class_scene", "jigsaw", "segmentsemantic", "autoencoder", "normal"]
+
+
+def transnasbench101(folder: Path, *, task: Task = "class_scene") -> Benchmark:
+    """TransNAS-Bench-101, its cells: six edges of four operations, 4,096 networks trained on seven tasks of Taskonomy.
+
+    `accuracy` is the final validation metric of the task: the share that is right (for `segmentsemantic` of pixels),
+    for `autoencoder` and `normal` the structural similarity. Room layout is left out, as its metric is a loss. There
+    are no costs in the table, so accuracy is the only objective, and nothing is reported beside it.
+
+    Source: Duan et al. 2021 (arXiv 2105.11871).
+
+    Args:
+        folder: That holds transnasbench101/.
+        task: That `accuracy` is of.
+
+    Raises:
+        DataError: If the file is missing or has other columns.
+    """
+    rows = _read(folder / "transnasbench101" / "micro.parquet")
+    operations = tuple(range(TRANSNAS_OPERATIONS))
+    space = Space("transnasbench101", tuple(Decision(f"node{n}.from{m}", operations) for m, n in TRANSNAS_EDGES))
+    codes = np.array([[int(code) for code in str(text).split("_")] for text in rows["arch"]], dtype=np.int64)
+    order = np.empty(len(codes), dtype=np.int64)
+    order[np.ravel_multi_index(tuple(codes.T), (TRANSNAS_OPERATIONS,) * len(TRANSNAS_EDGES))] = np.arange(len(codes))
+    values = np.asarray(rows[f"{task}_val_metric"], dtype=np.float64)
+    if task not in {"autoencoder", "normal"}:
+        values = values / 100
+    accuracy = TableColumn(space, values[order], "accuracy", "share", "measured")
+    return Benchmark(
+        name="transnasbench101",
+        space=space,
+        columns={"accuracy": accuracy},
+        reported={},
+        limits=(),
+        candidates=partial(_listed, codes),
+        source=f"TransNAS-Bench-101, cells, {task}",
+    )

@@ -15,7 +15,16 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from hwnas.core import Architecture, Budget, Limit, Objective, RecipeError, StoreError, write_atomically
-from hwnas.evaluation.benchmarks import Dataset, data_folder, mbv3_45, nas_bench_macro, nasbench201
+from hwnas.evaluation.benchmarks import (
+    Dataset,
+    Task,
+    accel_nasbench,
+    data_folder,
+    mbv3_45,
+    nas_bench_macro,
+    nasbench201,
+    transnasbench101,
+)
 from hwnas.evaluation.tabular import Benchmark
 from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, explain, in_file, in_table, limit_of
 from hwnas.job.teller import Silent, Teller
@@ -60,6 +69,27 @@ class Mbv345Table(RecipePart):
         return mbv3_45(folder)
 
 
+class AccelTable(RecipePart):
+    """`[benchmark]` with `name = "accel_nasbench"`. See `hwnas.evaluation.benchmarks.accel_nasbench`."""
+
+    name: Literal["accel_nasbench"]
+
+    def load(self, folder: Path) -> Benchmark:
+        """The benchmark."""
+        return accel_nasbench(folder)
+
+
+class TransNasTable(RecipePart):
+    """`[benchmark]` with `name = "transnasbench101"`. See `hwnas.evaluation.benchmarks.transnasbench101`."""
+
+    name: Literal["transnasbench101"]
+    task: Task = "class_scene"
+
+    def load(self, folder: Path) -> Benchmark:
+        """The benchmark."""
+        return transnasbench101(folder, task=self.task)
+
+
 class TabularRecipe(RecipePart):
     """A recipe that has `[benchmark]` in the place of a space, data and a device.
 
@@ -89,7 +119,9 @@ class TabularRecipe(RecipePart):
     seed: int = 0
     objectives: tuple[str, ...] = ("accuracy", "macs")
     known: tuple[str, ...] = ("macs",)
-    benchmark: Annotated[NasBench201Table | MacroTable | Mbv345Table, Field(discriminator="name")]
+    benchmark: Annotated[
+        NasBench201Table | MacroTable | Mbv345Table | AccelTable | TransNasTable, Field(discriminator="name")
+    ]
     limits: Mapping[str, LimitTable] = Field(default_factory=dict)
     strategy: Mapping[str, Any]
     budget: BudgetTable

@@ -59,3 +59,36 @@ def write_mbv3_45(folder: Path, seed: int = 0) -> None:
     (folder / "mbv3_45").mkdir(parents=True)
     rng = np.random.default_rng(seed)
     np.savez(folder / "mbv3_45" / "weights.npz", acc=rng.random(136), mac=5 * rng.random(136))
+
+
+def write_accel_nasbench(folder: Path, networks: int = 3000) -> dict[str, NDArray[Any]]:
+    """The file of Accel-NASBench, with numbers that are sums over blocks: its columns. The A100's have a gap."""
+    (folder / "accel_nasbench").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    columns: dict[str, NDArray[Any]] = {}
+    total = np.full(networks, 10.0)
+    for block in range(7):
+        e, k = rng.choice([1, 4, 6], networks), rng.choice([3, 5], networks)
+        layers, se = rng.integers(1, 5 if block == 5 else 4, networks), rng.integers(0, 2, networks).astype(bool)
+        columns |= {f"block{block}_{name}": values for name, values in zip("ekl", (e, k, layers), strict=True)}
+        columns[f"block{block}_se"] = se
+        total = total + e * k * layers / 10 + se  # decisions of a block meet in a product
+    columns |= {"imagenet_val_top1_pct": 30 + total / 4, "macs_m": total, "params_m": total / 10}
+    columns |= {f"{chip}_latency_ms": total / 7 for chip in ("zcu102", "vck190")}
+    columns |= {f"{chip}_throughput_ips": 1000 / (total / 50) for chip in ("a100", "3090", "tpuv2", "tpuv3")}
+    columns["a100_throughput_ips"][3] = np.nan
+    pq.write_table(pa.table(columns), folder / "accel_nasbench" / "archs.parquet")
+    return columns
+
+
+def write_transnas(folder: Path) -> NDArray[np.int64]:
+    """The file of TransNAS-Bench-101's cells; the codes of each row."""
+    (folder / "transnasbench101").mkdir(parents=True)
+    codes = np.random.default_rng(0).permutation(np.array(list(itertools.product(range(4), repeat=6)), dtype=np.int64))
+    columns = {
+        "arch": ["_".join(map(str, row)) for row in codes.tolist()],
+        "class_scene_val_metric": accuracy_of(codes, 0),
+        "normal_val_metric": codes.sum(axis=1) / 20,
+    }
+    pq.write_table(pa.table(columns), folder / "transnasbench101" / "micro.parquet")
+    return codes

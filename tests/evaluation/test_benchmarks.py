@@ -7,16 +7,28 @@ import pytest
 from hwnas.core import DataError, Limit, Objective
 from hwnas.evaluation.benchmarks import (
     MILLION,
+    BlockSum,
     StageSum,
+    accel_nasbench,
+    block_sum_front,
     data_folder,
     mbv3_45,
     mbv3_45_space,
     nas_bench_macro,
     nasbench201,
     stage_sum_front,
+    transnasbench101,
 )
 from hwnas.pareto import non_dominated
-from tests.evaluation.tables import accuracy_of, write_macro, write_mbv3_45, write_nasbench201
+from hwnas.space import Decision, Space
+from tests.evaluation.tables import (
+    accuracy_of,
+    write_accel_nasbench,
+    write_macro,
+    write_mbv3_45,
+    write_nasbench201,
+    write_transnas,
+)
 
 ACCURACY, MACS = Objective.named("accuracy"), Objective.named("macs")
 
@@ -33,6 +45,7 @@ def test_nasbench201_has_every_row_in_its_place(tmp_path: Path) -> None:
     assert benchmark.reported["test_accuracy"].batch(codes) == pytest.approx(accuracy_of(codes, 2) / 100)
     early = nasbench201(tmp_path, epochs=12)
     assert early.columns["accuracy"].batch(codes) == pytest.approx(accuracy_of(codes, 1) / 100)
+    assert benchmark.columns["accuracy@12_epochs"].batch(codes) == pytest.approx(accuracy_of(codes, 1) / 100)
     assert early.reported["test_accuracy"].batch(codes) == pytest.approx(accuracy_of(codes, 2) / 100)
 
 
@@ -115,8 +128,62 @@ def test_a_limit_that_does_more_than_cut_a_front_off_is_refused(tmp_path: Path) 
             stage_sum_front((ACCURACY, MACS), columns, (limit,))
 
 
+def test_accel_nasbench_s_models_are_the_sums_that_its_numbers_are(tmp_path: Path) -> None:
+    rows = write_accel_nasbench(tmp_path)
+    benchmark = accel_nasbench(tmp_path)
+    assert benchmark.space.size == 36**6 * 48
+    networks = [
+        benchmark.space.canonical({
+            f"block{b}.{name}": rows[f"block{b}_{name}"][n].item() for b in range(7) for name in ("e", "k", "l", "se")
+        })
+        for n in range(100)
+    ]
+    codes = benchmark.space.encode(networks)
+    total = rows["macs_m"][:100]
+    assert benchmark.columns["macs"].batch(codes) == pytest.approx(total * MILLION, rel=0.01)
+    assert benchmark.columns["accuracy"].batch(codes) == pytest.approx((30 + total / 4) / 100, rel=0.01)
+    assert benchmark.columns["latency_ms@zcu102"].batch(codes) == pytest.approx(total / 7, rel=0.01)
+    assert benchmark.columns["latency_ms@a100"].batch(codes) == pytest.approx(total / 50, rel=0.01)  # the gap too
+
+
+def block_sum(seed: int, name: str) -> BlockSum:
+    rng = np.random.default_rng(seed)
+    labels = [("a.k", 3), ("a.l", 2), ("b.k", 3), ("c.k", 2), ("c.l", 4)]
+    space = Space("three", tuple(Decision(label, tuple(range(n))) for label, n in labels))
+    tables = (rng.normal(size=(3, 2)), rng.normal(size=3), rng.normal(size=(2, 4)))
+    return BlockSum(space, tables, float(rng.normal()), name, "u")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_front_and_the_ends_of_block_sums_are_those_of_all_networks(seed: int) -> None:
+    columns = (block_sum(seed, "accuracy"), block_sum(seed + 10, "macs"))
+    every = np.array(list(itertools.product(range(3), range(2), range(3), range(2), range(4))))
+    costs = np.stack([-columns[0].batch(every), columns[1].batch(every)], axis=1)
+    codes = block_sum_front((ACCURACY, MACS), columns)
+    found = np.stack([-columns[0].batch(codes), columns[1].batch(codes)], axis=1)
+    assert np.sort(found, axis=0) == pytest.approx(np.sort(costs[non_dominated(costs)], axis=0))
+    low, smallest = columns[1].smallest()
+    high, largest = columns[1].largest()
+    assert (low, high) == pytest.approx((costs[:, 1].min(), costs[:, 1].max()))
+    assert columns[1](smallest).value == low and columns[1](largest).value == high
+    with pytest.raises(DataError, match="bad side of objectives"):
+        block_sum_front((ACCURACY, MACS), columns, (Limit("macs", at_least=1.0),))
+
+
+def test_transnas_has_every_cell_in_its_place_and_no_share_where_there_is_none(tmp_path: Path) -> None:
+    codes = write_transnas(tmp_path)
+    benchmark = transnasbench101(tmp_path)
+    assert benchmark.space.size == 4096
+    assert benchmark.columns["accuracy"].batch(codes) == pytest.approx(accuracy_of(codes, 0) / 100)
+    assert transnasbench101(tmp_path, task="normal").columns["accuracy"].batch(codes) == pytest.approx(
+        codes.sum(axis=1) / 20
+    )
+    best, costs = benchmark.true_front((ACCURACY,))
+    assert -costs[0, 0] == pytest.approx(accuracy_of(codes, 0).max() / 100)
+
+
 def test_missing_data_names_the_path_and_the_variable(tmp_path: Path) -> None:
-    for read in (nasbench201, nas_bench_macro, mbv3_45):
+    for read in (nasbench201, nas_bench_macro, mbv3_45, accel_nasbench, transnasbench101):
         with pytest.raises(DataError, match=str(tmp_path)) as caught:
             read(tmp_path)
         assert "HWNAS_BENCH_DATA" in caught.value.hint
