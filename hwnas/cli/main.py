@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hwnas.cli.bench import bench
 from hwnas.cli.check import check
+from hwnas.cli.compare import compare_runs
 from hwnas.cli.export import export
 from hwnas.cli.front import front
 from hwnas.cli.import_table import import_
@@ -23,6 +24,7 @@ from hwnas.core import HwnasError
 COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "check": check,
+    "compare": compare_runs,
     "devices": devices,
     "export": export,
     "front": front,

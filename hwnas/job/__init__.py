@@ -1,6 +1,7 @@
 """The main job from a recipe: profile, search, finish; and what it leaves: a measured front."""
 
 from hwnas.job.assembly import Assembly, assemble, kit, profile, take_in
+from hwnas.job.comparison import Standing, compare, values_of
 from hwnas.job.front import Front, Member
 from hwnas.job.recipe import Recipe
 from hwnas.job.refitting import use_refit
@@ -14,10 +15,12 @@ __all__ = [
     "Member",
     "Recipe",
     "Silent",
+    "Standing",
     "TabularFront",
     "TabularRecipe",
     "Teller",
     "assemble",
+    "compare",
     "is_tabular",
     "kit",
     "profile",
@@ -25,4 +28,5 @@ __all__ = [
     "search_table",
     "take_in",
     "use_refit",
+    "values_of",
 ]

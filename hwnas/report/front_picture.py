@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 from hwnas.core import write_atomically
 
 INK, MUTED, ACCENT, OTHER = "#1b1f24", "#8a939e", "#0b6e4f", "#c8553d"
+SERIES = (ACCENT, OTHER, "#2f6db3", "#8a5fb0", "#b8860b", "#5b6470")
+"""Of fronts in one picture, in their order; told apart by their marks, too."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,7 @@ def front_picture(
     Raises:
         OSError: If the file cannot be written.
     """
-    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = _page()
     front = sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.latency_ms)
     off = [dot for dot in dots if not dot.on_front]
     if front:
@@ -115,6 +116,45 @@ def front_picture(
             fontsize=8,
             color=OTHER,
         )
+    _finish(figure, axes, path, title=title, caption=caption, accuracy_label=accuracy_label)
+
+
+def fronts_picture(
+    path: Path, *, fronts: Mapping[str, Sequence[Dot]], title: str, caption: str, accuracy_label: str
+) -> None:
+    """Draw several fronts into one picture, each with a colour and a mark of its own, and write a PNG in one step.
+
+    Args:
+        path: Of the picture.
+        fronts: By name, which the legend says; those that nothing beats of any front are filled.
+        title: What and where.
+        caption: Conditions, small, below.
+        accuracy_label: Of the upright axis.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    figure, axes = _page()
+    for n, (name, dots) in enumerate(fronts.items()):
+        colour, mark = SERIES[n % len(SERIES)], "osD^vP"[n % 6]
+        ordered = sorted(dots, key=lambda dot: dot.latency_ms)
+        x, y = [dot.latency_ms for dot in ordered], [100 * dot.accuracy for dot in ordered]
+        axes.step(x, y, where="post", color=colour, linewidth=1.2, alpha=0.4)
+        axes.plot(x, y, linestyle="none", marker=mark, markersize=6, color=colour, markerfacecolor="white", zorder=3)
+        best = [dot for dot in ordered if dot.on_front]
+        _scatter(axes, best, linestyle="none", marker=mark, markersize=6, color=colour, zorder=4)
+        axes.plot([], [], color=colour, marker=mark, markersize=6, linewidth=1.2, label=name)
+    axes.plot([], [], color=INK, marker="o", markersize=6, linestyle="none", label="filled: nothing beats it")
+    _finish(figure, axes, path, title=title, caption=caption, accuracy_label=accuracy_label)
+
+
+def _page() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7.2, 4.6), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _finish(figure: Figure, axes: Any, path: Path, *, title: str, caption: str, accuracy_label: str) -> None:
     axes.set_xlabel("latency, ms per image", color=INK)
     axes.set_ylabel(f"{accuracy_label}, %", color=INK)
     axes.set_title(title, loc="left", fontsize=11, color=INK)
@@ -122,7 +162,7 @@ def front_picture(
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if dots or rivals:
+    if axes.get_legend_handles_labels()[0]:
         # Opaque: a limit's line may run behind it.
         axes.legend(framealpha=1.0, edgecolor="none", fontsize=8, loc="lower right")
     figure.supxlabel(caption, fontsize=7, color=MUTED)

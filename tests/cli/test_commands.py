@@ -52,6 +52,26 @@ def test_every_command_has_help_and_json(capsys: pytest.CaptureFixture[str], nam
     assert "--json" in out
 
 
+def test_runs_are_compared_in_a_table_and_a_picture(
+    capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(finished / "runs" / "toy", tmp_path / "runs" / name)
+        path = tmp_path / "runs" / name / "front.json"
+        path.write_text(path.read_text().replace('"run": "toy"', f'"run": "{name}"'))
+    monkeypatch.chdir(tmp_path)
+    row = run_json(capsys, "compare", "one", "two")
+    assert [standing["run"] for standing in row["runs"]] == ["one", "two"]
+    assert row["runs"][0]["volume"] == row["runs"][1]["volume"] == 1.0  # the same networks twice
+    assert Path(row["picture"]).stat().st_size > 1000
+    code, out, _ = run(capsys, "compare", "one", "two", "--picture", "both.png")
+    assert code == 0
+    assert "of the joint front" in out and "both.png" in out
+    code, _, err = run(capsys, "compare", "one")
+    assert code == 2
+    assert "expected two or more" in err
+
+
 def test_the_front_shows_predicted_beside_measured(
     capsys: pytest.CaptureFixture[str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwnas.report import Dot, front_picture
-from hwnas.report.front_picture import ACCENT, OTHER
+from hwnas.report import Dot, front_picture, fronts_picture
+from hwnas.report.front_picture import ACCENT, OTHER, SERIES
 
 
 def colours(path: Path) -> set[tuple[int, ...]]:
@@ -29,3 +29,16 @@ def test_what_was_measured_is_drawn(tmp_path: Path, members: int, *, rival: bool
     assert [p.name for p in tmp_path.iterdir()] == ["front.png"]
     if rival:
         assert rgb(OTHER) in found
+
+
+def test_each_front_has_its_colour_also_when_one_is_empty(tmp_path: Path) -> None:
+    fronts = {
+        "a": [Dot(0.1, 0.8), Dot(0.2, 0.9, on_front=False)],
+        "b": [],
+        "c": [Dot(0.15, 0.85)],
+    }
+    path = tmp_path / "fronts.png"
+    fronts_picture(path, fronts=fronts, title="t", caption="c", accuracy_label="a")
+    found = colours(path)
+    assert {rgb(SERIES[0]), rgb(SERIES[1]), rgb(SERIES[2])} <= found
+    assert rgb(SERIES[3]) not in found

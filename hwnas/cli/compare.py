@@ -1,0 +1,76 @@
+"""`hwnas compare`: the fronts of several runs on one device, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwnas.cli.options import AsJson, run_folder
+from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.core import Objective
+from hwnas.job import Front, Standing, compare, values_of
+from hwnas.pareto import costs_of, non_dominated
+from hwnas.report import Dot, fronts_picture
+
+
+def compare_runs(
+    runs: Annotated[list[str], typer.Argument(help="Names of runs under runs/, or their folders; two or more.")],
+    picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("runs/compared.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Stand the measured fronts of several runs side by side: test accuracy, latency, and the volume of each."""
+    fronts = [Front.load(run_folder(run)) for run in runs]
+    standings = compare(fronts)
+    draw_together(fronts, picture)
+    if as_json:
+        show_json({"picture": str(picture), "runs": [standing.to_json() for standing in standings]})
+        return
+    show_standings(standings, fronts[0].objectives)
+    show(f"\n{picture}")
+
+
+def show_standings(standings: Sequence[Standing], objectives: Sequence[Objective]) -> None:
+    """The runs as a table, the largest volume first."""
+    rows = [
+        [
+            standing.run,
+            standing.strategy,
+            str(standing.networks),
+            str(standing.joint),
+            f"{standing.volume:.3f}",
+            *(_in_words(objective, value) for objective, value in zip(objectives, standing.best, strict=False)),
+            *[""] * (len(objectives) - len(standing.best)),
+            f"{standing.minutes:.1f}",
+        ]
+        for standing in sorted(standings, key=lambda standing: -standing.volume)
+    ]
+    best = [f"best {objective.name}" for objective in objectives]
+    show_table(
+        f"{len(standings)} runs",
+        ["run", "strategy", "front", "of the joint front", "volume", *best, "minutes"],
+        rows,
+        note="accuracy on the test images, which nothing was chosen by; volume: 1 is that of the joint front",
+    )
+
+
+def _in_words(objective: Objective, value: float) -> str:
+    return f"{value:.2%}" if objective.name in {"accuracy", "balanced_accuracy"} else f"{value:.4g}"
+
+
+def draw_together(fronts: Sequence[Front], path: Path) -> None:
+    """Draw the fronts of runs that can be compared: test accuracy against latency."""
+    rows = [(n, values_of(member)) for n, front in enumerate(fronts) for member in front.on_front]
+    kept = set(non_dominated(costs_of([values for _, values in rows], fronts[0].objectives)).tolist())
+    dots = [(n, Dot(v["latency_ms"], v["accuracy"], on_front=k in kept)) for k, (n, v) in enumerate(rows)]
+    device = fronts[0].facts["device"]
+    fronts_picture(
+        path,
+        fronts={str(front.facts["run"]): [dot for owner, dot in dots if owner == n] for n, front in enumerate(fronts)},
+        title=f"{len(fronts)} runs on {device['name']}",
+        caption=f"{fronts[0].facts['data']['source']}; {fronts[0].facts['space']['name']}; {device['runtime']}, "
+        f"{device['threads']} thread, batch {device['batch']}",
+        accuracy_label="test accuracy",
+    )

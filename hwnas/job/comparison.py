@@ -1,0 +1,127 @@
+"""Fronts of several runs on one device and the same images, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import RecipeError
+from hwnas.job.front import Front, Member
+from hwnas.pareto import costs_of, hypervolume_share, non_dominated
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One run among the others.
+
+    Attributes:
+        run: Its name.
+        strategy: That it searched with.
+        networks: On its own front.
+        joint: Those of them that no network of any of the runs beats.
+        volume: Of what the joint front dominates, the share that its front dominates alone.
+        minutes: From the first epoch to the written front, as far as the process that wrote it ran.
+        best: Its front's best value of each objective, in their order.
+    """
+
+    run: str
+    strategy: str
+    networks: int
+    joint: int
+    volume: float
+    minutes: float
+    best: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain map of everything."""
+        return {
+            "run": self.run,
+            "strategy": self.strategy,
+            "networks": self.networks,
+            "joint": self.joint,
+            "volume": self.volume,
+            "minutes": self.minutes,
+            "best": list(self.best),
+        }
+
+
+def compare(fronts: Sequence[Front]) -> list[Standing]:
+    """How the fronts of several runs stand to each other, in the order given.
+
+    A run's own front is what it handed over: chosen on validation images. It is judged here by its accuracy on the
+    test images, which nothing was chosen by, and by its measured costs.
+
+    Args:
+        fronts: Two or more, of one device, the same images and the same objectives.
+
+    Raises:
+        RecipeError: If the runs cannot be compared; names what differs.
+    """
+    _check(fronts)
+    rows = [(n, values_of(member)) for n, front in enumerate(fronts) for member in front.on_front]
+    objectives = fronts[0].objectives
+    costs = costs_of([values for _, values in rows], objectives)
+    owner = np.array([n for n, _ in rows], dtype=np.int64)
+    kept = non_dominated(costs)
+    standings = []
+    for n, front in enumerate(fronts):
+        own: NDArray[np.float64] = costs[owner == n]
+        standings.append(
+            Standing(
+                run=str(front.facts["run"]),
+                strategy=str(front.facts["recipe"]["strategy"]["name"]),
+                networks=len(own),
+                joint=int((owner[kept] == n).sum()),
+                volume=hypervolume_share(own, costs[kept]) if len(own) else 0.0,
+                minutes=float(front.facts["seconds_of_this_process"]) / 60,
+                best=tuple(
+                    float(own[:, k].min()) * (-1 if objective.direction == "maximize" else 1)
+                    for k, objective in enumerate(objectives)
+                )
+                if len(own)
+                else (),
+            )
+        )
+    return standings
+
+
+def values_of(member: Member) -> dict[str, float]:
+    """A member's metrics, those that were taken on images from the test part."""
+    return {**member.values, **{name: value for name, value in member.test.items() if name in member.metrics}}
+
+
+def _check(fronts: Sequence[Front]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        RecipeError: As `compare`.
+    """
+    if len(fronts) < 2:
+        raise RecipeError(
+            f"{len(fronts)} run{'' if len(fronts) == 1 else 's'} named; expected two or more",
+            hint="hwnas compare RUN RUN ...",
+        )
+    first = fronts[0]
+    if not any(front.on_front for front in fronts):
+        raise RecipeError("no run has a network on its front, so there is nothing to compare")
+    for front in fronts[1:]:
+        for what, ours, theirs in (
+            ("objectives", [o.name for o in first.objectives], [o.name for o in front.objectives]),
+            ("device", first.facts["device"], front.facts["device"]),
+            ("images", _images(first), _images(front)),
+            ("measured latencies", first.timed, front.timed),
+        ):
+            if ours != theirs:
+                raise RecipeError(
+                    f"other {what}: {first.folder} has {ours}, {front.folder} has {theirs}",
+                    hint="only fronts of one device, the same images and the same objectives can be compared",
+                )
+
+
+def _images(front: Front) -> dict[str, Any]:
+    data = front.facts["data"]
+    return {name: data[name] for name in ("source", "counts", "digest")}

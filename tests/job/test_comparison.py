@@ -1,0 +1,96 @@
+"""Runs side by side: whose networks nothing beats, by test accuracy, and what cannot be compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwnas.core import Architecture, Metric, Objective, RecipeError
+from hwnas.job import Front, Member, compare
+
+DATA = {"source": "digits", "counts": {"train": 8}, "digest": "d"}
+
+
+def member(number: int, latency_ms: float, test: float, *, on_front: bool = True) -> Member:
+    return Member(
+        architecture=Architecture({"k": number}),
+        # Validation says the same of all: the test part alone must decide.
+        metrics={"accuracy": Metric(0.5, "", "measured"), "latency_ms": Metric(latency_ms, "ms", "measured")},
+        predicted={},
+        test={"accuracy": test, "balanced_accuracy": test},
+        onnx="a.onnx",
+        weights="a.safetensors",
+        parity={},
+        raw_latency_ms=latency_ms,
+        training_seconds=1.0,
+        on_front=on_front,
+    )
+
+
+def front(name: str, *members: Member, **facts: Any) -> Front:
+    return Front(
+        folder=Path("runs") / name,
+        objectives=(Objective.named("accuracy"), Objective.named("latency_ms")),
+        limits=(),
+        members=members,
+        facts={
+            "run": name,
+            "recipe": {"strategy": {"name": "nat"}},
+            "device": {"name": "here"},
+            "data": DATA,
+            "seconds_of_this_process": 90.0,
+            **facts,
+        },
+    )
+
+
+def test_the_joint_front_and_each_run_s_share_of_its_volume() -> None:
+    # In units of the joint front (1 ms, 0.8) to (3 ms, 0.9): its two ends dominate 1.1 x 0.1 + 0.1 x 1.
+    first = front("first", member(1, 1.0, 0.8), member(2, 9.0, 1.0, on_front=False))
+    second = front("second", member(3, 3.0, 0.9), member(4, 3.5, 0.85))
+    one, two = compare([first, second])
+    assert (one.run, one.strategy, one.networks, one.joint, one.minutes) == ("first", "nat", 1, 1, 1.5)
+    assert (two.networks, two.joint) == (2, 1)
+    assert one.best == pytest.approx((0.8, 1.0))
+    assert two.best == pytest.approx((0.9, 3.0))
+    whole = 2 * 1.1 * 0.1 - 0.1 * 0.1
+    assert one.volume == pytest.approx(1.1 * 0.1 / whole)
+    assert two.volume == pytest.approx(1.1 * 0.1 / whole)
+
+
+def test_a_run_without_a_front_stands_last_with_nothing() -> None:
+    empty, full = compare([front("empty"), front("full", member(1, 1.0, 0.8))])
+    assert (empty.networks, empty.joint, empty.volume, empty.best) == (0, 0, 0.0, ())
+    assert full.volume == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"device": {"name": "there"}}, "other device: runs/a has .*here.* runs/b has .*there"),
+        ({"data": {**DATA, "digest": "e"}}, "other images"),
+    ],
+)
+def test_only_what_is_alike_is_compared(facts: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as refused:
+        compare([front("a", member(1, 1.0, 0.8)), front("b", member(2, 1.0, 0.8), **facts)])
+    assert "one device" in str(refused.value.hint)
+
+
+def test_estimates_and_measurements_are_not_mixed() -> None:
+    guessed = replace(
+        member(1, 1.0, 0.8),
+        metrics={"accuracy": Metric(0.5, "", "measured"), "latency_ms": Metric(1.0, "ms", "estimated")},
+    )
+    with pytest.raises(RecipeError, match="other measured latencies"):
+        compare([front("a", member(2, 1.0, 0.8)), front("b", guessed)])
+
+
+def test_one_run_or_none_with_a_front_is_refused() -> None:
+    with pytest.raises(RecipeError, match="1 run named; expected two or more"):
+        compare([front("a", member(1, 1.0, 0.8))])
+    with pytest.raises(RecipeError, match="nothing to compare"):
+        compare([front("a"), front("b")])
