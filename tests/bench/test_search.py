@@ -13,6 +13,7 @@ from tests.bench.figures import Measured, data_folder
 from tests.bench.mbv3_45 import volume
 from tests.bench.search import mbv3_45
 from tests.bench.tabular import (
+    Contender,
     Share,
     found,
     mbv3_45_surrogate,
@@ -88,7 +89,12 @@ def test_tiny_runs_of_the_parts_on_tables_give_every_row(tiny: Path) -> None:
     only = {"random": RandomSearch()}
     rows_of(nasbench201_paper(tiny, seeds=2, evaluations=12), 9)
     rows_of(nasbench201_best(tiny, strategies=only, seeds=1, most=5), 6)
-    rows_of(nasbench201_latency(tiny, strategies=only, devices=["raspi4"], seeds=1, most=45), 5)
+    rows_of(
+        nasbench201_latency(
+            tiny, contenders={"random": Contender(RandomSearch())}, devices=["raspi4"], seeds=1, most=45
+        ),
+        5,
+    )
     rows_of(mbv3_45_surrogate(tiny, strategies=only, seeds=1, most=12, early=6), 6)
     rows_of(pi5(tiny, strategies=only, seeds=1, evaluations=12), 2)
     rows_of(overhead(tiny, evaluations=40), 2)
@@ -98,7 +104,7 @@ def test_a_run_ends_with_the_evaluation_that_is_enough(tiny: Path) -> None:
     benchmark = nasbench201(tiny)
     objectives = (Objective.named("accuracy"), Objective.named("latency_ms@raspi4"))
     share = Share(benchmark, objectives, until=0.5)
-    asked = found(benchmark, Nsga2(), objectives, evaluations=300, seed=0, enough=share)
+    asked = found(benchmark, Nsga2(), objectives, evaluations=300, seed=0, enough=share.watch())
     assert len(asked) < 300
     assert share.of(asked) >= 0.5 > share.of(asked[:-1])
     assert all(evaluation["connected"] == 1.0 for evaluation in asked)
