@@ -22,7 +22,7 @@ inactive decision meets nothing in the network and gets no gradient; where an ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -362,14 +362,25 @@ class HardSample:
             NonFiniteLossError: If logits are not finite.
             SpaceError: If logits are missing or of another number of options.
         """
-        codes = self._codes(logits, n, rng)
+        return self._samples(logits, self._codes(logits, n, rng))
+
+    def known(self, logits: Mapping[str, Tensor], architectures: Sequence[Architecture]) -> Samples:
+        """The same of networks that are there already, such as those drawn by earlier logits.
+
+        Raises:
+            SpaceError: If an architecture is not of the space.
+        """
+        return self._samples(logits, self.space.encode(architectures))
+
+    def _samples(self, logits: Mapping[str, Tensor], codes: Codes) -> Samples:
+        first = next(iter(logits.values()))
+        active = torch.from_numpy(codes >= 0).to(first.device)
+        chosen = torch.from_numpy(codes.clip(min=0)).to(first.device)
         log_probs, entropies = [], []
-        for column, decision in zip(codes.T, self.space.decisions, strict=True):
+        for n, decision in enumerate(self.space.decisions):
             log_p = logits[decision.label].log_softmax(0)
-            active = torch.tensor(column >= 0, device=log_p.device)
-            chosen = torch.tensor(column.clip(min=0), device=log_p.device)
-            log_probs.append(torch.where(active, log_p[chosen], 0.0))
-            entropies.append(torch.where(active, -(log_p.exp() * log_p).sum(), 0.0))
+            log_probs.append(torch.where(active[:, n], log_p[chosen[:, n]], 0.0))
+            entropies.append(torch.where(active[:, n], -(log_p.exp() * log_p).sum(), 0.0))
         return Samples(tuple(self.space.decode(codes)), torch.stack(log_probs).sum(0), torch.stack(entropies).sum(0))
 
     def _codes(self, logits: Mapping[str, Tensor], n: int, rng: np.random.Generator) -> Codes:

@@ -20,12 +20,16 @@ from hwnas.strategies.nsga3 import Nsga3
 from hwnas.strategies.proxyless_nas import ProxylessNas
 from hwnas.strategies.random_search import RandomSearch
 from hwnas.strategies.regularized_evolution import RegularizedEvolution
+from hwnas.strategies.reinforce import Reinforce
 from hwnas.strategies.spos import Spos
 from hwnas.study import Strategy
 
-BLACK_BOX: dict[str, type[Bayesian | DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Spos]] = {
+BLACK_BOX: dict[
+    str, type[Bayesian | DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Reinforce | Spos]
+] = {
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
+    "reinforce": Reinforce,
     "spos": Spos,
     "nsga2": Nsga2,
     "nsga3": Nsga3,
@@ -97,6 +101,7 @@ __all__ = [
     "ProxylessNas",
     "RandomSearch",
     "RegularizedEvolution",
+    "Reinforce",
     "Spos",
     "build",
 ]

@@ -18,6 +18,7 @@ from hwnas.testing import Problem, check_replay, toy201, toy201_accuracy
 TINY: dict[str, dict[str, object]] = {
     "random": {},
     "regularized_evolution": {"population": 5, "sample": 2},
+    "reinforce": {"policies": 3},
     "spos": {"population": 6, "best": 3},
     "nsga2": {"population": 6},
     "nsga3": {"population": 6},
@@ -192,6 +193,8 @@ def test_build_makes_what_the_recipe_says() -> None:
         ("nsga2", {"population": 20.5}, "population is 20.5"),
         ("nsga2", {"population": 1}, "nsga2: population is 1; expected at least 2"),
         ("nsga2", {"crossover_probability": 1.5}, "nsga2: crossover_probability is 1.5; expected a number in 0..1"),
+        ("reinforce", {"learning_rate": 0}, "reinforce: learning_rate is 0.0"),
+        ("reinforce", {"decay": 1.0}, "decay 1.0, policies 5; expected above 0, a share below 1"),
         ("nsga2", {"mutation_eta": math.nan}, "mutation_eta is nan"),
         ("nat", {"initial": 1}, "nat: initial is 1; expected at least 2"),
         ("nat", {"generations": 0}, "nat: generations is 0; expected at least 1"),
