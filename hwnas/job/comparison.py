@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hwnas.core import RecipeError
 from hwnas.job.front import Front, Member
 from hwnas.pareto import costs_of, hypervolume_share, non_dominated
+from hwnas.strategies import in_words
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
         standings.append(
             Standing(
                 run=str(front.facts["run"]),
-                strategy=str(front.facts["recipe"]["strategy"]["name"]),
+                strategy=in_words(front.facts["recipe"]["strategy"]),
                 networks=len(own),
                 joint=int((owner[kept] == n).sum()),
                 volume=hypervolume_share(own, costs[kept]) if len(own) else 0.0,

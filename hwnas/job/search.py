@@ -29,6 +29,7 @@ from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
+from hwnas.strategies import in_words
 from hwnas.study import Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import Adapting, Sandwich, Schedule, SinglePath, StepRule, Trainer
 from hwnas.training.memory import keep_freed_memory
@@ -144,9 +145,11 @@ def search(
         inner = r.build_strategy()
         wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
         if not shared:
-            teller.stage(f"search with {r.strategy['name']}, training every candidate for {r.evaluation.epochs} epochs")
+            teller.stage(
+                f"search with {in_words(r.strategy)}, training every candidate for {r.evaluation.epochs} epochs"
+            )
         elif getattr(inner, "trains_weights", False):
-            teller.stage(f"train weights and distributions with {r.strategy['name']}")
+            teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
         else:
             teller.stage("train the supernet")
         outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
@@ -215,7 +218,7 @@ def _study(
         match event.kind:
             case "evaluation":
                 teller.progress(event.done, budget.evaluations or 0, event.text)
-            case "resume" | "environment":
+            case "resume" | "environment" | "note":
                 told.append(event.text)
                 teller.say(event.text)
 
@@ -315,7 +318,7 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
         assembly, cast(nn.Module, supernet), _rule(r, assembly.family, supernet, study), r.supernet_schedule(), teller
     )
     version = study.train(_SUPERNET, trainer.state, trainer.epoch, r.training.epochs).version
-    teller.stage(f"search with {r.strategy['name']}")
+    teller.stage(f"search with {in_words(r.strategy)}")
     return version
 
 

@@ -292,7 +292,7 @@ def search_table(
     def listen(event: Event) -> None:
         if event.kind == "evaluation":
             teller.progress(event.done, budget.evaluations or 0, event.text)
-        elif event.kind in ("resume", "environment"):
+        elif event.kind in ("resume", "environment", "note"):
             teller.say(event.text)
 
     with Study(

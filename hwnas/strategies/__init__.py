@@ -22,7 +22,7 @@ from hwnas.strategies.random_search import RandomSearch
 from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.reinforce import Reinforce
 from hwnas.strategies.spos import Spos
-from hwnas.study import Strategy
+from hwnas.study import InSequence, Strategy
 
 BLACK_BOX: dict[
     str, type[Bayesian | DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Reinforce | Spos]
@@ -55,7 +55,8 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
 
     Args:
         name: A key of `STRATEGIES`.
-        parameters: By field; what is left out keeps its default.
+        parameters: By field; what is left out keeps its default. After a strategy that searches by gradient, `then` may
+            hold another one that only evaluates, with its own `name` and parameters: it goes on from what was found.
 
     Raises:
         RecipeError: If the name or a parameter is unknown, or a value has the wrong type or range.
@@ -69,6 +70,11 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
     """
     if name not in STRATEGIES:
         raise RecipeError(f'strategy "{name}" is unknown; {did_you_mean(name, STRATEGIES)}')
+    if "then" in parameters:
+        return InSequence(
+            build(name, {key: value for key, value in parameters.items() if key != "then"}),
+            _build_then(name, parameters["then"]),
+        )
     kind = STRATEGIES[name]
     types = get_type_hints(kind)
     fields = [field.name for field in dataclasses.fields(kind)]
@@ -85,6 +91,35 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
             expected = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
             raise RecipeError(f"strategy {name}: {key} is {value!r}; {expected}") from error
     return kind(**values)
+
+
+def in_words(strategy: Mapping[str, object]) -> str:
+    """The names in a recipe's table of a strategy.
+
+    Example:
+        >>> in_words({"name": "fbnet", "then": {"name": "nsga2"}})
+        'fbnet, then nsga2'
+    """
+    then = strategy.get("then")
+    return f"{strategy['name']}, then {in_words(then)}" if isinstance(then, Mapping) else str(strategy["name"])
+
+
+def _build_then(name: str, then: object) -> Strategy:
+    """What goes on after a strategy.
+
+    Raises:
+        RecipeError: If nothing can, or this cannot.
+    """
+    if name not in BY_GRADIENT:
+        raise RecipeError(
+            f"strategy {name} searches until the budget is spent, so nothing comes after it",
+            hint=f"[strategy.then] goes with {', '.join(BY_GRADIENT)}",
+        )
+    if not isinstance(then, Mapping) or str(then.get("name")) not in BLACK_BOX:
+        raise RecipeError(
+            f"[strategy.then] is {then!r}; expected a table with a name, one of {', '.join(BLACK_BOX)}, and parameters"
+        )
+    return build(str(then["name"]), {key: value for key, value in then.items() if key != "name"})
 
 
 __all__ = [
@@ -104,4 +139,5 @@ __all__ = [
     "Reinforce",
     "Spos",
     "build",
+    "in_words",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hwnas.core import Architecture, Evaluation, RecipeError
 from hwnas.pareto import non_dominated, standings
-from hwnas.study import Study
+from hwnas.study import Study, best_so_far
 
 _TRIES = (1, 100)  # of one parent, the first alone because it nearly always does, before it is said to have no child
 
@@ -53,7 +53,8 @@ class RegularizedEvolution:
         """Evolve until the budget is spent."""
         rng = study.rng("regularized_evolution")
         alive: deque[_Individual] = deque(maxlen=self.population)
-        alive.extend(_individuals(study, study.evaluate(study.sample(self.population))))
+        first = dict.fromkeys([*best_so_far(study, self.population), *study.sample(self.population)])
+        alive.extend(_individuals(study, study.evaluate(list(first)[: self.population])))
         while True:
             if alive:
                 children = [_mutated(study, self._parent(alive, rng), rng) for _ in range(study.in_flight)]

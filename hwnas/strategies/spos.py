@@ -9,7 +9,7 @@ import numpy as np
 from hwnas.core import RecipeError
 from hwnas.pareto import Points, standings, survive
 from hwnas.space import Codes
-from hwnas.study import Study
+from hwnas.study import Study, best_so_far
 
 _TRIES = 10  # per child that is still missing, as in the authors' code
 
@@ -53,15 +53,11 @@ class Spos:
     def search(self, study: Study) -> None:
         """Evolve until the budget is spent."""
         rng = study.rng("spos")
-        visited: dict[bytes, None] = {}
-        parents = Points(
-            np.empty((0, len(study.space.decisions)), np.int64), np.empty((0, len(study.objectives))), np.empty(0)
-        )
+        known = study.space.encode(best_so_far(study, self.best))
+        visited: dict[bytes, None] = dict.fromkeys(row.tobytes() for row in known)
+        parents = _evaluated(study, known)
         while True:
-            codes = self._generation(study, parents.genotypes, visited, rng)
-            evaluations = study.evaluate(study.space.decode(codes))
-            found = standings(evaluations, study.objectives, study.limits)
-            seen = Points(codes[found.index], found.costs, found.violation)
+            seen = _evaluated(study, self._generation(study, parents.genotypes, visited, rng))
             parents = survive(parents.join(seen), self.best, rng).points
 
     def _generation(self, study: Study, parents: Codes, visited: dict[bytes, None], rng: np.random.Generator) -> Codes:
@@ -84,6 +80,12 @@ class Spos:
         drawn = _full(study, n, rng)
         redrawn = rng.random(chosen.shape) < self.mutation
         return np.where(redrawn | (chosen < 0), drawn, chosen)
+
+
+def _evaluated(study: Study, codes: Codes) -> Points:
+    evaluations = study.evaluate(study.space.decode(codes)) if len(codes) else []
+    found = standings(evaluations, study.objectives, study.limits)
+    return Points(codes[found.index], found.costs, found.violation)
 
 
 def _crossed(study: Study, parents: Codes, n: int, rng: np.random.Generator) -> Codes:

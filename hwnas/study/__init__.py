@@ -3,7 +3,8 @@
 `hwnas.study.relaxed`, which searches by gradient, is not loaded with it: a study of tables need not wait for torch.
 """
 
-from hwnas.study.generations import FAR, Survive, evolve, first_archive, survival_of
+from hwnas.study.generations import FAR, Survive, best_so_far, evolve, first_archive, survival_of
+from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
@@ -17,6 +18,7 @@ __all__ = [
     "Concluding",
     "Epoch",
     "Event",
+    "InSequence",
     "OneShot",
     "Outcome",
     "Phase",
@@ -26,6 +28,7 @@ __all__ = [
     "Study",
     "Survive",
     "Training",
+    "best_so_far",
     "evolve",
     "first_archive",
     "survival_of",

@@ -22,6 +22,7 @@ from hwnas.pareto import (
     unseen,
 )
 from hwnas.space import Codes
+from hwnas.study.outcome import FULL
 from hwnas.study.study import Study
 
 FAR = 1e9
@@ -36,7 +37,8 @@ def evolve(
 ) -> NoReturn:
     """Breed and evaluate until the study's budget is spent, which ends it from within.
 
-    The first population holds the ends of the space (the smallest and largest network of each predicted cost); a child
+    The first population holds the best of what the study has evaluated before, if it has, and the ends of the space
+    (the smallest and largest network of each predicted cost); a child
     that is the same network as anything seen before is drawn again; a child outside a limit on a predicted cost takes
     part, behind every feasible network, without being evaluated; a failed evaluation does not take part.
 
@@ -48,7 +50,8 @@ def evolve(
         rng: All chance comes from here.
     """
     seen: set[bytes] = set()
-    first = study.space.encode([*ends(study.space, study.costs), *study.sample(population)])
+    found = best_so_far(study, population)
+    first = study.space.encode([*found, *ends(study.space, study.costs), *study.sample(population)])
     first = first[study.feasible(first)]
     first = first[unseen(first, seen)][:population]
     points = _evaluated(study, genotypes_of(study.space, first, rng))
@@ -91,8 +94,27 @@ def _evaluated(study: Study, genotypes: Codes) -> Points:
     return Points(genotypes[found.index], found.costs, found.violation)
 
 
+def best_so_far(study: Study, n: int) -> list[Architecture]:
+    """The best networks that the study has evaluated before, by whole fronts first; none where it has not begun.
+
+    A search that goes on where another ended starts from them.
+
+    Args:
+        study: That evaluated them.
+        n: At most.
+    """
+    before = [evaluation for evaluation in study.evaluated if evaluation.fidelity == FULL]
+    if not before:
+        return []
+    found = standings(before, study.objectives, study.limits)
+    points = Points(study.space.encode(before[k].architecture for k in found.index), found.costs, found.violation)
+    return study.space.decode(survive(points, n, study.rng("best so far")).points.genotypes)
+
+
 def first_archive(study: Study, n: int) -> list[Architecture]:
     """What a search with a model evaluates first: the ends of the space where they are feasible, then random networks.
+
+    What the study has evaluated before comes first of all, since it costs nothing.
 
     Args:
         study: That will evaluate.
@@ -100,9 +122,12 @@ def first_archive(study: Study, n: int) -> list[Architecture]:
     """
     if study.budget.evaluations is not None:
         n = min(n, max(2, study.budget.evaluations // 2))
-    first = [*ends(study.space, study.costs), *study.sample(n)]
+    before = best_so_far(study, len(study.evaluated))
+    first = [*before, *ends(study.space, study.costs), *study.sample(n)]
     feasible = study.feasible(study.space.encode(first))
-    return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[:n]
+    return list(dict.fromkeys(network for network, inside in zip(first, feasible, strict=True) if inside))[
+        : max(n, len(before))
+    ]
 
 
 def survival_of(objectives: int, population: int) -> Survive:

@@ -11,7 +11,7 @@ from hwnas.core import Evaluation
 FULL = "full"
 """The fidelity that counts: for the budget, and for fronts."""
 
-EventKind = Literal["resume", "environment", "evaluation", "epoch", "step", "end", "finished"]
+EventKind = Literal["resume", "environment", "evaluation", "epoch", "step", "note", "end", "finished"]
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ def derive(study: Study, distributions: Sequence[Distribution], *, samples: int)
     27 % off their targets.
 
     Draws that break a limit are left out before they cost anything; where the most likely network breaks one, the
-    likeliest of those drawn that keep all takes its place.
+    likeliest of those drawn that keep all takes its place. A target that no network was found for is noted as missed.
 
     Args:
         study: Evaluates.
@@ -338,13 +338,16 @@ def derive(study: Study, distributions: Sequence[Distribution], *, samples: int)
     """
     # One durable step: which networks are likeliest hangs on the last bits of probabilities.
     chosen = study.once("networks of the distributions", partial(_chosen, study, distributions, samples))
-    return study.evaluate([Architecture(options) for options in chosen])
+    for text in chosen["missed"]:
+        study.note(text)
+    return study.evaluate([Architecture(options) for options in chosen["networks"]])
 
 
 def _chosen(
     study: Study, distributions: Sequence[Distribution], samples: int, rng: np.random.Generator
-) -> list[dict[str, Option]]:
+) -> dict[str, list[str] | list[dict[str, Option]]]:
     wanted: dict[Architecture, None] = {}
+    missed: list[str] = []
     for distribution in distributions:
         codes = {d.label: int(np.argmax(distribution.shares[d.label])) for d in study.space.decisions}
         row = np.array([[codes[d.label] for d in study.space.decisions]], dtype=np.int64)
@@ -355,8 +358,15 @@ def _chosen(
         kept = [kept[n] for n in order]
         met = at_target(study, distribution, rng) if distribution.target is not None else []
         first = list(dict.fromkeys([*met[:1], *kept[:1], *met, *kept]))
-        wanted |= dict.fromkeys(first[:samples] or likeliest)
-    return [dict(network) for network in wanted]
+        first = first[:samples] or likeliest
+        wanted |= dict.fromkeys(first)
+        if distribution.target is not None and not met:
+            cost = differentiable_cost(study)
+            missed.append(
+                f"target {distribution.target:.4g} {cost.unit} is missed: within the limits no network was found that "
+                f"costs that or up to {CLOSE:.0%} less; the likeliest costs {cost(first[0]).value:.4g} {cost.unit}"
+            )
+    return {"networks": [dict(network) for network in wanted], "missed": missed}
 
 
 def at_target(study: Study, distribution: Distribution, rng: np.random.Generator) -> list[Architecture]:

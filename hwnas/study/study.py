@@ -230,6 +230,15 @@ class Study:
         """Which codes [n, decisions] meet every limit on a predicted cost; [n]."""
         return self._constraints.feasible(codes)
 
+    @property
+    def evaluated(self) -> list[Evaluation]:
+        """What the program has asked for so far and was evaluated, at any fidelity and with any weights, in order."""
+        return list(self._archive.values())
+
+    def note(self, text: str) -> None:
+        """Keep a line about the search: it is told at once, stored, and among the outcome's notes."""
+        self._note("note", text)
+
     # ---------------------------------------------------------------------------------------------- durable steps
 
     def evaluate(
@@ -916,7 +925,8 @@ class Study:
 
     def _note(self, kind: EventKind, text: str) -> None:
         self._notes.append(text)
-        self._store.add_event(self._part, self._number, kind, text)
+        if (self._part, self._number, kind, text) not in self._store.events():  # a resumed program says it again
+            self._store.add_event(self._part, self._number, kind, text)
         self._tell(kind, text)
 
     # --------------------------------------------------------------------------------------------------- messages

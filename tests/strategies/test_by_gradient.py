@@ -127,6 +127,33 @@ def test_the_published_losses_of_proxyless_nas_run(loss: Any, paths: Any) -> Non
     assert run(ProxylessNas(paths=paths, loss=loss, weights=(0.5,), epochs=2, every=1, samples=1)).evaluations
 
 
+# ------------------------------------------------------------------------------------------- evolution that goes on
+
+
+def test_evolution_goes_on_from_what_the_gradient_found() -> None:
+    alone = networks(run(build("fbnet", TINY["fbnet"])))
+    both = build("fbnet", {**TINY["fbnet"], "then": {"name": "nsga2", "population": 6}})
+    outcome = run(both, evaluations=20)
+    assert networks(outcome)[: len(alone)] == alone
+    assert len(outcome.evaluations) == 20 and "budget" in outcome.reason
+    assert {e.weights for e in outcome.evaluations} == {"supernet@3"}, "all are scored with the weights trained first"
+    check_replay(both, problem=relaxed_problem(), budget=Budget(evaluations=14), cuts=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "message"),
+    [
+        ("fbnet", {"name": "darts"}, "expected a table with a name, one of random, "),
+        ("fbnet", "nsga2", "is 'nsga2'; expected a table"),
+        ("fbnet", {"name": "nsga2", "populaton": 3}, 'nsga2 has no parameter "populaton"'),
+        ("nsga2", {"name": "random"}, "nsga2 searches until the budget is spent, so nothing comes after it"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(name: str, then: object, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build(name, {"then": then})
+
+
 # ------------------------------------------------------------------------------------------------------ the machinery
 
 
@@ -215,10 +242,16 @@ def test_of_the_networks_at_a_target_the_likeliest_comes_first() -> None:
     assert log_share(first) == pytest.approx(max(map(log_share, close)), abs=0.5)
 
 
-def test_a_target_that_no_network_has_leaves_the_most_likely() -> None:
-    opened = study()
+def test_a_target_that_no_network_has_leaves_the_most_likely_and_is_marked() -> None:
+    told: list[str] = []
+    opened = relaxed_problem().study(budget=Budget(evaluations=50), progress=lambda event: told.append(event.text))
     assert at_target(opened, undecided(0.5 * differentiable_cost(opened).smallest()[0]), np.random.default_rng(0)) == []
     assert len(derive(opened, [undecided(1.0)], samples=1)) == 1
+    missed = "target 1 multiply-adds is missed: within the limits no network was found"
+    assert [text for text in told if text.startswith(missed)]
+    target = float(np.median([cost_of(a) for a in tiny().space.enumerate() if a["resolution"] == 8]))
+    derive(opened, [undecided(target)], samples=1)
+    assert len([text for text in told if "missed" in text]) == 1
     with pytest.raises(RecipeError, match="no target to be met"):
         at_target(opened, dataclasses.replace(undecided(1.0), target=None), np.random.default_rng(0))
 
