@@ -372,6 +372,14 @@ class HardSample:
         """
         return self._samples(logits, self.space.encode(architectures))
 
+    def gates(self, logits: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Gate]:
+        """The gates of a network that was drawn, in the logits' type and place.
+
+        Raises:
+            SpaceError: If the architecture is not of the space.
+        """
+        return _one_hot(self.space, self.space.encode([architecture]), logits)
+
     def _samples(self, logits: Mapping[str, Tensor], codes: Codes) -> Samples:
         first = next(iter(logits.values()))
         active = torch.from_numpy(codes >= 0).to(first.device)

@@ -19,13 +19,25 @@ def _linear(target: float, weight: float, loss: Tensor, expected: Tensor) -> Ten
     return trade_off_linear_loss(loss, expected, target=target, weight=weight)
 
 
+def _product(target: float, exponent: float, error: Tensor, cost: Tensor) -> Tensor:
+    return -(1.0 - error) * (target / cost) ** exponent
+
+
 def _log_ratio(target: float, weight: float, loss: Tensor, expected: Tensor) -> Tensor:
     return trade_off_log_ratio_loss(loss, expected, target_ms=target, exponent=weight)
 
 
+_FORMS = {"add_linear": _linear, "mul_log": _log_ratio, "product": _product}
+
+
 @dataclass(frozen=True)
 class ProxylessNas:
-    """Weight steps run one network that is drawn; architecture steps run two options per decision, or all.
+    """Weight steps run one network that is drawn; architecture steps two options per decision, all, or drawn networks.
+
+    `update = "gradient"` carries the gradient of the validation loss through binary gates. `update = "reinforce"`, the
+    form that the paper's main results come from, scores whole networks that were drawn by accuracy and latency, so
+    that nothing has to be differentiable; `loss = "product"`, accuracy times a power of target over latency, is the
+    authors' there, once for each of `weights`.
 
     `loss = "add_linear"` and "mul_log" are the two of the authors' release, trade-offs both, once for each of
     `weights`: the target in them only rescales. `loss = "target"` prices the latency until the expected one meets a
@@ -35,10 +47,12 @@ class ProxylessNas:
     form is ours.
 
     Attributes:
-        paths: "two" options per decision in an architecture step, or "all".
-        loss: "target", "add_linear" or "mul_log".
+        update: "gradient" or "reinforce".
+        paths: "two" options per decision in an architecture step by gradient, or "all".
+        networks: Drawn and scored in an architecture step by reinforce.
+        loss: "target"; by gradient also "add_linear" and "mul_log", by reinforce "product".
         targets: Points between the cheapest network and the limit; of "target".
-        weights: lambda of "add_linear" or exponent of "mul_log", one distribution each.
+        weights: lambda of "add_linear", or exponent of "mul_log" and "product"; one distribution each.
         epochs: Over the training images.
         learning_rate: Of the logits, by Adam with betas (0, 0.999): most have no gradient in a step.
         warmup: Share of the epochs before the first architecture step; the weights learn from uniform draws.
@@ -56,8 +70,10 @@ class ProxylessNas:
 
     trains_weights: ClassVar[bool] = True
 
+    update: Literal["gradient", "reinforce"] = "gradient"
     paths: Literal["two", "all"] = "two"
-    loss: Literal["target", "add_linear", "mul_log"] = "target"
+    networks: int = 10
+    loss: Literal["target", "add_linear", "mul_log", "product"] = "target"
     targets: int = 4
     weights: tuple[float, ...] = (0.1, 0.5)
     epochs: int = 20
@@ -73,6 +89,15 @@ class ProxylessNas:
                 f"proxyless_nas: targets is {self.targets}, epochs {self.epochs}, samples {self.samples}, every "
                 f"{self.every}; expected at least 1"
             )
+        losses = ("target", "product") if self.update == "reinforce" else ("target", "add_linear", "mul_log")
+        if self.loss not in losses:
+            raise RecipeError(
+                f'proxyless_nas: loss is "{self.loss}" and update "{self.update}", which goes with {", ".join(losses)}'
+            )
+        if self.networks < 2:
+            raise RecipeError(
+                f"proxyless_nas: networks is {self.networks}; expected at least 2, which are compared with each other"
+            )
         if self.loss != "target" and not self.weights:
             raise RecipeError(f'proxyless_nas: loss is "{self.loss}" and weights is empty; expected one or more')
 
@@ -81,12 +106,14 @@ class ProxylessNas:
         cost = differentiable_cost(study)
         pulls: list[Pull] = []
         middle = spread_targets(study, cost, 1)[0]
+        scored = self.networks if self.update == "reinforce" else 0
+        # Each network that is scored moves the price.
+        rate = self.price_rate / max(1, scored)
         for target in spread_targets(study, cost, self.targets) if self.loss == "target" else ():
-            price = Lagrangian(target=target, rate=self.price_rate, damping=DAMPING)
+            price = Lagrangian(target=target, rate=rate, damping=DAMPING)
             pulls.append(Pull(f"{target:.4g}", price.loss, price))
         for weight in self.weights if self.loss != "target" else ():
-            form = _linear if self.loss == "add_linear" else _log_ratio
-            pulls.append(Pull(f"weight {weight}", partial(form, middle, weight)))
+            pulls.append(Pull(f"weight {weight}", partial(_FORMS[self.loss], middle, weight)))
         arch_gates: GateMaker = TwoPath() if self.paths == "two" else BinaryGate()
         distributions = train_distributions(
             study,
@@ -97,6 +124,7 @@ class ProxylessNas:
             alphas=Alphas(self.learning_rate, (0.0, 0.999)),
             warmup=self.warmup,
             every=self.every,
-            after_step=rescale_pairs if self.paths == "two" else None,
+            after_step=rescale_pairs if self.paths == "two" and not scored else None,
+            draws=scored,
         )
         derive(study, distributions, samples=self.samples)

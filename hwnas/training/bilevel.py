@@ -218,6 +218,10 @@ AfterStep = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, G
 """Called with the logits, which it may change, their values before the step, and the gates of the step."""
 
 
+Draws = Callable[[Mapping[str, Tensor], np.random.Generator], list[tuple[dict[str, Gate], Tensor]]]
+"""From logits to some networks that they drew: hard gates, and the logarithm of its probability [] with a gradient."""
+
+
 def _loss_alone(loss: Tensor, gates: Mapping[str, Gate]) -> Tensor:  # noqa: ARG001 - the type's
     return loss
 
@@ -249,6 +253,10 @@ class Bilevel:
         after_step: Called after each architecture step; `hwnas.nn.rescale_pairs` for `TwoPath`.
         label_smoothing: In the training loss alone.
         loss: From outputs and labels to a number [], on both parts; None for cross-entropy.
+        draws: Where architecture steps follow the score function instead of a gradient through gates: networks are
+            drawn, each gives its error (1 less its accuracy) on one validation batch, and `objective` joins its own
+            gates' cost. Nothing has to be differentiable then, and one network at a time is in memory. None for
+            `gates`.
 
     Raises:
         RecipeError: If alpha is among the weights, the optimizer does not hold exactly alpha, or `every` or `warmup` is
@@ -284,6 +292,7 @@ class Bilevel:
         after_step: AfterStep | None = None,
         label_smoothing: float = 0.0,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        draws: Draws | None = None,
     ) -> None:
         if every < 1 or warmup < 0:
             raise RecipeError(f"every is {every} and warmup {warmup} steps; expected 1 or more, and 0 or more")
@@ -304,6 +313,7 @@ class Bilevel:
         self.after_step = after_step
         self.label_smoothing = label_smoothing
         self.loss = loss
+        self.draws = draws
         self.steps = 0
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
@@ -348,7 +358,9 @@ class Bilevel:
             return self.objective(loss, gates)
 
         with _put_back(self._buffers()):
-            if self.look_ahead is None:
+            if self.draws is not None:
+                loss, gradients = self._score_gradient(self.draws, validation, np.random.default_rng(on_validation))
+            elif self.look_ahead is None:
                 loss, gradients = first_order_gradient(self._alphas, validation_loss=validation_loss)
             else:
                 loss, gradients = second_order_gradient(
@@ -372,6 +384,26 @@ class Bilevel:
         if self.after_step is not None:
             self.after_step(self.parameters(), before, gates)
         return float(loss)
+
+    def _score_gradient(
+        self, draws: Draws, validation: MiniBatch, rng: np.random.Generator
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """The mean of what drawn networks are worth, and the score function's estimate of its gradient.
+
+        What all of them have in common says nothing about any: their mean is taken off, and their spread is the unit.
+        """
+        drawn = draws(self.parameters(), rng)
+        with torch.no_grad():
+            errors = [
+                1.0 - (self._logits(validation, gates).argmax(1) == validation.labels).float().mean()
+                for gates, _ in drawn
+            ]
+            values = torch.stack([
+                self.objective(error, gates) for error, (gates, _) in zip(errors, drawn, strict=True)
+            ])
+            advantages = (values - values.mean()) / (values.std() + 1e-8) if len(values) > 1 else values
+        surrogate = (advantages * torch.stack([log_prob for _, log_prob in drawn])).mean()
+        return values.mean(), torch.autograd.grad(surrogate, self._alphas, allow_unused=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Architecture parameters, their optimizer, and the number of steps."""

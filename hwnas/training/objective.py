@@ -324,6 +324,10 @@ class Lagrangian:
         paid = (self.multiplier + self.damping * distance).clamp(min=0.0)
         return loss + (paid.square() - self.multiplier**2) / (2 * self.damping)
 
+    def slope(self, expected: float) -> float:
+        """What a share of the target more costs now: the derivative of the priced distance, at an expected cost."""
+        return max(0.0, self.multiplier + self.damping * (expected / self.target - 1))
+
     def update(self, expected: float) -> None:
         """Move the price by what the cost is now.
 

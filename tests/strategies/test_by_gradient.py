@@ -109,6 +109,12 @@ def test_a_study_without_weights_is_refused(strategy: Strategy) -> None:
         (lambda: FBNet(loss="published", exponents=()), "exponents is empty"),
         (lambda: ProxylessNas(samples=0), "samples 0"),
         (lambda: ProxylessNas(loss="mul_log", weights=()), "weights is empty"),
+        (
+            lambda: ProxylessNas(loss="product"),
+            'loss is "product" and update "gradient", which goes with target, ',
+        ),
+        (lambda: ProxylessNas(update="reinforce", loss="add_linear"), "which goes with target, product"),
+        (lambda: ProxylessNas(update="reinforce", networks=1), "networks is 1; expected at least 2"),
     ],
 )
 def test_parameters_out_of_range_are_named(strategy: Any, message: str) -> None:
@@ -125,6 +131,14 @@ def test_the_published_loss_of_fbnet_is_about_latency() -> None:
 @pytest.mark.parametrize("paths", ["two", "all"])
 def test_the_published_losses_of_proxyless_nas_run(loss: Any, paths: Any) -> None:
     assert run(ProxylessNas(paths=paths, loss=loss, weights=(0.5,), epochs=2, every=1, samples=1)).evaluations
+
+
+@pytest.mark.parametrize("loss", ["target", "product"])
+def test_proxyless_nas_by_reinforce_runs_and_can_be_cut(loss: Any) -> None:
+    strategy = ProxylessNas(update="reinforce", networks=4, loss=loss, targets=2, epochs=3, every=1, samples=2)
+    outcome = run(strategy)
+    assert 2 <= len(networks(outcome)) <= 4 and outcome.front
+    check_replay(strategy, problem=relaxed_problem(), budget=Budget(evaluations=10), cuts=2)
 
 
 # ------------------------------------------------------------------------------------------- evolution that goes on
@@ -161,22 +175,24 @@ def study() -> Study:
     return relaxed_problem().study(budget=Budget(evaluations=50))
 
 
-@pytest.mark.parametrize("gates", ["softmax-like", "two paths"])
+@pytest.mark.parametrize("gates", ["softmax-like", "two paths", "score function"])
 def test_the_price_brings_the_expected_cost_to_its_target(gates: str) -> None:
     opened = study()
     cost = differentiable_cost(opened)
     targets = spread_targets(opened, cost, 3)
     assert list(targets) == sorted(targets)
     assert cost.smallest()[0] < targets[0] and targets[-1] < cost.largest()[0]
-    prices = [Lagrangian(target=target, rate=0.05, damping=8.0) for target in targets]
+    draws, rate = (20, 0.03) if gates == "score function" else (0, 0.1)
+    prices = [Lagrangian(target=target, rate=0.05 / max(1, draws), damping=8.0) for target in targets]
     found = train_distributions(
         opened,
         [Pull(str(n), price.loss, price) for n, price in enumerate(prices)],
         epochs=60,
-        gates=lambda share, space: BinaryGate() if gates == "softmax-like" else TwoPath(),
+        gates=lambda share, space: TwoPath() if gates == "two paths" else BinaryGate(),
         weight_gates=lambda share, space: HardSample(space),
-        alphas=Alphas(0.1, (0.0, 0.999)),
+        alphas=Alphas(rate, (0.0, 0.999)),
         warmup=0.1,
+        draws=draws,
     )
     assert found[0].expected_cost == pytest.approx(targets[0], rel=0.05)
     for distribution, target, price in zip(found, targets, prices, strict=True):

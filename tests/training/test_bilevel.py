@@ -495,3 +495,46 @@ def test_a_step_repeats_to_the_bit(seed: int) -> None:
         found.append([*s.parameters.parameters(), *(p.grad for p in s.net.parameters())])
     for one, other in zip(*found, strict=True):
         assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
+# ----------------------------------------------------------------------------------------------- the score function
+
+
+def by_score(n: int) -> Any:
+    sampler = HardSample(SPACE)
+
+    def draw(logits: Mapping[str, Tensor], rng: np.random.Generator) -> list[tuple[dict[str, Any], Tensor]]:
+        samples = sampler.sample(logits, n, rng)
+        return [(sampler.gates(logits, a), p) for a, p in zip(samples.architectures, samples.log_probs, strict=True)]
+
+    return draw
+
+
+def test_a_step_by_the_score_function_is_the_one_written_out() -> None:
+    """Second implementation: errors by hand, and the gradient of log-probabilities as one-hot less probabilities."""
+    s = Setting(draws=by_score(12), dtype=torch.float64)
+    s.trainer.epoch(0, generator(0, "before"))
+    weights = copies(s.net)
+    drawn: list[tuple[Any, float]] = []
+    s.rule.objective = lambda error, gates: drawn.append((gates, float(error))) or 3.0 * error  # type: ignore[func-returns-value]
+    s.rule.optimizer = torch.optim.SGD(list(s.parameters.parameters()), lr=1.0)
+    before = {label: values.detach().clone() for label, values in s.parameters().items()}
+    rng = generator(0, 5)
+    training, validation = batch_of(TRAINING, rng), batch_of(VALIDATION, rng)
+    mean = s.rule.architecture_step(training, validation, rng)
+    assert same(s.net, weights), "the weights and the norms' statistics stay as they are"
+    assert len(drawn) == 12 and len({error for _, error in drawn}) > 1
+    with torch.no_grad():
+        for gates, error in drawn:
+            outputs = s.net(validation.images(SIDE).to(torch.float64), gates)
+            assert error == pytest.approx(1 - float((outputs.argmax(1) == validation.labels).double().mean()), abs=1e-6)
+    assert same(s.net, weights) or s.net.load_state_dict(weights)
+    values = 3.0 * np.array([error for _, error in drawn])
+    assert mean == pytest.approx(values.mean(), rel=1e-5)
+    advantages = (values - values.mean()) / values.std(ddof=1)
+    for label, logits in before.items():
+        if len(logits) > 1:
+            codes = np.array([gates[label].support[0] for gates, _ in drawn])
+            slopes = np.eye(len(logits))[codes] - logits.softmax(0).numpy()
+            expected = logits.numpy() - (advantages[:, None] * slopes).mean(axis=0)
+            assert s.parameters()[label].detach().numpy() == pytest.approx(expected, abs=1e-5)
