@@ -16,12 +16,14 @@ from hwnas.core.errors import did_you_mean
 from tests.bench.fashion_mnist import FASHION_MNIST
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, run, save, table
 from tests.bench.latency import LATENCY
+from tests.bench.real_weights import REAL_WEIGHTS
 from tests.bench.search import SEARCH
 from tests.bench.supernet import SUPERNET
 
 BENCHES: dict[str, Bench] = {
     "fashion_mnist": FASHION_MNIST,
     "latency": LATENCY,
+    "real_weights": REAL_WEIGHTS,
     "search": SEARCH,
     "supernet": SUPERNET,
 }
