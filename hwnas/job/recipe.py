@@ -16,7 +16,7 @@ from hwnas.core.errors import did_you_mean
 from hwnas.data import Augment, DataSource
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
-from hwnas.training import Placement, Schedule
+from hwnas.training import Placement, Schedule, check_kinds
 from hwnas.zoo import FAMILIES, Family, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -73,7 +73,10 @@ class TrainingTable(RecipePart):
     """`[training]`: the supernet.
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
-    the largest; "single_path" only `random_networks`, from the labels. `distillation` is how they learn from the
+    the largest; "single_path" only `random_networks`, from the labels. `draw` is how these are drawn: "uniform", or
+    "fair", no option twice in a step before every other once. `progressive` names kinds of decisions (ends of labels,
+    as "kernel") whose options join one after another over the first half of the epochs, the largest network's first.
+    `distillation` is how they learn from the
     largest: "kl", or "alpha", AlphaNet's. `average` is as in `hwnas.training.Schedule`. `processor` and `precision`
     hold for all training of the run, see `hwnas.training.Placement`; they say nothing of the device searched for.
     """
@@ -89,6 +92,8 @@ class TrainingTable(RecipePart):
     average: Share = 0.0
     label_smoothing: Share = 0.0
     random_networks: Annotated[int, Field(ge=0)] = 2
+    draw: Literal["uniform", "fair"] = "uniform"
+    progressive: tuple[str, ...] = ()
     distillation: Literal["kl", "alpha"] = "kl"
     threads: Count | None = None
     processor: Literal["cpu", "cuda"] = "cpu"
@@ -255,6 +260,12 @@ class Recipe(RecipePart):
             self.supernet_schedule()
             if self.training.rule == "single_path" and not self.training.random_networks:
                 raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
+            check_kinds(self.family(channels=1, classes=2).space, self.training.progressive)
+            if self.training.draw == "fair" and (self.training.rule != "single_path" or self.training.progressive):
+                raise RecipeError(
+                    'draw = "fair" goes with rule = "single_path" and without progressive: the sandwich rule has '
+                    "networks of its own, and options that join one by one are not drawn equally often"
+                )
         with in_table("members"):
             self.member_schedule()
             if self.evaluation.weights == "scratch" and not self.members.epochs:

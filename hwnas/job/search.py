@@ -30,8 +30,8 @@ from hwnas.nn import Supernet
 from hwnas.profiling import suffix_of
 from hwnas.store import discard
 from hwnas.strategies import in_words
-from hwnas.study import Concluding, Event, OneShot, Strategy, Study
-from hwnas.training import Adapting, Sandwich, Schedule, SinglePath, StepRule, Trainer
+from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
+from hwnas.training import Adapting, Opening, Sandwich, Schedule, SinglePath, StepRule, Trainer, fair_draw
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import Family, HasSmallest
 
@@ -314,10 +314,18 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
-    trainer = _trainer(
-        assembly, cast(nn.Module, supernet), _rule(r, assembly.family, supernet, study), r.supernet_schedule(), teller
-    )
-    version = study.train(_SUPERNET, trainer.state, trainer.epoch, r.training.epochs).version
+    opening = None
+    if r.training.progressive:
+        opening = Opening(supernet.space, _macs(study).largest()[1], r.training.progressive)
+    rule = _rule(r, assembly.family, supernet, study, opening)
+    trainer = _trainer(assembly, cast(nn.Module, supernet), rule, r.supernet_schedule(), teller)
+
+    def epoch(k: int, rng: np.random.Generator) -> JSON:
+        if opening is not None:
+            opening.at(k / r.training.epochs)
+        return cast(JSON, trainer.epoch(k, rng))
+
+    version = study.train(_SUPERNET, trainer.state, epoch, r.training.epochs).version
     teller.stage(f"search with {in_words(r.strategy)}")
     return version
 
@@ -368,10 +376,11 @@ def _macs(study: Study) -> CostModel:
     return next(cost for cost in study.costs if cost.name == "macs")
 
 
-def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study) -> StepRule:
+def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study, opening: Opening | None) -> StepRule:
     t = recipe.training
     if t.rule == "single_path":
-        return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing)
+        draw = fair_draw(supernet.space) if t.draw == "fair" else opening
+        return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing, draw=draw)
     macs = _macs(study)
     smallest = family.smallest() if isinstance(family, HasSmallest) else macs.smallest()[1]
     return Sandwich(
@@ -381,6 +390,7 @@ def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study) -> S
         random=t.random_networks,
         label_smoothing=t.label_smoothing,
         distillation=t.distillation,
+        opening=opening,
     )
 
 

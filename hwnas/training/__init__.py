@@ -10,6 +10,7 @@ from hwnas.training.bilevel import (
 )
 from hwnas.training.darts_trainer import DartsTrainer, PairBatch
 from hwnas.training.distributed import Averaged, same_start
+from hwnas.training.drawing import Draw, Opening, check_kinds, fair_draw
 from hwnas.training.loss import alpha_divergence, distillation
 from hwnas.training.objective import (
     Lagrangian,
@@ -33,8 +34,10 @@ __all__ = [
     "Averaged",
     "Bilevel",
     "DartsTrainer",
+    "Draw",
     "Lagrangian",
     "LookAhead",
+    "Opening",
     "PairBatch",
     "Placement",
     "Plain",
@@ -45,7 +48,9 @@ __all__ = [
     "Trainer",
     "accuracies",
     "alpha_divergence",
+    "check_kinds",
     "distillation",
+    "fair_draw",
     "first_order_gradient",
     "same_start",
     "second_order_gradient",

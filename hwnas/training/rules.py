@@ -20,6 +20,7 @@ from hwnas.data import MiniBatch
 from hwnas.nn import Supernet
 from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.space import Space
+from hwnas.training.drawing import Draw, Opening
 from hwnas.training.loss import alpha_divergence, distillation
 
 
@@ -87,12 +88,16 @@ class SinglePath:
 
     Args:
         supernet: Trained.
-        random: Networks per step, drawn uniformly over options; fewer where the space or the batch has fewer.
+        random: Networks per step; fewer where the space or the batch has fewer.
         label_smoothing: Share of each label spread over all classes.
+        draw: Which; None for different ones, uniform over options.
     """
 
-    def __init__(self, supernet: Supernet, *, random: int = 1, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, supernet: Supernet, *, random: int = 1, label_smoothing: float = 0.0, draw: Draw | None = None
+    ) -> None:
         self.supernet = supernet
+        self.draw = supernet.space.sample if draw is None else draw
         self.random = random
         self.label_smoothing = label_smoothing
         for part in supernet.modules():
@@ -102,7 +107,7 @@ class SinglePath:
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One forward and backward pass per network; returns the mean loss over the images."""
-        architectures = self.supernet.space.sample(min(self.random, len(batch)), rng)
+        architectures = self.draw(min(self.random, len(batch)), rng)
         parts = batch.split(len(architectures))
         share = [len(part) / len(batch) for part in parts]
         run = map if len(parts) == 1 else self._pool.map
@@ -175,6 +180,7 @@ class Sandwich:
         label_smoothing: In the largest network's loss.
         distillation: How the others learn from the largest: its probabilities as labels ("kl"), or by the
             alpha-divergence that is larger ("alpha", Wang et al. 2021).
+        opening: Which options are open to the others by now; None for all.
     """
 
     supernet: Supernet
@@ -183,6 +189,7 @@ class Sandwich:
     random: int = 2
     label_smoothing: float = 0.0
     distillation: Literal["kl", "alpha"] = "kl"
+    opening: Opening | None = None
 
     @property
     def space(self) -> Space:
@@ -196,7 +203,10 @@ class Sandwich:
         loss.backward()  # type: ignore[no-untyped-call]
         target = teacher.detach()
         learn = alpha_divergence if self.distillation == "alpha" else distillation
-        for architecture in [*self.space.sample(self.random, rng), self.smallest]:
+        drawn, smallest = self.space.sample, self.smallest
+        if self.opening is not None:
+            drawn, smallest = self.opening, self.opening.within(self.smallest)
+        for architecture in [*drawn(self.random, rng), smallest]:
             logits = self.supernet(_images(batch, architecture), architecture)
             learn(logits, target).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

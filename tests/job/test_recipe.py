@@ -77,6 +77,16 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
         ("[budget]", '[limits]\nlatency_ms = {at_most = "fast"}\n[budget]', r'at_most is "fast"; expected a number'),
         ("[budget]", "[training]\nepochs = 0\n[budget]", r"\[training\] epochs is 0"),
         ("[budget]", "[training]\nlearning_rate = nan\n[budget]", r"\[training\] learning_rate is nan"),
+        (
+            "[budget]",
+            "[training]\nprogressive = ['kernl']\n[budget]",
+            r'\[training\] progressive: "kernl" is no kind of .*did you mean "kernel"',
+        ),
+        (
+            "[budget]",
+            "[training]\ndraw = 'fair'\n[budget]",
+            r'\[training\] draw = "fair" goes with rule = "single_path"',
+        ),
         ("[budget]", "[members]\nwarmup = 1.0\n[budget]", r"\[members\] warmup is 1.0"),
         ("[space]", "objectives = ['accuracy', 'latency']\n[space]", r'objective "latency" is unknown; did you mean'),
         ("[space]", "name = 'a/b'\n[space]", r'name is "a/b"; expected letters'),
