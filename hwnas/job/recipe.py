@@ -74,7 +74,8 @@ class TrainingTable(RecipePart):
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
     the largest; "single_path" only `random_networks`, from the labels. `draw` is how these are drawn: "uniform", or
-    "fair", no option twice in a step before every other once. `progressive` names kinds of decisions (ends of labels,
+    "fair", no option twice in a step before every other once, or "cost_bins", as often from cheap and dear networks by
+    multiply-adds as from those between. `progressive` names kinds of decisions (ends of labels,
     as "kernel") whose options join one after another over the first half of the epochs, the largest network's first.
     `distillation` is how they learn from the
     largest: "kl", or "alpha", AlphaNet's. `average` is as in `hwnas.training.Schedule`. `processor` and `precision`
@@ -92,7 +93,7 @@ class TrainingTable(RecipePart):
     average: Share = 0.0
     label_smoothing: Share = 0.0
     random_networks: Annotated[int, Field(ge=0)] = 2
-    draw: Literal["uniform", "fair"] = "uniform"
+    draw: Literal["uniform", "fair", "cost_bins"] = "uniform"
     progressive: tuple[str, ...] = ()
     distillation: Literal["kl", "alpha"] = "kl"
     threads: Count | None = None
@@ -261,10 +262,11 @@ class Recipe(RecipePart):
             if self.training.rule == "single_path" and not self.training.random_networks:
                 raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
             check_kinds(self.family(channels=1, classes=2).space, self.training.progressive)
-            if self.training.draw == "fair" and (self.training.rule != "single_path" or self.training.progressive):
+            draw = self.training.draw
+            if draw != "uniform" and (self.training.rule != "single_path" or self.training.progressive):
                 raise RecipeError(
-                    'draw = "fair" goes with rule = "single_path" and without progressive: the sandwich rule has '
-                    "networks of its own, and options that join one by one are not drawn equally often"
+                    f'draw = "{draw}" goes with rule = "single_path" and without progressive: the sandwich rule has '
+                    "networks of its own, and options that join one by one are drawn by what has joined"
                 )
         with in_table("members"):
             self.member_schedule()

@@ -31,7 +31,18 @@ from hwnas.profiling import suffix_of
 from hwnas.store import discard
 from hwnas.strategies import in_words
 from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
-from hwnas.training import Adapting, Opening, Sandwich, Schedule, SinglePath, StepRule, Trainer, fair_draw
+from hwnas.training import (
+    Adapting,
+    Draw,
+    Opening,
+    Sandwich,
+    Schedule,
+    SinglePath,
+    StepRule,
+    Trainer,
+    binned_draw,
+    fair_draw,
+)
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import Family, HasSmallest
 
@@ -379,7 +390,11 @@ def _macs(study: Study) -> CostModel:
 def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study, opening: Opening | None) -> StepRule:
     t = recipe.training
     if t.rule == "single_path":
-        draw = fair_draw(supernet.space) if t.draw == "fair" else opening
+        draw: Draw | None = opening
+        if t.draw == "fair":
+            draw = fair_draw(supernet.space)
+        elif t.draw == "cost_bins":
+            draw = binned_draw(supernet.space, _macs(study))
         return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing, draw=draw)
     macs = _macs(study)
     smallest = family.smallest() if isinstance(family, HasSmallest) else macs.smallest()[1]

@@ -10,7 +10,7 @@ from hwnas.training.bilevel import (
 )
 from hwnas.training.darts_trainer import DartsTrainer, PairBatch
 from hwnas.training.distributed import Averaged, same_start
-from hwnas.training.drawing import Draw, Opening, check_kinds, fair_draw
+from hwnas.training.drawing import Draw, Opening, binned_draw, check_kinds, fair_draw
 from hwnas.training.loss import alpha_divergence, distillation
 from hwnas.training.objective import (
     Lagrangian,
@@ -48,6 +48,7 @@ __all__ = [
     "Trainer",
     "accuracies",
     "alpha_divergence",
+    "binned_draw",
     "check_kinds",
     "distillation",
     "fair_draw",

@@ -18,7 +18,7 @@ from hwnas.evaluation import Evaluator
 from hwnas.evaluation.benchmarks import Dataset, mbv3_45, nasbench201
 from hwnas.evaluation.tabular import Benchmark
 from hwnas.pareto import costs_of, hypervolume_share, non_dominated
-from hwnas.strategies import Bayesian, Nsga2, Nsga3, RandomSearch, RegularizedEvolution, Reinforce
+from hwnas.strategies import Bayesian, Nat, Nsga2, Nsga3, RandomSearch, RegularizedEvolution, Reinforce
 from hwnas.study import Event, Strategy, Study
 from tests.bench import mbv3_45 as mbv3
 from tests.bench.figures import Measured, Row
@@ -346,7 +346,7 @@ def _until(run: Sequence[Evaluation], target: float) -> float:
 
 
 def pi5(
-    data: Path, *, strategies: Mapping[str, Strategy] | None = None, seeds: int = 20, evaluations: int = 500
+    data: Path, *, contenders: Mapping[str, Contender] | None = None, seeds: int = 20, evaluations: int = 500
 ) -> Measured:
     """Accuracy, latency and energy on a Raspberry Pi 5 (ONNX Runtime, CIFAR-100) within 500 evaluations."""
     benchmark = nasbench201(data, dataset="cifar100")
@@ -354,15 +354,24 @@ def pi5(
     share = Share(benchmark, objectives)
     rows = []
     with threadpool_limits(1):
-        for name, strategy in (strategies or THREE_OBJECTIVES).items():
+        for name, contender in (contenders or THREE_OBJECTIVES).items():
             shares = [
-                share.of(found(benchmark, strategy, objectives, evaluations=evaluations, seed=seed))
-                for seed in range(seeds)
+                share.of(
+                    found(
+                        benchmark,
+                        contender.strategy,
+                        objectives,
+                        evaluations=evaluations,
+                        seed=seed,
+                        known=contender.known,
+                    )
+                )
+                for seed in range(min(seeds, contender.seeds))
             ]
             of = f"pi5 accuracy, latency, energy, {name}: share of the true front at {evaluations} evaluations"
             bounds = (None, None) if name == "random" else (0.97, 0.99)
             rows += [
-                Row(f"{of}, mean of {seeds} seeds", float(np.mean(shares)), "share", *bounds),
+                Row(f"{of}, mean of {len(shares)} seeds", float(np.mean(shares)), "share", *bounds),
                 Row(f"{of}, 5th percentile", float(np.percentile(shares, 5)), "share"),
             ]
     return Measured(rows, {"seeds": seeds, "threads": 1, "true_front": len(share.truth)})
@@ -433,4 +442,9 @@ TWO_OBJECTIVES: Mapping[str, Contender] = {
     "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=2),
 }
 MANY_DECISIONS: Mapping[str, Strategy] = {OURS: Bayesian()}
-THREE_OBJECTIVES: Mapping[str, Strategy] = {OURS: Bayesian(), "nsga3": Nsga3(), "random": RandomSearch()}
+THREE_OBJECTIVES: Mapping[str, Contender] = {
+    OURS: Contender(Bayesian()),
+    "nsga3": Contender(Nsga3()),
+    "nat": Contender(Nat(), seeds=3),
+    "random": Contender(RandomSearch()),
+}

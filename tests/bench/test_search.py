@@ -96,7 +96,7 @@ def test_tiny_runs_of_the_parts_on_tables_give_every_row(tiny: Path) -> None:
         5,
     )
     rows_of(mbv3_45_surrogate(tiny, strategies=only, seeds=1, most=12, early=6), 6)
-    rows_of(pi5(tiny, strategies=only, seeds=1, evaluations=12), 2)
+    rows_of(pi5(tiny, contenders={"random": Contender(RandomSearch())}, seeds=1, evaluations=12), 2)
     rows_of(overhead(tiny, evaluations=40), 2)
 
 

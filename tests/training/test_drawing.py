@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 
-from hwnas.core import Architecture, RecipeError, generator
+from hwnas.core import Architecture, Metric, Origin, RecipeError, generator
 from hwnas.cost import UnitSumCost
-from hwnas.space import Condition, Decision, Space
-from hwnas.training import Opening, Sandwich, SinglePath, check_kinds, fair_draw
+from hwnas.space import Codes, Condition, Decision, Space
+from hwnas.training import Opening, Sandwich, SinglePath, binned_draw, check_kinds, fair_draw
 from hwnas.zoo import family
 from tests.training.test_rules import toy_batch
 
@@ -31,6 +33,29 @@ def chain() -> Space:
             Decision(f"block{block}.expansion", EXPANSIONS, active),
         ]
     return Space("chain", tuple(decisions))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of the options."""
+
+    space: Space
+    name: str = "macs"
+    unit: str = "multiply-adds"
+    digest: str = "sum"
+    origin: Origin = "computed"
+
+    def __call__(self, architecture: Architecture) -> Metric:
+        return Metric(sum(float(option) for option in architecture.values()), self.unit, "computed")
+
+    def batch(self, codes: Codes) -> NDArray[np.float64]:
+        return (codes + 1.0).sum(axis=1)  # type: ignore[no-any-return]
+
+    def smallest(self) -> tuple[float, Architecture]:
+        return float(len(self.space.decisions)), Architecture({d.label: 1 for d in self.space.decisions})
+
+    def largest(self) -> tuple[float, Architecture]:
+        return 3.0 * len(self.space.decisions), Architecture({d.label: 3 for d in self.space.decisions})
 
 
 LARGEST = Architecture({
@@ -51,6 +76,25 @@ def test_no_option_comes_twice_before_every_other_came_once(seed: int, n: int) -
     for label in "abc":
         counts = Counter(network[label] for network in drawn)
         assert max(counts.values()) - min(counts.get(k, 0) for k in (3, 5, 7)) <= 1
+
+
+def test_every_bin_of_the_cost_is_drawn_as_often() -> None:
+    space = Space("flat", tuple(Decision(f"d{n}", (1, 2, 3)) for n in range(8)))
+    cost = Sum(space)
+    drawn = space.encode(binned_draw(space, cost, bins=4)(1200, generator(0, "draws")))
+    counts = np.histogram(cost.batch(drawn), bins=np.linspace(8, 24, 5))[0]
+    assert all(abs(count - 300) < 4 * (1200 * 3 / 16) ** 0.5 for count in counts)
+    uniform = cost.batch(space.encode(space.sample(1200, generator(0, "uniform"))))
+    assert np.histogram(uniform, bins=np.linspace(8, 24, 5))[0][0] < 50, "what the bins are for"
+    with pytest.raises(RecipeError, match="0 bins; expected at least 1"):
+        binned_draw(space, cost, bins=0)
+
+
+def test_a_bin_that_hardly_any_network_is_in_gives_the_nearest() -> None:
+    """Of 3^30 networks one costs 30, and draws come nowhere near."""
+    space = Space("long", tuple(Decision(f"d{n}", (1, 2, 3)) for n in range(30)))
+    drawn = Sum(space).batch(space.encode(binned_draw(space, Sum(space), bins=30)(60, generator(0, "draws"))))
+    assert len(drawn) == 60 and 30 < drawn.min() < 50 and drawn.max() > 70
 
 
 def test_options_join_in_the_order_asked_for() -> None:
