@@ -8,6 +8,7 @@ from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.core import Objective
 from hwnas.job import Front, Member
 from hwnas.report import Dot, front_in_letters, front_picture
 
@@ -79,6 +80,8 @@ def show_front(front: Front) -> None:
     """The front as a table: predicted beside measured, or estimates with their band."""
     timed = front.timed
     rows = []
+    shown = {"accuracy", "latency_ms", "macs", "parameters"}
+    further = [objective for objective in front.objectives if objective.name not in shown]
     beyond = [member for member in front.members if member.predicted["latency_ms"].extrapolated]
     for member in front.members:
         predicted, latency = member.predicted["latency_ms"].value, member.metrics["latency_ms"]
@@ -95,6 +98,7 @@ def show_front(front: Front) -> None:
                 if timed
                 else [f"{latency.value:.4g}", f"{latency.low:.4g} to {latency.high:.4g}"]
             ),
+            *(f"{member.metrics[objective.name].value:.4g}" for objective in further),
             f"{member.metrics['macs'].value / 1e6:.2f}",
             f"{member.metrics['parameters'].value / 1e3:.0f}",
             f"{member.parity['largest_difference']:.0e}",
@@ -109,6 +113,7 @@ def show_front(front: Front) -> None:
             "validation",
             "test",
             *(["measured ms", "predicted ms", "error"] if timed else [f"{_word(front)} ms", "band"]),
+            *(f"{objective.name}{_unit(objective)}" for objective in further),
             "M MACs",
             "k params",
             "ONNX diff",
@@ -121,6 +126,12 @@ def show_front(front: Front) -> None:
     show("")
     for line in front_in_letters(_dots(front, rivals=False), rivals=_dots(front, rivals=True)):
         show(line)
+
+
+def _unit(objective: Objective) -> str:
+    """In parentheses, where the name does not end in it."""
+    said = not objective.unit or objective.unit == "share" or objective.unit in objective.name
+    return "" if said else f" ({objective.unit})"
 
 
 def _errors(front: Front, *, extrapolated: bool) -> str:

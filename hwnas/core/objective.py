@@ -22,6 +22,7 @@ METRICS: dict[str, tuple[Direction, str]] = {
     "energy_mj": ("minimize", "mJ"),
     "macs": ("minimize", "multiply-adds"),
     "parameters": ("minimize", "parameters"),
+    "model_bytes": ("minimize", "bytes"),
     "peak_memory_bytes": ("minimize", "bytes"),
 }
 

@@ -15,7 +15,7 @@ from hwnas.core import Architecture, CostError, Metric, Objective, Origin, Table
 from hwnas.cost.calibration import Features
 from hwnas.cost.table import Calibration, LatencyTable
 from hwnas.cost.unit_sum import OneRow, Tensor, UnitSum
-from hwnas.space import Codes, Space
+from hwnas.space import Block, Codes, Space
 
 _US_PER_MS = 1000.0
 
@@ -116,6 +116,35 @@ class UnitSumCost:
         """
         total = UnitSum.of(space, lambda block: block.feature(quantity))
         return cls(total, quantity, Objective.named(quantity).unit, "computed")
+
+    @classmethod
+    def model_bytes(cls, space: Space, table: LatencyTable) -> UnitSumCost:
+        """The bytes of all weights, biases and constants in a network's file, from those of its blocks' files.
+
+        Those hold weights that were drawn, and store equal tensors, such as biases of zero, once: a trained network of
+        some ten kilobytes comes to 3 % more, larger ones to less. What a member takes is in front.json.
+
+        Raises:
+            TableError: If the table is of another space, misses a block, or does not say the bytes of one.
+            CostError: If the space has no units.
+        """
+        table.check_space(space)
+        table.check_coverage(space)
+
+        def stored(block: Block) -> float:
+            found = 0
+            for entry in (block,) if block.kernels is None else block.kernels:
+                weights = table.rows[entry.key].weight_bytes
+                if weights is None:
+                    raise TableError(
+                        f"{table.source}: weight_bytes of {entry.key!r} is unknown; a table of schema version 1 has no "
+                        "such column",
+                        hint="measure the device again: hwnas profile",
+                    )
+                found += weights
+            return float(found)
+
+        return cls(UnitSum.of(space, stored), "model_bytes", "bytes", "computed")
 
     @classmethod
     def from_table(cls, space: Space, table: LatencyTable, *, device_suffix: str = "") -> UnitSumCost:

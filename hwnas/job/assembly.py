@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from torch import nn
@@ -44,6 +44,7 @@ from hwnas.profiling import take_in as take_in_results
 from hwnas.training import Placement
 from hwnas.zoo import Family
 
+_VALIDATED = {"accuracy", "balanced_accuracy", "error"}
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
 
@@ -96,7 +97,7 @@ class Assembly:
     @property
     def objectives(self) -> list[Objective]:
         """In the recipe's order."""
-        return [Objective.named(name) for name in self.recipe.objectives]
+        return [self.recipe.objective(name) for name in self.recipe.objectives]
 
     @property
     def run_folder(self) -> Path:
@@ -218,28 +219,70 @@ class Assembly:
             fields={key: value for key, value in space.items() if key != "name"},
         )
 
-    def costs(self, latency: LatencyTable | EstimatedLatency) -> list[CostModel]:
-        """Latency, multiply-adds, parameters; peak memory where the recipe asks for it.
+    def costs(self, latency: LatencyTable | EstimatedLatency, teller: Teller) -> list[CostModel]:
+        """Latency, multiply-adds, parameters; memory, model bytes and other devices where the recipe asks for them.
 
         Raises:
-            TableError: If the table lacks what predictions need; the hint names the command that measures it.
-            RecipeError: If the recipe asks for peak memory, which tables hold, on a device that has none.
+            TableError: If a table lacks what predictions need; the hint names the command that measures it.
+            RecipeError: If the recipe asks for what tables hold, on a device that has none.
+            DeviceError: If a further device is unknown.
         """
         space = self.family.space
-        counts = [UnitSumCost.count(space, "macs"), UnitSumCost.count(space, "parameters")]
-        memory = "peak_memory_bytes" in {*self.recipe.objectives, *self.recipe.limits}
+        costs: list[CostModel] = [UnitSumCost.count(space, "macs"), UnitSumCost.count(space, "parameters")]
+        asked = {*self.recipe.objectives, *self.recipe.limits}
+        from_files: dict[str, Callable[[LatencyTable], CostModel]] = {
+            "peak_memory_bytes": partial(PeakMemory.from_table, space),
+            "model_bytes": partial(UnitSumCost.model_bytes, space),
+        }
         if isinstance(latency, EstimatedLatency):
-            if memory:
+            for name in from_files:
+                if name in asked:
+                    raise RecipeError(
+                        f"{self.path}: asks for {name}, which is read from the files of a latency table; "
+                        f"device {self.device.name} is estimated and has none: ask for parameters instead"
+                    )
+            costs.insert(0, latency)
+        else:
+            with self._way_out():
+                costs.insert(0, UnitSumCost.from_table(space, latency))
+                costs += [read(latency) for name, read in from_files.items() if name in asked]
+        costs += [self._elsewhere(name, teller) for name in self.recipe.devices]
+        known = {cost.name for cost in costs} | _VALIDATED | set(self.recipe.metrics)
+        for name in (*self.recipe.objectives, *self.recipe.limits):
+            if name not in known:
                 raise RecipeError(
-                    f"{self.path}: asks for peak_memory_bytes, which is read from the files of a latency table; "
-                    f"device {self.device.name} is estimated and has none: ask for parameters instead"
+                    f"{self.path}: asks for {name}, which is neither predicted from blocks nor found in validation; "
+                    f"expected some of {', '.join(sorted(known))}",
+                    hint="hwnas bench --energy reads a GPU's counter for one file; published tables have energies"
+                    if name == "energy_mj"
+                    else "a metric of your own is a function: [metrics.NAME]",
                 )
-            return [latency, *counts]
-        with self._way_out():
-            costs: list[CostModel] = [UnitSumCost.from_table(space, latency), *counts]
-            if memory:
-                costs.append(PeakMemory.from_table(space, latency))
         return costs
+
+    def _elsewhere(self, name: str, teller: Teller) -> CostModel:
+        """Latency on a further device: by its table, or estimated where it cannot be reached.
+
+        Raises:
+            DeviceError: If the device is unknown.
+            TableError: If its table is missing, damaged, of another space or other conditions than the device's file.
+        """
+        device, space = Device.load(name, self.root / "devices"), self.family.space
+        if device.roofline is not None:
+            return EstimatedLatency.of(
+                space, device.roofline, precision=device.precision, batch=device.batch, device_suffix=name
+            )
+        path = table_path(self.root / "latency_tables", device, space)
+        try:
+            table = with_refit(path, LatencyTable.load(path))
+            # Nothing is timed there in this run, so its table is taken as one that was carried here by hand.
+            for warning in table_matches(table, device.model_copy(update={"reach": "kit"}), space):
+                teller.say(warning)
+            return UnitSumCost.from_table(space, table, device_suffix=name)
+        except TableError as error:
+            raise TableError(
+                f"{self.path}: latency_ms@{name}: {error.message}",
+                hint=f'measure it: hwnas profile RECIPE, with a recipe of the same [space] and device = "{name}"',
+            ) from error
 
     def limits(self, costs: list[CostModel]) -> list[Limit]:
         """The recipe's limits in the metrics' units.

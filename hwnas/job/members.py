@@ -324,6 +324,8 @@ class Finisher:
         if assembly.recipe.members.default_epochs:
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}
+            network = assembly.family.build_network(default)
+            known |= {metric.name: metric(default, network) for metric in assembly.recipe.own_metrics()}
             waiting.insert(0, (Evaluation(default, known), "default"))
         finished: list[Finished] = []
         teaches = assembly.recipe.members.epochs and assembly.recipe.members.teacher_weight
@@ -386,7 +388,8 @@ class Finisher:
         shares = finished.accuracies
         footprint = footprint_of(file.path, batch=self.assembly.device.batch)
         metrics = {
-            **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed"},
+            # What no measurement takes the place of: counts, the user's own, and predictions for devices elsewhere.
+            **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed" or "@" in k},
             "latency_ms": latency,
             "accuracy": Metric(shares["accuracy"], "share", "measured"),
             "balanced_accuracy": Metric(shares["balanced_accuracy"], "share", "measured"),
@@ -396,7 +399,7 @@ class Finisher:
         return Member(
             architecture=evaluation.architecture,
             metrics=metrics,
-            predicted={k: m for k, m in evaluation.metrics.items() if m.origin != "computed"},
+            predicted={k: m for k, m in evaluation.metrics.items() if m.origin != "computed" and "@" not in k},
             test={k.removeprefix("test_"): v for k, v in shares.items() if k.startswith("test_")},
             onnx=str(file.path.relative_to(folder)),
             weights=str(file.path.with_suffix(".safetensors").relative_to(folder)),

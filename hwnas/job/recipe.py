@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError
 from hwnas.core.errors import did_you_mean
+from hwnas.core.objective import METRICS
 from hwnas.data import Augment, DataSource
+from hwnas.evaluation.own_metrics import OwnMetric
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Placement, Schedule, check_kinds
@@ -51,6 +53,18 @@ class LimitTable(RecipePart):
     at_most: float | str | None = None
     at_least: float | None = None
     safe: bool = False
+
+
+class MetricTable(RecipePart):
+    """`[metrics.NAME]`: a metric of your own, to be an objective or to have limits.
+
+    `function` is "file.py:function", from the current folder: it takes the architecture and the plain network, and
+    returns a number in `unit`.
+    """
+
+    function: str
+    direction: Literal["minimize", "maximize"] = "minimize"
+    unit: str = ""
 
 
 class BudgetTable(RecipePart):
@@ -162,8 +176,9 @@ class Recipe(RecipePart):
         table: The latency table, if not the one that `hwnas profile` writes for this device and space.
         measured: Networks of this space that somebody measured on a device which cannot be reached, one JSON object a
             line (see `hwnas.cost.read_measured`): five or more set the scale of its estimate.
-        objectives: Two or more metrics.
+        objectives: Two or more metrics; `latency_ms@NAME` is the predicted latency on another device in devices/.
         limits: By metric.
+        metrics: Your own, by name.
         space: `name` of a family and any of its fields.
         strategy: `name` of a strategy and any of its fields.
 
@@ -187,6 +202,7 @@ class Recipe(RecipePart):
     space: Mapping[str, Any]
     data: DataTable
     limits: Mapping[str, LimitTable] = Field(default_factory=dict)
+    metrics: Mapping[str, MetricTable] = Field(default_factory=dict)
     strategy: Mapping[str, Any]
     budget: BudgetTable
     augment: AugmentTable = AugmentTable()
@@ -241,11 +257,15 @@ class Recipe(RecipePart):
             raise RecipeError(f'name is "{self.name}"; expected letters, digits, dots and dashes: it names a folder')
         if len(set(self.objectives)) < len(self.objectives) or not self.objectives:
             raise RecipeError(f"objectives is {list(self.objectives)}; expected at least one, each once")
+        self.own_metrics()
         for objective in self.objectives:
-            Objective.named(objective)
+            self.objective(objective)
+        for name in (*self.objectives, *self.limits):
+            if "@" in name and name.partition("@")[0] != "latency_ms":
+                raise RecipeError(f'"{name}": of other devices latency_ms alone is predicted; expected latency_ms@NAME')
         for metric, limit in self.limits.items():
             with in_table(f"limits.{metric}"):
-                Objective.named(metric)
+                self.objective(metric)
                 limit_of(metric, limit, largest=lambda: 1.0)
         with in_table("space"):
             self.family(channels=1, classes=2)
@@ -275,6 +295,41 @@ class Recipe(RecipePart):
                     'epochs is 0; with weights = "scratch" in [evaluation] members have no weights to inherit: give at '
                     "least 1"
                 )
+
+    def objective(self, name: str) -> Objective:
+        """A metric that can be an objective: one that hwnas knows, or one of `[metrics]`.
+
+        Raises:
+            RecipeError: If it is neither.
+        """
+        if name in self.metrics:
+            return Objective(name, self.metrics[name].direction, self.metrics[name].unit)
+        try:
+            return Objective.named(name)
+        except RecipeError as error:
+            raise RecipeError(
+                error.message, hint=f'a metric of your own: [metrics.{name}] with function = "file.py:function"'
+            ) from error
+
+    def own_metrics(self) -> list[OwnMetric]:
+        """The metrics of `[metrics]`, with their functions found.
+
+        Raises:
+            RecipeError: If a name is taken, or a function is not there; names it.
+        """
+        found = []
+        for name, table in self.metrics.items():
+            with in_table(f"metrics.{name}"):
+                if name in METRICS or not re.fullmatch(r"[A-Za-z]\w*", name):
+                    raise RecipeError(f"{name} is taken or no name; expected letters, digits and underscores")
+                found.append(OwnMetric.load(name, table.function, unit=table.unit))
+        return found
+
+    @property
+    def devices(self) -> list[str]:
+        """The further devices that objectives and limits name."""
+        names = [name.partition("@")[2] for name in (*self.objectives, *self.limits)]
+        return list(dict.fromkeys(name for name in names if name))
 
     def family(self, *, channels: int, classes: int) -> Family:
         """The space's family for some data.

@@ -19,6 +19,7 @@ from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation import Evaluator
 from hwnas.evaluation.from_scratch import FromScratch
+from hwnas.evaluation.own_metrics import WithOwnMetrics
 from hwnas.evaluation.shared_weights import SharedWeights
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
@@ -138,7 +139,7 @@ def search(
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
     timer, latency = _timing(assembly, teller, fresh=fresh, allow_mismatch=allow_mismatch)
-    costs = assembly.costs(latency)
+    costs = assembly.costs(latency, teller)
     limits = assembly.limits(costs)
     if fresh:
         (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
@@ -246,7 +247,11 @@ def _study(
         in_flight=r.evaluation.in_flight,
         threads=r.evaluation.threads,
         clock=clock,
-        header={**_flat("recipe", _what_decides(r)), "data": assembly.splits.to_json()["digest"]},
+        header={
+            **_flat("recipe", _what_decides(r)),
+            "data": assembly.splits.to_json()["digest"],
+            **{f"metrics.{metric.name}": metric.digest for metric in r.own_metrics()},
+        },
         adapt=partial(_adapt_supernet, assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,
@@ -254,7 +259,13 @@ def _study(
 
 
 def _evaluator(assembly: Assembly) -> Evaluator:
-    """Where accuracies come from during the search."""
+    """Where accuracies, and metrics of the user's own, come from during the search."""
+    own = assembly.recipe.own_metrics()
+    found = _accuracies(assembly)
+    return WithOwnMetrics(found, own, assembly.family.build_network) if own else found
+
+
+def _accuracies(assembly: Assembly) -> Evaluator:
     r = assembly.recipe
     if r.evaluation.weights == "scratch":
         return FromScratch(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 
-from hwnas.core import Architecture, SpaceError
+from hwnas.core import Architecture, RecipeError, SpaceError
 from hwnas.core.errors import did_you_mean
+from hwnas.core.own_file import module_of
 from hwnas.nn import ModelSpace, PricedSpace, redraw, with_units
 from hwnas.space import Block, Space
 
@@ -82,7 +79,10 @@ class OwnModel:
         Raises:
             SpaceError: If the file cannot be run, or has no such class.
         """
-        module = _module(self.path)
+        try:
+            module = module_of(self.path)
+        except RecipeError as error:
+            raise SpaceError(error.message) from error
         found = getattr(module, self.class_name, None)
         if not (inspect.isclass(found) and issubclass(found, ModelSpace)):
             classes = [
@@ -162,26 +162,3 @@ class OwnModel:
         network = self.supernet().extract(architecture)
         redraw(network)
         return network
-
-
-def _module(path: Path) -> ModuleType:
-    """The file as a module, run once per process and version of the file.
-
-    Raises:
-        SpaceError: If it cannot be run.
-    """
-    text = path.read_bytes()
-    name = f"hwnas_own_{hashlib.sha256(str(path).encode() + text).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SpaceError(f'{path}: is no Python file; expected name = "file.py:Class"')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise SpaceError(f"{path}: cannot be run: {type(error).__name__}: {error}") from error
-    return module

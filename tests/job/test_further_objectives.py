@@ -1,0 +1,94 @@
+"""Objectives beside accuracy and latency: another device, bytes of the model, a function of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from hwnas.core import DeviceError, RecipeError, TableError
+from hwnas.job import Front, Recipe, profile, search
+from tests.job.workspace import RECIPE, Listener, ignore_drift, make_workspace, run
+
+OBJECTIVES = ["accuracy", "latency_ms", "latency_ms@raspberry-pi-5", "model_bytes", "depth"]
+
+
+@pytest.fixture(autouse=True)
+def any_drift() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield from ignore_drift()
+    torch.set_num_threads(threads)
+
+
+def asking(folder: Path, objectives: list[str] = OBJECTIVES) -> str:
+    file = folder / "mine.py"
+    file.write_text("def depth(architecture, network):\n    return len(list(network.modules()))\n")
+    metrics = f'[metrics.depth]\nfunction = "{file}:depth"\nunit = "modules"\n'
+    limits = '[limits.depth]\nat_most = 1000\n[limits."latency_ms@raspberry-pi-5"]\nat_most = "95 %"\n'
+    return f"objectives = {objectives}\n{RECIPE}{metrics}{limits}"
+
+
+def test_a_front_in_five_objectives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_workspace(tmp_path, recipe=asking(tmp_path))
+    profile(recipe, root=tmp_path, on_noise="mark")
+    told = Listener()
+    front = search(recipe, root=tmp_path, teller=told)
+    assert [objective.name for objective in front.objectives] == OBJECTIVES
+    for member in Front.load(front.folder).members:
+        assert set(OBJECTIVES) <= set(member.values)
+        elsewhere = member.metrics["latency_ms@raspberry-pi-5"]
+        assert elsewhere.origin == "estimated" and elsewhere.low is not None, "never called measured"
+        assert member.metrics["depth"].unit == "modules" and member.metrics["depth"].value > 5
+        stored = member.metrics["model_bytes"].value
+        weights = sum(len(part.raw_data) for part in onnx.load(front.onnx_path(member)).graph.initializer)
+        assert 0.95 * weights < stored <= weights, "blocks with drawn weights store their zero biases once"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    code, out, _ = run(capsys, "front", "toy")
+    assert code == 0 and "latency_ms@raspberry-pi-5" in out and "model_bytes" in out and "depth (modules)" in out
+    assert f"{front.members[0].metrics['depth'].value:.4g}" in out
+    again = search(recipe, root=tmp_path, teller=Listener())
+    assert [m.values for m in again.members] == [m.values for m in front.members]
+    (tmp_path / "mine.py").write_text("def depth(architecture, network):\n    return 1.0\n")
+    with pytest.raises(Exception, match=r"metrics\.depth"):
+        search(recipe, root=tmp_path, teller=Listener())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("accuracy", "acuracy", 'objective "acuracy" is unknown; did you mean "accuracy"'),
+        ("model_bytes", "macs@raspberry-pi-5", "of other devices latency_ms alone is predicted"),
+        ("metrics.depth", "metrics.macs", r"\[metrics.macs\] macs is taken"),
+        (":depth", ":dpth", r'\[metrics.depth\] .*has no function "dpth"; did you mean "depth"'),
+    ],
+)
+def test_slips_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_toml(asking(tmp_path).replace(old, new, 1), tmp_path / "a.toml")
+
+
+def test_what_nobody_predicts_is_refused_before_training(tmp_path: Path) -> None:
+    """On paper, where nothing has to be measured first."""
+    recipe = make_workspace(tmp_path, recipe=f'device = "t4"\nobjectives = ["accuracy", "energy_mj"]\n{RECIPE}')
+    told = Listener()
+    with pytest.raises(RecipeError, match="toy.toml: asks for energy_mj, which is neither predicted") as raised:
+        search(recipe, root=tmp_path, teller=told)
+    assert "hwnas bench --energy" in raised.value.hint and not told.stages
+
+
+def test_a_device_without_a_table_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    own = ["accuracy", "latency_ms", "latency_ms@phone"]
+    recipe = make_workspace(tmp_path, recipe=f"objectives = {own}\n{RECIPE}")
+    profile(recipe, root=tmp_path, on_noise="mark")
+    with pytest.raises(DeviceError, match="phone"):
+        search(recipe, root=tmp_path)
+    (tmp_path / "devices" / "phone.toml").write_text('reach = "kit"\nthreads = 4\n')
+    with pytest.raises(TableError, match=r"toy.toml: latency_ms@phone: .*") as raised:
+        search(recipe, root=tmp_path)
+    assert 'device = "phone"' in raised.value.hint
