@@ -7,7 +7,7 @@ from tests.bench.toy201 import FRONT, OPTIMUM, WITHIN, exact_front, toy201_rows
 
 
 def test_the_exact_front_is_the_one_that_is_known() -> None:
-    """methods.md 4.1: 43 points; the optimum 332133 at 9.4 ms; the best under 3, 5 and 7 ms."""
+    """43 points; the optimum 332133 at 9.4 ms; the best under 3, 5 and 7 ms."""
     front = exact_front()
     assert len(front) == FRONT
     assert (OPTIMUM, 9.4) in front and round(100 * toy201_accuracy(toy201_network("332133")), 6) == OPTIMUM

@@ -194,7 +194,7 @@ def test_band_covers_new_networks() -> None:
         terms, best = choose_terms(features[:20], measured[:20])
         predicted = features[20:][:, [TERMS.index(term) for term in terms]] @ best.coefficients
         inside.append((np.abs(np.log(predicted / measured[20:])) <= band(best.left_out)).mean())
-    assert 0.83 <= np.mean(inside) <= 0.97  # latency.md section 9
+    assert 0.83 <= np.mean(inside) <= 0.97
 
 
 # ------------------------------------------------------------------------------------------------------------ score

@@ -234,7 +234,7 @@ def nearest(costs: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np
 
 
 def test_every_direction_of_a_sphere_gets_a_member() -> None:
-    """methods.md 5.20: three objectives, 12 divisions, 91 directions; the front of DTLZ2."""
+    """Three objectives, 12 divisions, 91 directions; the front of DTLZ2."""
     rays = directions(3, 91)
     rng = np.random.default_rng(0)
     crowd = np.abs(rng.normal(size=(600, 3))) * [1.0, 0.2, 0.2]  # near one corner, where crowding would leave them

@@ -1,4 +1,4 @@
-"""The checks of methods.md 5.11, on the paper's own space and on Toy201."""
+"""DPP-Net on the paper's own space and on Toy201."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_limit_that_one_network_in_fifteen_thousand_meets_is_kept() -> None:
 
 
 def test_beats_random_and_reaches_the_surrogate_loop_on_toy201() -> None:
-    """methods.md 4.1 has 0.9957 for a surrogate loop on 220 evaluations and 0.967 for random search."""
+    """Reference runs have 0.9957 for a surrogate loop on 220 evaluations and 0.967 for random search."""
     shares = [share(run(QUICK, seed=seed)) for seed in range(3)]
     assert np.mean(shares) >= 0.99 and min(shares) >= 0.98
     assert np.mean(shares) > mean_share(RandomSearch(), range(3))

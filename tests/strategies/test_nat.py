@@ -21,7 +21,7 @@ QUICK = Nat(initial=60, population=40, generations=10, surrogates=("rbf",))
 
 
 def test_beats_evolution_and_random_at_the_same_budget() -> None:
-    """methods.md 4.1 and 5.20: at least 0.985 on 220 evaluations, above NSGA-II, above random."""
+    """At least 0.985 on 220 evaluations, above NSGA-II, above random."""
     shares = [share(run(QUICK, seed=seed)) for seed in range(3)]
     assert min(shares) >= 0.985
     assert np.mean(shares) > mean_share(Nsga2(population=20), range(3)) > mean_share(RandomSearch(), range(3))
@@ -29,7 +29,7 @@ def test_beats_evolution_and_random_at_the_same_budget() -> None:
 
 @pytest.mark.slow
 def test_beats_evolution_with_the_parameters_of_the_paper() -> None:
-    """methods.md 4.1: 0.9957 on average, 0.992 at least, with 100 + 15 x 8 evaluations."""
+    """0.9957 on average, 0.992 at least, with 100 + 15 x 8 evaluations."""
     shares = [share(run(Nat(), seed=seed)) for seed in range(5)]
     assert min(shares) >= 0.992 and np.mean(shares) >= 0.9957
     assert np.mean(shares) > mean_share(Nsga2(population=20), range(5))

@@ -11,14 +11,14 @@ from tests.strategies.toy import mean_share, run, share
 
 
 def test_reaches_the_hypervolume_of_the_reference_and_beats_random() -> None:
-    """methods.md 4.1: 0.977 with a population of 20, random 0.967, on 220 evaluations."""
+    """0.977 with a population of 20, random 0.967, on 220 evaluations."""
     evolved = mean_share(Nsga2(population=20), range(5))
     assert evolved >= 0.977
     assert evolved > mean_share(RandomSearch(), range(5))
 
 
 def test_reaches_the_reference_with_more_evaluations() -> None:
-    """methods.md 4.1: 0.994 on average, 0.985 at least, with a population of 40 and 840 evaluations."""
+    """0.994 on average, 0.985 at least, with a population of 40 and 840 evaluations."""
     shares = [share(run(Nsga2(population=40), evaluations=840, seed=seed)) for seed in range(3)]
     assert np.mean(shares) >= 0.994 and min(shares) >= 0.985
 
@@ -38,7 +38,7 @@ def test_an_end_outside_the_limits_is_not_evaluated() -> None:
 
 
 def test_the_optimum_under_a_limit_is_found() -> None:
-    """methods.md 4.1: the best network within 5 ms is 321142, with 93.231491 %; random rarely finds it."""
+    """The best network within 5 ms is 321142, with 93.231491 %; random rarely finds it."""
     problem = toy201(limits=[Limit("latency_ms", at_most=5.0)])
     best = [
         max(e["accuracy"] for e in problem.study(budget=Budget(evaluations=400), seed=seed).run(Nsga2()).front)

@@ -42,7 +42,7 @@ def test_more_of_three_objectives_front_is_found_than_by_chance() -> None:
 
 
 def test_two_objectives_are_no_obstacle() -> None:
-    """methods.md 4.1: random search has 0.967 on 220 evaluations."""
+    """Random search has 0.967 on 220 evaluations."""
     assert mean_share(Nsga3(population=20), range(3)) > 0.972
 
 

@@ -24,7 +24,7 @@ def accuracies() -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("n", [25, 100])
 def test_the_best_of_n_is_what_order_statistics_say(n: int, accuracies: NDArray[np.float64]) -> None:
-    """methods.md 5.1: the expected maximum of n draws without repetition, exactly, within three standard errors."""
+    """The expected maximum of n draws without repetition, exactly, within three standard errors."""
     total = len(accuracies)
     below = np.array([comb(k, n) / comb(total, n) for k in range(total + 1)])  # P(best among the k smallest)
     probability = np.diff(below)

@@ -33,7 +33,7 @@ def best(outcome: Outcome) -> float:
 def test_the_references_best_networks_and_better_than_random(
     strategy: RegularizedEvolution, evaluations: int, mean: float, low: float
 ) -> None:
-    """methods.md 4.1: means over seeds; the allowance is two standard errors of 20 seeds."""
+    """Means over seeds; the allowance is two standard errors of 20 seeds."""
     found = [best(run(strategy, evaluations=evaluations, seed=seed)) for seed in range(20)]
     assert np.mean(found) >= mean - 0.012
     assert np.percentile(found, 5) >= low - 0.03
@@ -61,7 +61,7 @@ def test_every_individual_lives_as_many_births_as_the_population_is_large(monkey
 
 
 def test_forgetting_the_old_is_no_worse_than_killing_the_weak_under_noise() -> None:
-    """methods.md 5.9: with noise of 0.5 points on each evaluation, judged by the true accuracy of the final pick."""
+    """With noise of 0.5 points on each evaluation, judged by the true accuracy of the final pick."""
 
     def picked(forget: bool, seed: int) -> float:
         rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ class _KillTheWeakest:
 
 
 def test_a_limit_is_a_wall_and_its_best_network_is_found() -> None:
-    """methods.md 4.1: the best within 5 ms is 321142, 93.231491 %."""
+    """The best within 5 ms is 321142, 93.231491 %."""
     limit = Limit("latency_ms", at_most=5.0)
     outcomes = [run(RegularizedEvolution(), evaluations=300, seed=seed, limits=(limit,)) for seed in range(4)]
     assert max(map(best, outcomes)) == pytest.approx(93.231491)

@@ -10,7 +10,7 @@ BEST = {3.0: 91.456102, 5.0: 93.231491, 7.0: 93.771062}
 
 @pytest.mark.parametrize("limit_ms", list(BEST))
 def test_the_best_network_within_a_limit_is_found_every_time(limit_ms: float) -> None:
-    """methods.md 4.1: in 40 of 40 runs of 20 generations of 50; random draws of as many find it in 5 to 25 %."""
+    """In 40 of 40 runs of 20 generations of 50; random draws of as many find it in 5 to 25 %."""
     limits = (Limit("latency_ms", at_most=limit_ms),)
     outcomes = [run(Spos(), evaluations=1000, seed=seed, limits=limits) for seed in range(3)]
     assert [best(outcome) for outcome in outcomes] == pytest.approx([BEST[limit_ms]] * 3)
