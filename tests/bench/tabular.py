@@ -182,7 +182,7 @@ def _every(benchmark: Benchmark, strategy: Strategy, evaluations: int, seed: int
 
 
 def nasbench201_best(
-    data: Path, *, strategies: Mapping[str, Strategy] | None = None, seeds: int = 20, most: int = 500
+    data: Path, *, contenders: Mapping[str, Contender] | None = None, seeds: int = 100, most: int = 500
 ) -> Measured:
     """Evaluations until the best cell by 200-epoch validation is found, among the connected ones.
 
@@ -198,12 +198,12 @@ def nasbench201_best(
             def enough(asked: Sequence[Evaluation], best: float = best) -> bool:
                 return -asked[-1]["accuracy"] <= best
 
-            for name, strategy in (strategies or ONE_OBJECTIVE).items():
+            for name, contender in (contenders or ONE_OBJECTIVE).items():
                 counts = [
                     len(
                         found(
                             benchmark,
-                            strategy,
+                            contender.strategy,
                             [ACCURACY],
                             evaluations=most,
                             seed=seed,
@@ -211,7 +211,7 @@ def nasbench201_best(
                             in_flight=1,
                         )
                     )
-                    for seed in range(seeds)
+                    for seed in range(min(seeds, contender.seeds))
                 ]
                 judged = name == OURS
                 figure = f"nasbench201 {dataset}, {name}: evaluations until the best network"
@@ -436,7 +436,11 @@ ABLATION: Mapping[str, Strategy] = {
     "bayesian without known costs": Bayesian(use_costs=False),
     "bayesian without scores": Bayesian(use_scores=False),
 }
-ONE_OBJECTIVE: Mapping[str, Strategy] = {OURS: Bayesian(), **ABLATION, "regularized_evolution": RegularizedEvolution()}
+ONE_OBJECTIVE: Mapping[str, Contender] = {
+    OURS: Contender(Bayesian(), seeds=100),
+    **{name: Contender(strategy) for name, strategy in ABLATION.items()},
+    "regularized_evolution": Contender(RegularizedEvolution()),
+}
 TWO_OBJECTIVES: Mapping[str, Contender] = {
     OURS: Contender(Bayesian(), (*KNOWN, PROXY), seeds=5),
     "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=2),
