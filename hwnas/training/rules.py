@@ -97,7 +97,7 @@ class SinglePath:
         self, supernet: Supernet, *, random: int = 1, label_smoothing: float = 0.0, draw: Draw | None = None
     ) -> None:
         self.supernet = supernet
-        self.draw = supernet.space.sample if draw is None else draw
+        self.draw = draw
         self.random = random
         self.label_smoothing = label_smoothing
         for part in supernet.modules():
@@ -107,7 +107,8 @@ class SinglePath:
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One forward and backward pass per network; returns the mean loss over the images."""
-        architectures = self.draw(min(self.random, len(batch)), rng)
+        draw = self.supernet.space.sample if self.draw is None else self.draw
+        architectures = draw(min(self.random, len(batch)), rng)
         parts = batch.split(len(architectures))
         share = [len(part) / len(batch) for part in parts]
         run = map if len(parts) == 1 else self._pool.map

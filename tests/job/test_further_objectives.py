@@ -84,8 +84,7 @@ def test_what_nobody_predicts_is_refused_before_training(tmp_path: Path) -> None
 
 def test_a_device_without_a_table_is_refused_with_the_way_out(tmp_path: Path) -> None:
     own = ["accuracy", "latency_ms", "latency_ms@phone"]
-    recipe = make_workspace(tmp_path, recipe=f"objectives = {own}\n{RECIPE}")
-    profile(recipe, root=tmp_path, on_noise="mark")
+    recipe = make_workspace(tmp_path, recipe=f'device = "t4"\nobjectives = {own}\n{RECIPE}')
     with pytest.raises(DeviceError, match="phone"):
         search(recipe, root=tmp_path)
     (tmp_path / "devices" / "phone.toml").write_text('reach = "kit"\nthreads = 4\n')
