@@ -19,7 +19,7 @@ def test_a_run_on_one_seed_gives_every_row() -> None:
     nat = Nat(initial=20, per_iteration=40, population=10, generations=2, surrogates=("rbf",))
     measured = toy201_rows(Path(), seeds=[0], few=[0], nat=nat)
     json.dumps([row.to_json() for row in measured.rows])  # as results files hold them
-    assert len(measured.rows) == 7 * 3 + 3 + 3 + 12
+    assert len(measured.rows) == 8 * 3 + 3 + 3 + 12
     assert len({row.figure for row in measured.rows}) == len(measured.rows)
     spos = [row for row in measured.rows if row.figure.startswith("spos")]
     assert len(spos) == 3 and all(row.ok for row in spos)

@@ -61,6 +61,8 @@ def test_twenty_lines_of_torch_are_profiled_searched_exported_and_checked(
 ) -> None:
     threads = torch.get_num_threads()
     text = RECIPE.replace('name = "toy"\nresolutions = [8, 12]', f'name = "{nets}:Net"\nwidth = 6')
+    # Its networks lie within a tenth of each other's latency: 90 % of the slowest may be less than the fastest takes.
+    text = text.replace('at_most = "90 %"', 'at_most = "99 %"')
     recipe = make_workspace(tmp_path, recipe=text)
     report = profile(recipe, root=tmp_path, on_noise="mark")
     assert not report.failures
