@@ -324,8 +324,9 @@ class Finisher:
         if assembly.recipe.members.default_epochs:
             default = assembly.family.default()
             known = {cost.name: cost(default) for cost in self.study.costs}
-            network = assembly.family.build_network(default)
-            known |= {metric.name: metric(default, network) for metric in assembly.recipe.own_metrics()}
+            if own := assembly.recipe.own_metrics():
+                network = assembly.family.build_network(default)
+                known |= {metric.name: metric(default, network) for metric in own}
             waiting.insert(0, (Evaluation(default, known), "default"))
         finished: list[Finished] = []
         teaches = assembly.recipe.members.epochs and assembly.recipe.members.teacher_weight

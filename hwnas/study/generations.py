@@ -38,9 +38,9 @@ def evolve(
     """Breed and evaluate until the study's budget is spent, which ends it from within.
 
     The first population holds the best of what the study has evaluated before, if it has, and the ends of the space
-    (the smallest and largest network of each predicted cost); a child
-    that is the same network as anything seen before is drawn again; a child outside a limit on a predicted cost takes
-    part, behind every feasible network, without being evaluated; a failed evaluation does not take part.
+    (the smallest and largest network of each predicted cost); a child that is the same network as anything seen before
+    is drawn again; a child outside a limit on a predicted cost takes part, behind every feasible network, without being
+    evaluated; a failed evaluation does not take part.
 
     Args:
         study: That evaluates.

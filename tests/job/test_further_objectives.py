@@ -35,14 +35,21 @@ def test_a_front_in_five_objectives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_workspace(tmp_path, recipe=asking(tmp_path))
-    profile(recipe, root=tmp_path, on_noise="mark")
+    text = recipe.read_text().replace("'model_bytes'", "'latency_ms@phone', 'model_bytes'", 1)
+    recipe.write_text(text)
+    table = profile(recipe, root=tmp_path, on_noise="mark").path
+    (tmp_path / "devices" / "phone.toml").write_text('reach = "kit"\n')
+    table.with_name(table.name.replace("this-cpu", "phone")).write_bytes(table.read_bytes())
     told = Listener()
     front = search(recipe, root=tmp_path, teller=told)
-    assert [objective.name for objective in front.objectives] == OBJECTIVES
+    assert {objective.name for objective in front.objectives} == {*OBJECTIVES, "latency_ms@phone"}
     for member in Front.load(front.folder).members:
         assert set(OBJECTIVES) <= set(member.values)
         elsewhere = member.metrics["latency_ms@raspberry-pi-5"]
         assert elsewhere.origin == "estimated" and elsewhere.low is not None, "never called measured"
+        phone = member.metrics["latency_ms@phone"]
+        assert phone.origin == "predicted"
+        assert phone.value == pytest.approx(member.predicted["latency_ms"].value, rel=0.2), "one table, before a refit"
         assert member.metrics["depth"].unit == "modules" and member.metrics["depth"].value > 5
         stored = member.metrics["model_bytes"].value
         weights = sum(len(part.raw_data) for part in onnx.load(front.onnx_path(member)).graph.initializer)
