@@ -23,7 +23,7 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import export_onnx
 from hwnas.nn import build_block, build_network
 from hwnas.pareto import pick
-from hwnas.profiling import profile, remeasure
+from hwnas.profiling import OnNoise, profile, remeasure
 from hwnas.strategies import Nsga2
 from hwnas.study import Phase, Study
 from hwnas.training import Sandwich, Schedule, Trainer, accuracies
@@ -41,13 +41,14 @@ class Stop:
     onnx: Path
 
 
-def tour(folder: Path, *, epochs: int = 12, evaluations: int = 24) -> list[Stop]:
+def tour(folder: Path, *, epochs: int = 12, evaluations: int = 24, on_noise: OnNoise = "default") -> list[Stop]:
     """Profile this CPU, train a supernet on digits, search, export and measure the front.
 
     Args:
         folder: Gets the latency table and the ONNX files.
         epochs: Of the supernet.
         evaluations: Of the search.
+        on_noise: "mark" goes on where the machine is too noisy for a table, which says so; by default that is an error.
 
     Returns:
         The front, the most accurate network first.
@@ -72,6 +73,7 @@ def tour(folder: Path, *, epochs: int = 12, evaluations: int = 24) -> list[Stop]
         lambda architecture: build_network(space, architecture),
         device=device,
         folder=folder / "latency_tables",
+        on_noise=on_noise,
     )
     latency, macs = UnitSumCost.from_table(space, report.table), UnitSumCost.count(space, "macs")
     held_out = report.table.header.calibration.holdout if report.table.header.calibration else None

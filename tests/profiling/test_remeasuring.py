@@ -155,5 +155,5 @@ def test_a_reference_beside_itself_takes_the_time_it_took(tmp_path: Path) -> Non
     # Twins of one session agree; how fast the machine is from one session to the next is the factor's affair.
     timings = second.measurement.timings
     for name, ms in second.latency_ms.items():
-        assert timings[f"network {name}"].p25_us == pytest.approx(timings[f"reference {name}"].p25_us, rel=0.3)
+        assert timings[f"network {name}"].p25_us == pytest.approx(timings[f"reference {name}"].p25_us, rel=0.5)
         assert ms * second.factor == pytest.approx(second.raw_ms[name])

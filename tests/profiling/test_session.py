@@ -66,7 +66,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, steps: list[Progress]) ->
     return measure_models(
         {
             "short": ModelFile(write_model(folder / "short.onnx", "Tanh"), "block"),
-            "long": write_model(folder / "long.onnx", *["Tanh", "Exp"] * 4),
+            "long": write_model(folder / "long.onnx", *["Tanh", "Exp"] * 16),
             "broken": ModelFile(write_broken_model(folder / "broken.onnx"), "block"),
             "infinite": write_infinite_model(folder / "infinite.onnx"),
             "double": write_model(folder / "double.onnx", "Tanh", dtype=DOUBLE),
@@ -138,7 +138,7 @@ def test_the_parent_keeps_its_own_affinity_and_leaves_no_files(tmp_path: Path, m
 
 
 def test_batch_comes_from_the_device(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "a.onnx", *["Tanh"] * 3, shape=("batch", 64, 64))
+    model = write_model(tmp_path / "a.onnx", *["Tanh"] * 8, shape=("batch", 64, 64))
     one, many = (
         measure_models({"a": model}, device=Device(name="a", batch=batch), rounds=2, on_noise="mark")
         for batch in (1, 16)

@@ -236,7 +236,7 @@ def test_models_are_timed_there_and_nothing_stays(server: Server, tmp_path: Path
     found = measure_models(
         {
             "short": ModelFile(write_model(tmp_path / "short.onnx", "Tanh"), "block"),
-            "long": write_model(tmp_path / "long.onnx", *["Tanh", "Exp"] * 4),
+            "long": write_model(tmp_path / "long.onnx", *["Tanh", "Exp"] * 16),
             "broken": write_broken_model(tmp_path / "broken.onnx"),
             "absent": tmp_path / "absent.onnx",
         },
