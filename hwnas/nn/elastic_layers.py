@@ -21,6 +21,7 @@ from hwnas.nn.choices import Memo, Options, Part
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.elastic import ElasticMBConv, centre
 from hwnas.nn.gates import Gate
+from hwnas.nn.strided import trainable_conv2d
 from hwnas.nn.values import Value, ValueChoice, choices_of, largest_of, value_at
 from hwnas.space import Decision
 
@@ -148,7 +149,7 @@ class ElasticConv2d(nn.Module):
             y = depthwise_convolution(x, kernel, stride=self.stride)
             y = y if bias is None else y + bias.reshape(1, -1, 1, 1)
         else:
-            y = F.conv2d(x, kernel, bias, stride=self.stride, padding=kernel.shape[-1] // 2)
+            y = trainable_conv2d(x, kernel, bias, stride=self.stride, padding=kernel.shape[-1] // 2)
         return _weighed(y, [weight])
 
     def _kernel(self) -> Tensor:

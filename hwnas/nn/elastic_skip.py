@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hwnas.nn.elastic import ElasticBatchNorm
 from hwnas.nn.gates import Gate, product_if_any, weight_if_any
 from hwnas.nn.skip_layers import FlatConvNormRelu, SkipLayer, joined
+from hwnas.nn.strided import trainable_conv2d
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ElasticSkipLayer(nn.Module):
         read = [values[source] for source in layer.sources]
         weight = self._weight(layer, [value.shape[1] for value in read])
         margins = layer.height // 2, layer.width // 2
-        y = F.conv2d(joined(read or [x]), weight, stride=layer.stride, padding=margins)
+        y = trainable_conv2d(joined(read or [x]), weight, stride=layer.stride, padding=margins)
         return F.relu(self.norm(y), inplace=True)
 
     def soft(self, x: Tensor, values: Sequence[Tensor], gates: SoftLayer) -> Tensor:
