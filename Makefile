@@ -3,6 +3,8 @@
 # Both make .venv first if it is not there. Needs Python 3.11 or newer and make.
 
 PYTHON ?= python3
+# Test processes, of one thread each.
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
@@ -18,7 +20,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 install: $(INSTALLED)
 

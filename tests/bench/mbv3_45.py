@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwnas.core import Evaluation, Objective
 from hwnas.evaluation.benchmarks import MILLION
-from hwnas.pareto import hypervolume
+from hwnas.pareto import costs_of, hypervolume
 
 OBJECTIVES = (Objective.named("accuracy"), Objective.named("macs"))
 REFERENCE = (0.30, 520.0)  # error as a share, MACs in millions
@@ -20,6 +21,11 @@ BEST = (0.20, 100.0)  # the volume is divided by the box between the two
 
 def volume(evaluations: Sequence[Evaluation]) -> float:
     """The hypervolume of evaluations, as a share of the box that the data's README divides by."""
-    costs = np.array([[1 - e["accuracy"], e["macs"] / MILLION] for e in evaluations if e.status == "ok"])
+    found = [{o.name: e[o.name] for o in OBJECTIVES} for e in evaluations if e.status == "ok"]
+    return volume_of(costs_of(found, OBJECTIVES)) if found else 0.0
+
+
+def volume_of(costs: NDArray[np.float64]) -> float:
+    """The same of costs [n, 2], as a study minimises them: the accuracy with its sign changed, MACs."""
     box = (REFERENCE[0] - BEST[0]) * (REFERENCE[1] - BEST[1])
-    return hypervolume(costs.reshape(-1, 2), REFERENCE) / box
+    return hypervolume(costs.reshape(-1, 2) * (1, 1 / MILLION) + (1, 0), REFERENCE) / box

@@ -22,6 +22,7 @@ from hwnas.strategies import Bayesian, Nat, Nsga2, Nsga3, RandomSearch, Regulari
 from hwnas.study import Event, Strategy, Study
 from tests.bench import mbv3_45 as mbv3
 from tests.bench.figures import Measured, Row
+from tests.bench.other_tools import OTHER_TOOLS, OtherTool, first_at, versions
 
 DEVICES = ("raspi4", "pixel3", "gold_6226", "1080ti_b1", "eyeriss", "fpga", "pi5_onnx")
 ACCURACY = Objective.named("accuracy")
@@ -96,7 +97,11 @@ class Share:
     def of(self, evaluations: Sequence[Evaluation]) -> float:
         """The share of what was evaluated."""
         rows = [{o.name: e[o.name] for o in self.objectives} for e in evaluations if e.status == "ok"]
-        return hypervolume_share(costs_of(rows, self.objectives), self.truth) if rows else 0.0
+        return self.of_costs(costs_of(rows, self.objectives)) if rows else 0.0
+
+    def of_costs(self, costs: NDArray[np.float64]) -> float:
+        """The share of costs [n, objectives]."""
+        return hypervolume_share(costs, self.truth) if len(costs) else 0.0
 
     def watch(self) -> Enough:
         """Says of one growing run whether it has reached the share: the volume grows only with its front."""
@@ -226,11 +231,15 @@ def nasbench201_latency(
     data: Path,
     *,
     contenders: Mapping[str, Contender] | None = None,
+    tools: Mapping[str, OtherTool] | None = None,
     devices: Sequence[str] = DEVICES,
     seeds: int = 20,
     most: int = 3000,
 ) -> Measured:
     """Distinct connected networks evaluated until 99 % of the true front's volume, against NSGA-II in the same run.
+
+    Beside them pymoo's and Optuna's own searches; a run of theirs that does not get there counts as one evaluation more
+    than it had.
 
     Error (200-epoch validation; CIFAR-10, for the Pi 5 CIFAR-100) and latency are scaled by the true front's ideal and
     nadir, reference 1.1. Encodings count, so isomorphic cells, which the table trained apart, are two networks. Ours
@@ -244,13 +253,18 @@ def nasbench201_latency(
             share = Share(benchmark, objectives)
             plain = _counts(benchmark, Contender(Nsga2(population=40)), objectives, share, seeds, most)
             rows += _spread(f"{device}, nsga2 of 40: evaluations until 99 %", plain, "evaluations", None, None)
+            for name, tool in (OTHER_TOOLS if tools is None else tools).items():
+                runs = tool.runs(benchmark, objectives, evaluations=most, seeds=seeds)
+                theirs = [first_at(run, share.of_costs, share.until) for run in runs]
+                figure = f"{device}, {name}: evaluations until 99 %{tool.cut(most)}"
+                rows += _spread(figure, theirs, "evaluations", None, None)
             for name, contender in (contenders or TWO_OBJECTIVES).items():
                 counts = _counts(benchmark, contender, objectives, share, seeds, most)
                 rows += _spread(f"{device}, {name}: evaluations until 99 %", counts, "evaluations", None, None)
                 ratio = float(np.mean(counts) / np.mean(plain))
                 must, goal = (0.5, 0.25) if name == OURS else (None, None)
                 rows.append(Row(f"{device}, {name} against nsga2: evaluations", ratio, "ratio", must, goal, "lower"))
-    return Measured(rows, {"seeds": seeds, "most": most, "threads": 1})
+    return Measured(rows, {"seeds": seeds, "most": most, "threads": 1, **versions()})
 
 
 @dataclass(frozen=True)
@@ -311,7 +325,7 @@ def mbv3_45_surrogate(
                 found(benchmark, strategy, mbv3.OBJECTIVES, evaluations=most if seed < late_seeds else early, seed=seed)
                 for seed in range(seeds)
             ]
-            counts = [_until(run, target) for run in runs]
+            counts = [first_at(run, mbv3.volume, target) for run in runs]
             judged = name == OURS
             rows += _spread(
                 f"mbv3_45, {name}: evaluations until {target:g}",
@@ -331,15 +345,6 @@ def mbv3_45_surrogate(
                     Row(f"{of}, 5th percentile", float(np.percentile(volumes, 5)), "share"),
                 ]
     return Measured(rows, {"seeds": seeds, "late_seeds": late_seeds, "threads": 1, "true_front": 0.69445})
-
-
-def _until(run: Sequence[Evaluation], target: float) -> float:
-    """How many evaluations it took; volumes only grow, so by bisection."""
-    low, high = 0, len(run) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if mbv3.volume(run[:middle]) >= target else (middle, high)
-    return float(high)
 
 
 # ------------------------------------------------------------------------------------------------ three objectives

@@ -11,6 +11,7 @@ from hwnas.pareto import hypervolume
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from tests.bench.figures import Measured, data_folder
 from tests.bench.mbv3_45 import volume
+from tests.bench.other_tools import OTHER_TOOLS
 from tests.bench.search import mbv3_45
 from tests.bench.tabular import (
     Contender,
@@ -24,6 +25,8 @@ from tests.bench.tabular import (
     pi5,
 )
 from tests.evaluation.tables import write_mbv3_45, write_nasbench201
+
+SOME = {"pymoo nsga2": OTHER_TOOLS["pymoo nsga2"]}
 
 
 @pytest.fixture
@@ -49,8 +52,8 @@ def test_volume_of_nothing_is_nothing() -> None:
 
 def test_a_tiny_run_gives_every_row(data: Path) -> None:
     nat = Nat(population=8, generations=2, surrogates=("rbf",))
-    measured = mbv3_45(data, evaluations=30, nat_evaluations=20, nat=nat, seeds=[0])
-    assert len(measured.rows) == 7
+    measured = mbv3_45(data, evaluations=30, nat_evaluations=20, nat=nat, seeds=[0], tools=SOME, tool_seeds=1)
+    assert len(measured.rows) == 7 + 3
     assert all(math.isfinite(row.value) for row in measured.rows)
     assert measured.rows[0].must == 0.594 and not measured.rows[0].ok  # 30 evaluations are not enough
     assert measured.conditions["seeds"] == [0]
@@ -75,7 +78,9 @@ def test_the_true_front_bounds_what_any_search_can_reach(data: Path) -> None:
 
 
 def test_nsga2_reaches_the_other_tools(data: Path) -> None:
-    measured = mbv3_45(data, evaluations=1000, nat_evaluations=2, nat=Nat(population=2, generations=1), seeds=[11])
+    measured = mbv3_45(
+        data, evaluations=1000, nat_evaluations=2, nat=Nat(population=2, generations=1), seeds=[11], tools={}
+    )
     assert measured.rows[0].value >= 0.594
 
 
@@ -91,9 +96,9 @@ def test_tiny_runs_of_the_parts_on_tables_give_every_row(tiny: Path) -> None:
     rows_of(nasbench201_best(tiny, contenders={"random": Contender(RandomSearch())}, seeds=1, most=5), 6)
     rows_of(
         nasbench201_latency(
-            tiny, contenders={"random": Contender(RandomSearch())}, devices=["raspi4"], seeds=1, most=45
+            tiny, contenders={"random": Contender(RandomSearch())}, tools=SOME, devices=["raspi4"], seeds=1, most=45
         ),
-        5,
+        7,
     )
     rows_of(mbv3_45_surrogate(tiny, strategies=only, seeds=1, most=12, early=6), 6)
     rows_of(pi5(tiny, contenders={"random": Contender(RandomSearch())}, seeds=1, evaluations=12), 2)
