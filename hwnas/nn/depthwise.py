@@ -87,8 +87,10 @@ class _SumOverShifts(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         kernel, channels = weight.shape[-1], weight.shape[0]
         of_x = of_weight = None
+        # Under autocast the output, and so its gradient, has fewer bits than what came in.
         if ctx.needs_input_grad[0]:
-            of_x = F.conv2d(gradient, weight.flip(2, 3), None, 1, kernel // 2, groups=channels)
+            flipped = weight.flip(2, 3).to(gradient.dtype)
+            of_x = F.conv2d(gradient, flipped, None, 1, kernel // 2, groups=channels).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = kernel_gradient(x, gradient, kernel)
+            of_weight = kernel_gradient(x.to(gradient.dtype), gradient, kernel).to(weight.dtype)
         return of_x, of_weight

@@ -50,6 +50,22 @@ def test_both_ways_give_the_same_output_and_gradients(slow: bool, stride: int, m
         assert torch.allclose(mine, expected, atol=1e-5)
 
 
+def test_under_autocast_gradients_have_the_type_of_what_they_belong_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in bfloat16 training on a CPU without AVX-512."""
+    monkeypatch.setattr(depthwise, "_library_is_slow", lambda *_: True)
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 4, 4).requires_grad_(), torch.randn(3, 1, 5, 5).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = depthwise_convolution(x, weight)
+    assert y.dtype == torch.bfloat16
+    gradient = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, weight), gradient)
+    expected = torch.autograd.grad(_library(x, weight), (x, weight), gradient.float())
+    for mine, exact in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.allclose(mine, exact, atol=0.05 * float(exact.abs().max()))
+
+
 def test_it_can_be_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depthwise, "_library_is_slow", lambda *_: True)
     torch.manual_seed(0)
