@@ -307,7 +307,7 @@ def mbv3_45_surrogate(
     *,
     strategies: Mapping[str, Strategy] | None = None,
     seeds: int = 20,
-    late_seeds: int = 3,
+    late_seeds: int = 10,
     most: int = 1000,
     early: int = 250,
     target: float = 0.60,
@@ -447,8 +447,8 @@ ONE_OBJECTIVE: Mapping[str, Contender] = {
     "regularized_evolution": Contender(RegularizedEvolution()),
 }
 TWO_OBJECTIVES: Mapping[str, Contender] = {
-    OURS: Contender(Bayesian(), (*KNOWN, PROXY), seeds=5),
-    "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=2),
+    OURS: Contender(Bayesian(), (*KNOWN, PROXY)),
+    "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=5),
 }
 MANY_DECISIONS: Mapping[str, Strategy] = {OURS: Bayesian()}
 THREE_OBJECTIVES: Mapping[str, Contender] = {
