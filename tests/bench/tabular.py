@@ -447,8 +447,8 @@ ONE_OBJECTIVE: Mapping[str, Contender] = {
     "regularized_evolution": Contender(RegularizedEvolution()),
 }
 TWO_OBJECTIVES: Mapping[str, Contender] = {
-    OURS: Contender(Bayesian(), (*KNOWN, PROXY)),
-    "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=5),
+    OURS: Contender(Bayesian(), (*KNOWN, PROXY), seeds=10),
+    "bayesian without 12-epoch scores": Contender(Bayesian(), seeds=3),
 }
 MANY_DECISIONS: Mapping[str, Strategy] = {OURS: Bayesian()}
 THREE_OBJECTIVES: Mapping[str, Contender] = {
