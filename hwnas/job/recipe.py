@@ -87,17 +87,19 @@ class TrainingTable(RecipePart):
     """`[training]`: the supernet.
 
     `rule` is what a step trains: "sandwich" the largest, the smallest and `random_networks` between, which learn from
-    the largest; "single_path" only `random_networks`, from the labels. `draw` is how these are drawn: "uniform", or
-    "fair", no option twice in a step before every other once, or "cost_bins", as often from cheap and dear networks by
-    multiply-adds as from those between. `progressive` names kinds of decisions (ends of labels,
-    as "kernel") whose options join one after another over the first half of the epochs, the largest network's first.
-    `distillation` is how they learn from the
-    largest: "kl", or "alpha", AlphaNet's. `average` is as in `hwnas.training.Schedule`. `processor` and `precision`
-    hold for all training of the run, see `hwnas.training.Placement`; they say nothing of the device searched for.
+    the largest; "single_path" only `random_networks`, from the labels; "block_wise" trains the largest alone for
+    `teacher_epochs`, then for `epochs` every section of `random_networks` to answer as the largest network's does from
+    the same features. `draw` is how these are drawn: "uniform", or "fair", no option twice in a step before every other
+    once, or "cost_bins", as often from cheap and dear networks by multiply-adds as from those between. `progressive`
+    names kinds of decisions (ends of labels, as "kernel") whose options join one after another over the first half of
+    the epochs, the largest network's first. `distillation` is how the sandwich's networks learn from the largest: "kl",
+    or "alpha", AlphaNet's. `average` is as in `hwnas.training.Schedule`. `processor` and `precision` hold for all
+    training of the run, see `hwnas.training.Placement`; they say nothing of the device searched for.
     """
 
-    rule: Literal["sandwich", "single_path"] = "sandwich"
+    rule: Literal["sandwich", "single_path", "block_wise"] = "sandwich"
     epochs: Count = 10
+    teacher_epochs: Count = 5
     batch_size: Count = 128
     learning_rate: Positive = 0.2
     warmup: Share = 0.05
@@ -279,14 +281,22 @@ class Recipe(RecipePart):
             self.augmentation()
         with in_table("training"):
             self.supernet_schedule()
-            if self.training.rule == "single_path" and not self.training.random_networks:
-                raise RecipeError("random_networks is 0; the single_path rule trains nothing else: give at least 1")
+            if self.training.rule != "sandwich" and not self.training.random_networks:
+                raise RecipeError(
+                    f"random_networks is 0; the {self.training.rule} rule trains nothing else: give at least 1"
+                )
             check_kinds(self.family(channels=1, classes=2).space, self.training.progressive)
             draw = self.training.draw
-            if draw != "uniform" and (self.training.rule != "single_path" or self.training.progressive):
+            if draw != "uniform" and (self.training.rule == "sandwich" or self.training.progressive):
                 raise RecipeError(
-                    f'draw = "{draw}" goes with rule = "single_path" and without progressive: the sandwich rule has '
-                    "networks of its own, and options that join one by one are drawn by what has joined"
+                    f'draw = "{draw}" goes with rule = "single_path" or "block_wise" and without progressive: the '
+                    "sandwich rule has networks of its own, and options that join one by one are drawn by what has "
+                    "joined"
+                )
+            if self.training.rule != "block_wise" and "teacher_epochs" in self.training.model_fields_set:
+                raise RecipeError(
+                    f'teacher_epochs = {self.training.teacher_epochs} goes with rule = "block_wise"; the rule here is '
+                    f'"{self.training.rule}", which trains no teacher beforehand'
                 )
         with in_table("members"):
             self.member_schedule()

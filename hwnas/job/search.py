@@ -27,13 +27,15 @@ from hwnas.job.members import Finisher
 from hwnas.job.recipe import Recipe
 from hwnas.job.teller import Silent, Teller
 from hwnas.job.timing import OnDevice, OnPaper, Timer
-from hwnas.nn import Supernet
+from hwnas.nn import Sectioned, Supernet
 from hwnas.profiling import suffix_of
+from hwnas.space import Space
 from hwnas.store import discard
 from hwnas.strategies import in_words
 from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import (
     Adapting,
+    BlockWise,
     Draw,
     Opening,
     Sandwich,
@@ -41,13 +43,14 @@ from hwnas.training import (
     SinglePath,
     StepRule,
     Trainer,
+    at_any_resolution,
     binned_draw,
     fair_draw,
 )
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import Family, HasSmallest
 
-_SUPERNET = "supernet"
+_SUPERNET, _TEACHER = "supernet", "teacher"
 
 
 @dataclass(frozen=True)
@@ -339,7 +342,10 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     opening = None
     if r.training.progressive:
         opening = Opening(supernet.space, _macs(study).largest()[1], r.training.progressive)
-    rule = _rule(r, assembly.family, supernet, study, opening)
+    if r.training.rule == "block_wise":
+        rule: StepRule = _block_wise(assembly, study, supernet, opening, teller)
+    else:
+        rule = _rule(r, assembly.family, supernet, study, opening)
     trainer = _trainer(assembly, cast(nn.Module, supernet), rule, r.supernet_schedule(), teller)
 
     def epoch(k: int, rng: np.random.Generator) -> JSON:
@@ -398,14 +404,46 @@ def _macs(study: Study) -> CostModel:
     return next(cost for cost in study.costs if cost.name == "macs")
 
 
+def _block_wise(
+    assembly: Assembly, study: Study, supernet: Supernet, opening: Opening | None, teller: Teller
+) -> BlockWise:
+    """The rule, once the largest network is trained: in a supernet of its own, whose weights this one begins with.
+
+    Raises:
+        RecipeError: If networks of the space cannot be run a section at a time.
+    """
+    r = assembly.recipe
+    if not isinstance(supernet, Sectioned):
+        raise RecipeError(
+            f'[training] rule is "block_wise"; space {supernet.space.name} cannot run its networks section by section',
+            hint='set rule = "sandwich" or "single_path"',
+        )
+    largest, space = _macs(study).largest()[1], supernet.space
+    torch.manual_seed(r.seed)
+    teacher = cast(Sectioned, assembly.family.supernet())
+    learning = SinglePath(teacher, label_smoothing=r.training.label_smoothing, draw=at_any_resolution(space, largest))
+    schedule = replace(r.supernet_schedule(), epochs=r.training.teacher_epochs)
+    trainer = _trainer(assembly, cast(nn.Module, teacher), learning, schedule, teller)
+    version = study.train(_TEACHER, trainer.state, trainer.epoch, r.training.teacher_epochs).version
+    study.load(version, {"module": cast(nn.Module, supernet)})
+    draw = _draw(r, space, study, opening)
+    return BlockWise(supernet, teacher=teacher, taught=largest, random=r.training.random_networks, draw=draw)
+
+
+def _draw(recipe: Recipe, space: Space, study: Study, opening: Opening | None) -> Draw | None:
+    match recipe.training.draw:
+        case "fair":
+            return fair_draw(space)
+        case "cost_bins":
+            return binned_draw(space, _macs(study))
+        case _:
+            return opening
+
+
 def _rule(recipe: Recipe, family: Family, supernet: Supernet, study: Study, opening: Opening | None) -> StepRule:
     t = recipe.training
     if t.rule == "single_path":
-        draw: Draw | None = opening
-        if t.draw == "fair":
-            draw = fair_draw(supernet.space)
-        elif t.draw == "cost_bins":
-            draw = binned_draw(supernet.space, _macs(study))
+        draw = _draw(recipe, supernet.space, study, opening)
         return SinglePath(supernet, random=t.random_networks, label_smoothing=t.label_smoothing, draw=draw)
     macs = _macs(study)
     smallest = family.smallest() if isinstance(family, HasSmallest) else macs.smallest()[1]

@@ -32,7 +32,7 @@ from hwnas.nn.relaxation import (
     rescale_pairs,
     sandwich_sequence,
 )
-from hwnas.nn.supernet import Supernet
+from hwnas.nn.supernet import Section, Sectioned, Supernet
 from hwnas.nn.to_onnx import write_onnx
 from hwnas.nn.to_pt2 import write_pt2
 from hwnas.nn.values import ValueChoice
@@ -64,6 +64,8 @@ __all__ = [
     "Repeat",
     "STConcrete",
     "Samples",
+    "Section",
+    "Sectioned",
     "Softmax",
     "Supernet",
     "TwoPath",

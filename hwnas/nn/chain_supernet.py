@@ -7,7 +7,9 @@ al. 2020, arXiv 1904.00420).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from hwnas.core import Architecture, Option, SpaceError
 from hwnas.nn.blocks import build_block
 from hwnas.nn.build_around import build_around
 from hwnas.nn.gates import Gate, Gates
+from hwnas.nn.supernet import Section
 from hwnas.space import Block, Space, Unit
 
 RESOLUTION = "resolution"
@@ -85,6 +88,10 @@ class ChainSupernet(nn.Module):
             label, blocks = _one_size(space, unit)
             self.labels.append(label)
             self.places.append(Choice(() if label is None else space[label].options, blocks))
+        choosing = [n for n, label in enumerate(self.labels) if label is not None]
+        first, last = (choosing[0], choosing[-1] + 1) if choosing else (0, 0)
+        smaller = [n for n in range(first + 1, last) if _reduces(space.units[n])]
+        self._cuts = [0, first, *smaller, last, len(self.labels)]
 
     @property
     def space(self) -> Space:
@@ -98,15 +105,25 @@ class ChainSupernet(nn.Module):
             SpaceError: If the images are not of the size that the gates ask for, or the resolution is soft.
         """
         self._check_size(x, gates)
-        y = x
+        if isinstance(gates, Architecture):
+            for section in self.sections(gates):
+                x = section(x)
+            return x
         for place, label in zip(self._choices(), self.labels, strict=True):
-            if label is None:
-                y = place(y)
-            elif isinstance(gates, Architecture):
-                y = place(y, gates[label])
-            else:
-                y = place.soft(y, gates[label])
-        return y
+            x = place(x) if label is None else place.soft(x, gates[label])
+        return x
+
+    def sections(self, architecture: Architecture) -> list[Section]:
+        """Cut where the size of features changes, apart from places without a choice at both ends.
+
+        See `hwnas.nn.Sectioned`.
+        """
+        return [partial(self._stretch, *ends, architecture=architecture) for ends in itertools.pairwise(self._cuts)]
+
+    def _stretch(self, start: int, end: int, x: Tensor, architecture: Architecture) -> Tensor:
+        for place, label in zip(self._choices()[start:end], self.labels[start:end], strict=True):
+            x = place(x, None if label is None else architecture[label])
+        return x
 
     def extract(self, architecture: Architecture) -> nn.Sequential:
         """The plain network of one architecture: the candidates it chooses, each with its own copy of the weights.
@@ -148,6 +165,12 @@ class ChainSupernet(nn.Module):
             side = int(self._space[RESOLUTION].options[gate.support[0]])
         if x.shape[-1] != side or x.shape[-2] != side:
             raise SpaceError(f"images of {tuple(x.shape[-2:])} for a network of resolution {side}; resize them first")
+
+
+def _reduces(unit: Unit) -> bool:
+    """Whether features become smaller in a place: all its blocks agree on that."""
+    block = next(block for block in unit.blocks if block is not None)
+    return block.output_shape[1:] != block.input_shape[1:]
 
 
 def _one_size(space: Space, unit: Unit) -> tuple[str | None, tuple[Block | None, ...]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -49,4 +49,21 @@ class Supernet(Protocol):
 
     def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002 - nn.Module's signature
         """As of `nn.Module`."""
+        ...
+
+
+Section = Callable[[Tensor], Tensor]
+"""A stretch of a network: features to features."""
+
+
+@runtime_checkable
+class Sectioned(Supernet, Protocol):
+    """A supernet whose networks can be run a stretch at a time."""
+
+    def sections(self, architecture: Architecture) -> list[Section]:
+        """The network of an architecture as functions that follow one another, from images to logits.
+
+        There are as many for every architecture, and at one resolution features between them have one shape, so that
+        one network's features can be handed to another's next section. The first and the last leave nothing to choose.
+        """
         ...

@@ -8,6 +8,7 @@ from hwnas.training.bilevel import (
     second_order_gradient,
     sgd_look_ahead,
 )
+from hwnas.training.block_wise import BlockWise, at_any_resolution
 from hwnas.training.darts_trainer import DartsTrainer, PairBatch
 from hwnas.training.distributed import Averaged, same_start
 from hwnas.training.drawing import Draw, Opening, binned_draw, check_kinds, fair_draw
@@ -33,6 +34,7 @@ __all__ = [
     "Adapting",
     "Averaged",
     "Bilevel",
+    "BlockWise",
     "DartsTrainer",
     "Draw",
     "Lagrangian",
@@ -48,6 +50,7 @@ __all__ = [
     "Trainer",
     "accuracies",
     "alpha_divergence",
+    "at_any_resolution",
     "binned_draw",
     "check_kinds",
     "distillation",

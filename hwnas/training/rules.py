@@ -35,8 +35,8 @@ class StepRule(Protocol):
         ...
 
 
-def _images(batch: MiniBatch, architecture: Architecture) -> torch.Tensor:
-    """At the network's resolution."""
+def images_of(batch: MiniBatch, architecture: Architecture) -> torch.Tensor:
+    """A batch at a network's resolution, [n, c, side, side]."""
     return _channels_last(batch.images(int(architecture["resolution"])))
 
 
@@ -124,7 +124,7 @@ class SinglePath:
     def _gradients(
         self, batch: MiniBatch, architecture: Architecture, share: float
     ) -> tuple[float, tuple[torch.Tensor | None, ...]]:
-        images = _images(batch, architecture)
+        images = images_of(batch, architecture)
         logits = self.supernet(images, architecture)
         loss = share * F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         return float(loss.detach()), torch.autograd.grad(loss, list(self.supernet.parameters()), allow_unused=True)
@@ -155,10 +155,10 @@ class Adapting:
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One pass of the teacher, a forward and a backward pass of each network; returns their mean loss."""
         with torch.no_grad():
-            target = self.supernet(_images(batch, self.teacher), self.teacher)
+            target = self.supernet(images_of(batch, self.teacher), self.teacher)
         total = 0.0
         for architecture in self.supernet.space.sample_by(self.frequencies, self.networks, rng):
-            logits = self.supernet(_images(batch, architecture), architecture)
+            logits = self.supernet(images_of(batch, architecture), architecture)
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
             loss = (loss + self.imitation * distillation(logits, target)) / self.networks
             loss.backward()  # type: ignore[no-untyped-call]
@@ -199,7 +199,7 @@ class Sandwich:
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """`random` + 2 forward and backward passes; returns the largest network's loss."""
-        teacher = self.supernet(_images(batch, self.largest), self.largest)
+        teacher = self.supernet(images_of(batch, self.largest), self.largest)
         loss = F.cross_entropy(teacher, batch.labels, label_smoothing=self.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         target = teacher.detach()
@@ -208,6 +208,6 @@ class Sandwich:
         if self.opening is not None:
             drawn, smallest = self.opening, self.opening.within(self.smallest)
         for architecture in [*drawn(self.random, rng), smallest]:
-            logits = self.supernet(_images(batch, architecture), architecture)
+            logits = self.supernet(images_of(batch, architecture), architecture)
             learn(logits, target).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -28,6 +28,7 @@ from hwnas.nn.blocks import (
 )
 from hwnas.nn.elastic import ElasticMBConv
 from hwnas.nn.gates import Gate, Gates
+from hwnas.nn.supernet import Section
 from hwnas.space import Block, Condition, Decision, Space, Unit
 
 
@@ -252,13 +253,19 @@ class MobileNetV3Supernet(nn.Module):
             side = self._hard_resolution(gates["resolution"])
         if x.shape[-1] != side or x.shape[-2] != side:
             raise SpaceError(f"images of {tuple(x.shape[-2:])} for a network of resolution {side}; resize them first")
+        if isinstance(gates, Architecture):
+            for section in self.sections(gates):
+                x = section(x)
+            return x
         y: Tensor = self.stem(x)
         for stage in range(len(self.stages)):
-            if isinstance(gates, Architecture):
-                y = self._hard_stage(stage, y, gates)
-            else:
-                y = self._soft_stage(stage, y, gates)
+            y = self._soft_stage(stage, y, gates)
         return cast(Tensor, self.head(y))
+
+    def sections(self, architecture: Architecture) -> list[Section]:
+        """Stem, stages, head; see `hwnas.nn.Sectioned`."""
+        stages = (partial(self._hard_stage, stage, architecture=architecture) for stage in range(len(self.stages)))
+        return [self.stem, *stages, self.head]
 
     def _blocks(self, stage: int) -> list[ElasticMBConv]:
         return cast(list[ElasticMBConv], list(cast(nn.ModuleList, self.stages[stage])))

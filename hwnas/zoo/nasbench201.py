@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from hwnas.nn.cells import (
     write_cell,
 )
 from hwnas.nn.gates import Gates, check_resolution
+from hwnas.nn.supernet import Section
 from hwnas.space import Block, Decision, Space, Unit
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -235,16 +236,32 @@ class NasBench201Supernet(nn.Module):
             SpaceError: If the images are not of the size that the gates ask for, or the resolution is soft.
         """
         check_resolution(x, gates, self.family.resolutions)
+        if isinstance(gates, Architecture):
+            for section in self.sections(gates):
+                x = section(x)
+            return x
         y: Tensor = self.stem(x)
-        for number in range(len(self.stages)):
-            if number:
-                y = self.reductions[number - 1](y)
-            for cell in self._cells(number):
-                if isinstance(gates, Architecture):
-                    y = cell(y, _edges(_options(gates)))
-                else:
-                    y = cell.soft(y, [[gates[f"node{n}.from{source}"] for source in range(n)] for n in (1, 2, 3)])
+        edges = [[gates[f"node{n}.from{source}"] for source in range(n)] for n in (1, 2, 3)]
+        for stage in range(len(self.stages)):
+            y = self._reduced(stage, y)
+            for cell in self._cells(stage):
+                y = cell.soft(y, edges)
         return cast(Tensor, self.head(y))
+
+    def sections(self, architecture: Architecture) -> list[Section]:
+        """Stem, stages with the reduction before each, head; see `hwnas.nn.Sectioned`."""
+        edges = _edges(_options(architecture))
+        stages = (partial(self._hard_stage, stage, edges=edges) for stage in range(len(self.stages)))
+        return [self.stem, *stages, self.head]
+
+    def _hard_stage(self, stage: int, x: Tensor, edges: Edges) -> Tensor:
+        x = self._reduced(stage, x)
+        for cell in self._cells(stage):
+            x = cell(x, edges)
+        return x
+
+    def _reduced(self, stage: int, x: Tensor) -> Tensor:
+        return cast(Tensor, self.reductions[stage - 1](x)) if stage else x
 
     def extract(self, architecture: Architecture) -> nn.Sequential:
         """The plain network of one architecture without dead edges, with its own copy of the weights.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast
 
 import torch
@@ -35,6 +35,7 @@ from hwnas.nn.blocks import (
 from hwnas.nn.build_around import build_around
 from hwnas.nn.elastic_ofa import OfaMBConv
 from hwnas.nn.gates import Gate, Gates
+from hwnas.nn.supernet import Section
 from hwnas.space import Block, Condition, Decision, Space, Unit
 from hwnas.zoo.channels import divisible
 
@@ -440,14 +441,27 @@ class OfaMobileNetV3Supernet(nn.Module):
             side = self._hard_resolution(gates["resolution"])
         if x.shape[-1] != side or x.shape[-2] != side:
             raise SpaceError(f"images of {tuple(x.shape[-2:])} for a network of resolution {side}; resize them first")
-        y: Tensor = self.first(self.stem(x))
+        if isinstance(gates, Architecture):
+            for section in self.sections(gates):
+                x = section(x)
+            return x
+        y = self._begin(x)
         for stage in range(len(self.stages)):
-            if isinstance(gates, Architecture):
-                for block, kernel, expansion in self._choices(stage, gates):
-                    y = block(y, kernel=kernel, expansion=expansion)
-            else:
-                y = self._soft_stage(stage, y, gates)
+            y = self._soft_stage(stage, y, gates)
         return cast(Tensor, self.head(y))
+
+    def sections(self, architecture: Architecture) -> list[Section]:
+        """Stem with the first block, stages, head; see `hwnas.nn.Sectioned`."""
+        stages = (partial(self._hard_stage, stage, architecture=architecture) for stage in range(len(self.stages)))
+        return [self._begin, *stages, self.head]
+
+    def _begin(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.first(self.stem(x)))
+
+    def _hard_stage(self, stage: int, x: Tensor, architecture: Architecture) -> Tensor:
+        for block, kernel, expansion in self._choices(stage, architecture):
+            x = block(x, kernel=kernel, expansion=expansion)
+        return x
 
     def _blocks(self, stage: int) -> list[OfaMBConv]:
         return cast(list[OfaMBConv], list(cast(nn.ModuleList, self.stages[stage])))

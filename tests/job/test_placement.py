@@ -48,6 +48,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_else(tmp_path: Path)
     [
         ({"precision": '"bfloat16"', "average": "0.5", "progressive": '["kernel"]'}, "nsga2"),
         ({"rule": '"single_path"', "draw": '"cost_bins"'}, "nsga2"),
+        ({"rule": '"block_wise"', "teacher_epochs": "3", "draw": '"fair"'}, "nsga2"),
         pytest.param({"processor": '"cuda"', "precision": '"bfloat16"'}, "nsga2", marks=pytest.mark.gpu),
         pytest.param({"processor": '"cuda"'}, "fbnet", marks=pytest.mark.gpu),
         pytest.param({"processor": '"cuda"'}, "darts", marks=pytest.mark.gpu),

@@ -87,6 +87,16 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
             "[training]\ndraw = 'fair'\n[budget]",
             r'\[training\] draw = "fair" goes with rule = "single_path"',
         ),
+        (
+            "[budget]",
+            "[training]\nteacher_epochs = 3\n[budget]",
+            r'\[training\] teacher_epochs = 3 goes with rule = "block_wise"; the rule here is "sandwich"',
+        ),
+        (
+            "[budget]",
+            "[training]\nrule = 'block_wise'\nrandom_networks = 0\n[budget]",
+            r"\[training\] random_networks is 0; the block_wise rule trains nothing else",
+        ),
         ("[budget]", "[members]\nwarmup = 1.0\n[budget]", r"\[members\] warmup is 1.0"),
         ("[space]", "objectives = ['accuracy', 'latency']\n[space]", r'objective "latency" is unknown; did you mean'),
         ("[space]", "name = 'a/b'\n[space]", r'name is "a/b"; expected letters'),

@@ -25,6 +25,7 @@ from hwnas.nn import (
     Gate,
     GateMaker,
     HardSample,
+    Sectioned,
     Softmax,
     STConcrete,
     TwoPath,
@@ -124,6 +125,8 @@ HARD_ONLY = {"AttentiveNas", "HyTra", "NatsSize", "Smash"}
 
 MAKERS = ("softmax", "concrete", "straight through", "drawn alone", "binary", "two paths", "hard", "uniform")
 every = pytest.mark.parametrize("kind", SMALL)
+SECTIONED = ("FBNet", "Fpnas", "MobileNetV3", "NasBench201", "OfaMobileNetV3", "ProxylessNAS", "ShuffleNetSpos")
+"""Families whose supernets run section by section; the others' features change shape with a choice, or are a graph."""
 
 
 @cache
@@ -277,3 +280,35 @@ def test_the_expected_cost_is_the_mean_over_networks(kind: str) -> None:
     drawn = found.space.encode(found.space.sample_by({k: p.tolist() for k, p in shares.items()}, 20_000, rng))
     values = cost.batch(drawn)
     assert mean == pytest.approx(values.mean(), abs=4 * values.std() / len(values) ** 0.5 + 1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ sections
+
+
+@every
+def test_supernets_say_whether_they_run_section_by_section(kind: str) -> None:
+    assert isinstance(small(kind).supernet(), Sectioned) == (kind in SECTIONED)
+
+
+@pytest.mark.parametrize("kind", SECTIONED)
+def test_sections_are_the_network_and_can_be_exchanged(kind: str) -> None:
+    torch.manual_seed(0)
+    net = cast(nn.Module, small(kind).supernet()).eval()
+    assert isinstance(net, Sectioned)
+    resolution = small(kind).space["resolution"].options[-1]
+    drawn = [
+        small(kind).space.canonical({**architecture, "resolution": resolution})
+        for architecture in small(kind).space.sample(4, np.random.default_rng(3))
+    ]
+    x = images(drawn[0])
+    features: list[list[Tensor]] = []
+    for architecture in drawn:
+        features.append([x])
+        for section in net.sections(architecture):
+            features[-1].append(section(features[-1][-1]))
+        assert torch.equal(features[-1][-1], net(x, architecture))
+    shapes = [[value.shape for value in values] for values in features]
+    assert all(row == shapes[0] for row in shapes), "a section takes whatever network's features"
+    assert all(torch.equal(values[1], features[0][1]) for values in features), "the first leaves nothing to choose"
+    last = [net.sections(architecture)[-1](features[0][-2]) for architecture in drawn]
+    assert all(torch.equal(value, last[0]) for value in last), "neither does the last"
