@@ -85,6 +85,7 @@ class BlockWise:
             for section, given, wanted in zip(inner, features[1:-1], features[2:], strict=True):
                 loss = F.mse_loss(section(given), wanted) / wanted.var().clamp_min(1e-8)
                 loss = loss / (len(inner) * self.random)
-                loss.backward()  # type: ignore[no-untyped-call]
+                if loss.requires_grad:  # a cell of skips alone has no weights
+                    loss.backward()  # type: ignore[no-untyped-call]
                 total += float(loss.detach())
         return total

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from hwnas.core import Architecture, SpaceError, generator
+from hwnas.cost import UnitSumCost
 from hwnas.data import Augment, Batch, DataSource, Images, Preprocessing, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.nn import Sectioned
 from hwnas.training import BlockWise, Schedule, SinglePath, Trainer, accuracies, at_any_resolution
-from hwnas.zoo import FAMILIES
+from hwnas.zoo import FAMILIES, family
 from tests.training.test_rules import ends, toy_batch
 
 
@@ -63,6 +64,21 @@ def test_ends_and_teacher_stay_as_they_are_and_the_teacher_itself_has_nothing_to
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_a_section_without_weights_costs_nothing_but_its_loss() -> None:
+    """A cell of skips in NAS-Bench-201's first stage."""
+    learner = family("nasbench201_small", {"cells": 1, "width": 4, "resolutions": [32]}, channels=1, classes=3)
+    torch.manual_seed(0)
+    net, teacher = learner.supernet(), learner.supernet()
+    assert isinstance(net, Sectioned) and isinstance(teacher, Sectioned)
+    skips = learner.space.canonical(
+        {d.label: d.options[0] for d in learner.space.decisions} | {"node3.from0": "skip_connect"}
+    )
+    largest = UnitSumCost.count(learner.space, "macs").largest()[1]
+    rule = BlockWise(net, teacher=teacher, taught=largest, draw=lambda n, rng: [skips])
+    assert rule(toy_batch(), generator(0, "a")) > 0.01
+    assert {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None} == {"reductions"}  # type: ignore[attr-defined]
+
+
 def test_a_space_without_anything_between_is_refused() -> None:
     class Short:
         space = FAMILIES["toy"].space
@@ -80,10 +96,10 @@ def test_networks_that_were_never_trained_whole_recognise_digits() -> None:
     preprocessing = Preprocessing.fit(splits.train)
     train, validation = Images(splits.train, preprocessing), Images(splits.validation, preprocessing)
     torch.manual_seed(0)
-    family = replace(FAMILIES["toy"], resolutions=(16,))
-    teacher = family.supernet()
+    toy = replace(FAMILIES["toy"], resolutions=(16,))
+    teacher = toy.supernet()
     assert isinstance(teacher, Sectioned)
-    largest = ends(family)[1]
+    largest = ends(toy)[1]
 
     def serve(rng: np.random.Generator) -> Iterator[Batch]:
         return batches(train, batch_size=64, generator=rng, augment=Augment(shift=0.1), drop_last=True)
@@ -99,11 +115,11 @@ def test_networks_that_were_never_trained_whole_recognise_digits() -> None:
         for k in range(epochs):
             trainer.epoch(k, generator(0, "epoch", k))
 
-    train_by(SinglePath(teacher, draw=at_any_resolution(family.space, largest)), teacher, 10)
-    net = family.supernet()
+    train_by(SinglePath(teacher, draw=at_any_resolution(toy.space, largest)), teacher, 10)
+    net = toy.supernet()
     assert isinstance(net, Sectioned)
     net.load_state_dict(teacher.state_dict())
-    drawn = family.space.sample(4, np.random.default_rng(5))
+    drawn = toy.space.sample(4, np.random.default_rng(5))
 
     def mean_accuracy() -> float:
         found = []
