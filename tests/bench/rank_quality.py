@@ -1,6 +1,6 @@
 """Whether inherited weights order networks as training them alone does: NAS-Bench-201, whose true order is known.
 
-A supernet of the benchmark's cells is trained on its own images (CIFAR-10) for some minutes by one rule; then random
+A supernet of the benchmark's cells is trained on its own images (CIFAR-10) for some minutes by a program; then random
 networks are cut from it, and the order of their validation accuracies is compared with that of the benchmark's test
 accuracies after 200 epochs. The supernet has one cell a stage instead of five and images of 16 pixels instead of 32, so
 that two cores take enough steps; the truth is that of the benchmark's whole networks.
@@ -8,6 +8,7 @@ that two cores take enough steps; the truth is that of the benchmark's whole net
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,17 @@ from hwnas.cost import UnitSumCost
 from hwnas.data import Augment, Batch, DataSource, Images, Preprocessing, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.nn import ArchitectureParameters, STConcrete
-from hwnas.training import Bilevel, Sandwich, Schedule, SinglePath, StepRule, Trainer, accuracies
+from hwnas.training import (
+    Bilevel,
+    BlockWise,
+    Sandwich,
+    Schedule,
+    SinglePath,
+    StepRule,
+    Trainer,
+    accuracies,
+    at_any_resolution,
+)
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import NasBench201
 from hwnas.zoo.nasbench201 import NasBench201Supernet
@@ -32,11 +43,12 @@ from tests.bench.figures import Bench, Measured, Row, need
 
 MINUTES = 10.0
 SIDE, BATCH, CHUNKS = 16, 64, 10
-NETWORKS, TRIED = 100, 2000
+NETWORKS, TRIED = 100, 5000
 LIMIT: int | None = None  # of images
 GATES = STConcrete(1.0, runs="drawn")
 
-Rule = Callable[[NasBench201Supernet, Images], StepRule]
+Program = Callable[[NasBench201Supernet, Images], Iterator[tuple[float, StepRule]]]
+"""What trains a supernet, one rule after another, each with its share of the time."""
 
 
 @dataclass(frozen=True)
@@ -74,38 +86,47 @@ def truth(data: Path, family: NasBench201, *, count: int, seed: int = 0) -> Trut
     )
 
 
-def single_path(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+def single_path(supernet: NasBench201Supernet, validation: Images) -> Iterator[tuple[float, StepRule]]:
     """One uniformly drawn network a step."""
-    return SinglePath(supernet)
+    yield 1.0, SinglePath(supernet)
 
 
-def sandwich(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+def sandwich(supernet: NasBench201Supernet, validation: Images) -> Iterator[tuple[float, StepRule]]:
     """The largest, the smallest that is worth training, and two between."""
-    family = supernet.family
-    macs = UnitSumCost.count(family.space, "macs")
-    return Sandwich(supernet, largest=macs.largest()[1], smallest=family.smallest())
+    largest = UnitSumCost.count(supernet.space, "macs").largest()[1]
+    yield 1.0, Sandwich(supernet, largest=largest, smallest=supernet.family.smallest())
 
 
-def gumbel(supernet: NasBench201Supernet, validation: Images) -> StepRule:
+def block_wise(supernet: NasBench201Supernet, validation: Images) -> Iterator[tuple[float, StepRule]]:
+    """The largest network alone, then the stages of one drawn network a step, by what the largest answers."""
+    largest = UnitSumCost.count(supernet.space, "macs").largest()[1]
+    yield 0.35, SinglePath(supernet, draw=at_any_resolution(supernet.space, largest))
+    yield 0.65, BlockWise(supernet, teacher=copy.deepcopy(supernet), taught=largest)
+
+
+def gumbel(supernet: NasBench201Supernet, validation: Images) -> Iterator[tuple[float, StepRule]]:
     """GDAS: hard draws from distributions that learn on validation images, one network a step."""
     parameters = ArchitectureParameters(supernet.space, noise=1e-3, rng=generator(0, "alphas"))
     adam = torch.optim.Adam(parameters.parameters(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
-    return Bilevel(
-        supernet,
-        parameters,
-        adam,
-        lambda rng: next(batches(validation, batch_size=BATCH, generator=rng)),
-        resolution=SIDE,
-        gates=GATES,
+    yield (
+        1.0,
+        Bilevel(
+            supernet,
+            parameters,
+            adam,
+            lambda rng: next(batches(validation, batch_size=BATCH, generator=rng)),
+            resolution=SIDE,
+            gates=GATES,
+        ),
     )
 
 
-def rank(data: Path, *, rule: Rule, name: str, minutes: float | None = None) -> Measured:
+def rank(data: Path, *, program: Program, name: str, minutes: float | None = None) -> Measured:
     """Kendall's tau between inherited and true accuracy, with norms re-estimated and with those of the supernet.
 
     Args:
         data: Holds `cifar10_jpeg` and `nasbench201`.
-        rule: What a step trains.
+        program: What trains the supernet.
         name: In the figures.
         minutes: Of training; MINUTES if not given.
 
@@ -121,14 +142,20 @@ def rank(data: Path, *, rule: Rule, name: str, minutes: float | None = None) -> 
     train, validation = Images(splits.train, preprocessing), Images(splits.validation, preprocessing)
     torch.manual_seed(0)
     supernet = family.supernet()
-    seconds, steps = _train(supernet, rule(supernet, validation), train, 60 * (MINUTES if minutes is None else minutes))
+    seconds, steps = 0.0, 0
+    for share, rule in program(supernet, validation):
+        taken, made = _train(supernet, rule, train, share * 60 * (MINUTES if minutes is None else minutes))
+        seconds, steps = seconds + taken, steps + made
     own, inherited = _accuracies(supernet, known.networks, train, validation)
     tau, plain = (float(kendalltau(found, known.accuracy).statistic) for found in (own, inherited))
+    macs = UnitSumCost.count(family.space, "macs").batch(family.space.encode(known.networks))
+    by_macs = float(kendalltau(macs, known.accuracy).statistic)
     best = known.accuracy[int(np.argmax(own))]
     return Measured(
         [
             Row(f"{name}: Kendall tau, norms re-estimated", tau, "rank correlation", None, 0.5),
             Row(f"{name}: Kendall tau, the supernet's norms", plain, "rank correlation"),
+            Row(f"{name}: Kendall tau of multiply-adds, for comparison", by_macs, "rank correlation"),
             Row(f"{name}: mean inherited accuracy", float(np.mean(own)), "share"),
             Row(f"{name}: true accuracy of the one it takes for the best", best, "share"),
             Row(f"{name}: true accuracy of the best", max(known.accuracy), "share"),
@@ -213,8 +240,9 @@ def _accuracy(network: torch.nn.Module, validation: Images) -> float:
 
 
 RANK: Bench = {
-    "rank_single_path": partial(rank, rule=single_path, name="single path"),
-    "rank_sandwich": partial(rank, rule=sandwich, name="sandwich"),
-    "rank_gumbel": partial(rank, rule=gumbel, name="hard Gumbel"),
+    "rank_single_path": partial(rank, program=single_path, name="single path"),
+    "rank_sandwich": partial(rank, program=sandwich, name="sandwich"),
+    "rank_gumbel": partial(rank, program=gumbel, name="hard Gumbel"),
+    "rank_block_wise": partial(rank, program=block_wise, name="block-wise"),
 }
 """More parts of `python -m tests.bench supernet`."""
