@@ -112,7 +112,8 @@ def search(
     Raises:
         HwnasError: Of the kinds that `hwnas.core.errors` lists, with the way out.
         DeviceError: If the device's runtime does not load ONNX.
-        RecipeError: If the recipe is wrong, or asks for shared weights in a space without a supernet.
+        RecipeError: If the recipe is wrong, or asks for shared weights in a space without a supernet, or for training
+            by blocks in one without sections.
         LimitError: If no network of the space meets a limit; before any training, with the nearest value.
         StoreError: If the run's folder lacks what it should hold.
 
@@ -138,6 +139,8 @@ def search(
             hint='set weights = "scratch" in [evaluation] to train each candidate for a few epochs, or search a '
             "mobilenet_v3 space",
         )
+    if shared and assembly.recipe.training.rule == "block_wise":
+        _check_sections(recipe, assembly.family)
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
@@ -180,6 +183,17 @@ def search(
             raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
         return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
             outcome, limits, started=started
+        )
+
+
+def _check_sections(recipe: Path, family: Family) -> None:
+    with torch.device("meta"):
+        sectioned = isinstance(family.supernet(), Sectioned)
+    if not sectioned:
+        raise RecipeError(
+            f'{recipe}: [training] rule is "block_wise"; space {family.space.name} cannot run its networks section by '
+            "section: their features change shape with a choice, or are no chain",
+            hint='set rule = "sandwich" or "single_path"',
         )
 
 
@@ -407,17 +421,8 @@ def _macs(study: Study) -> CostModel:
 def _block_wise(
     assembly: Assembly, study: Study, supernet: Supernet, opening: Opening | None, teller: Teller
 ) -> BlockWise:
-    """The rule, once the largest network is trained: in a supernet of its own, whose weights this one begins with.
-
-    Raises:
-        RecipeError: If networks of the space cannot be run a section at a time.
-    """
+    """The rule, once the largest network is trained: in a supernet of its own, whose weights this one begins with."""
     r = assembly.recipe
-    if not isinstance(supernet, Sectioned):
-        raise RecipeError(
-            f'[training] rule is "block_wise"; space {supernet.space.name} cannot run its networks section by section',
-            hint='set rule = "sandwich" or "single_path"',
-        )
     largest, space = _macs(study).largest()[1], supernet.space
     torch.manual_seed(r.seed)
     teacher = cast(Sectioned, assembly.family.supernet())
@@ -427,7 +432,8 @@ def _block_wise(
     version = study.train(_TEACHER, trainer.state, trainer.epoch, r.training.teacher_epochs).version
     study.load(version, {"module": cast(nn.Module, supernet)})
     draw = _draw(r, space, study, opening)
-    return BlockWise(supernet, teacher=teacher, taught=largest, random=r.training.random_networks, draw=draw)
+    pupil = cast(Sectioned, supernet)
+    return BlockWise(pupil, teacher=teacher, taught=largest, random=r.training.random_networks, draw=draw)
 
 
 def _draw(recipe: Recipe, space: Space, study: Study, opening: Opening | None) -> Draw | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwnas.core import DeviceError
+from hwnas.core import DeviceError, RecipeError
 from hwnas.export import read_metadata
 from hwnas.job import Recipe, profile, search
 from tests.job.workspace import RECIPE, Listener, ignore_drift, make_workspace
@@ -41,6 +41,14 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_else(tmp_path: Path)
     with pytest.raises(DeviceError, match=r"toy.toml: \[training\] processor is cuda, and torch sees no GPU") as raised:
         search(recipe, root=tmp_path)  # there is no latency table either, which would be said later
     assert 'processor = "cpu"' in raised.value.hint
+
+
+def test_training_by_blocks_is_refused_where_there_are_none_before_anything_else(tmp_path: Path) -> None:
+    text = asking(rule='"block_wise"').replace('name = "toy"\nresolutions = [8, 12]', 'name = "genetic_cnn"')
+    recipe = make_workspace(tmp_path, recipe=text)
+    with pytest.raises(RecipeError, match=r'rule is "block_wise"; space genetic_cnn\S* cannot run .*section') as raised:
+        search(recipe, root=tmp_path)  # there is no latency table either, which would be said later
+    assert 'set rule = "sandwich"' in raised.value.hint
 
 
 @pytest.mark.parametrize(
