@@ -55,12 +55,14 @@ print(sorted({"torch", "onnxruntime", "onnx", "ray"} & set(sys.modules)))
 
 
 def test_the_tour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stops = tour(tmp_path, epochs=1, evaluations=8, on_noise="mark")
-    assert stops
-    for stop in stops:
-        assert stop.onnx.is_file()
-        # The size of the error is for the benches, on a quiet machine; another unit or batch would be further off.
-        assert 0.4 < stop.predicted_ms / stop.measured_ms < 2.5
+    for n in range(3):  # a machine whose speed jumps gives a table that is off; it is measured again
+        stops = tour(tmp_path / str(n), epochs=1, evaluations=8, on_noise="mark")
+        assert stops
+        assert all(stop.onnx.is_file() for stop in stops)
+        worst = max(abs(stop.predicted_ms / stop.measured_ms - 1) for stop in stops)
+        if worst <= 0.25:
+            break
+    assert worst <= 0.25, "the session's factor is corrected for"
     assert "the knee: " in capsys.readouterr().out
     lines = [line for line in (ROOT / "hwnas" / "tour.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= 170

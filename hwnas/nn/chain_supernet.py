@@ -18,7 +18,7 @@ from hwnas.core import Architecture, Option, SpaceError
 from hwnas.nn.blocks import build_block
 from hwnas.nn.build_around import build_around
 from hwnas.nn.gates import Gate, Gates
-from hwnas.nn.supernet import Section
+from hwnas.nn.supernet import Section, through
 from hwnas.space import Block, Space, Unit
 
 RESOLUTION = "resolution"
@@ -37,10 +37,6 @@ class Choice(nn.Module):
         super().__init__()
         self.options = tuple(options)
         self.candidates = nn.ModuleList(nn.Identity() if block is None else build_block(block) for block in blocks)
-
-    def forward(self, x: Tensor, option: Option | None = None) -> Tensor:
-        """The candidate of one option; only it is run."""
-        return cast(Tensor, self.candidate(option)(x))
 
     def candidate(self, option: Option | None = None) -> nn.Module:
         """The module of one option."""
@@ -106,11 +102,9 @@ class ChainSupernet(nn.Module):
         """
         self._check_size(x, gates)
         if isinstance(gates, Architecture):
-            for section in self.sections(gates):
-                x = section(x)
-            return x
+            return through(self.sections(gates), x)
         for place, label in zip(self._choices(), self.labels, strict=True):
-            x = place(x) if label is None else place.soft(x, gates[label])
+            x = place.candidate()(x) if label is None else place.soft(x, gates[label])
         return x
 
     def sections(self, architecture: Architecture) -> list[Section]:
@@ -118,12 +112,8 @@ class ChainSupernet(nn.Module):
 
         See `hwnas.nn.Sectioned`.
         """
-        return [partial(self._stretch, *ends, architecture=architecture) for ends in itertools.pairwise(self._cuts)]
-
-    def _stretch(self, start: int, end: int, x: Tensor, architecture: Architecture) -> Tensor:
-        for place, label in zip(self._choices()[start:end], self.labels[start:end], strict=True):
-            x = place(x, None if label is None else architecture[label])
-        return x
+        chosen = self._chosen(architecture)
+        return [partial(through, chosen[start:end]) for start, end in itertools.pairwise(self._cuts)]
 
     def extract(self, architecture: Architecture) -> nn.Sequential:
         """The plain network of one architecture: the candidates it chooses, each with its own copy of the weights.
@@ -132,11 +122,7 @@ class ChainSupernet(nn.Module):
             SpaceError: If the architecture is not one of the space.
         """
         blocks = self._space.blocks_of(architecture)
-        chosen = [
-            place.candidate(None if label is None else architecture[label])
-            for place, label in zip(self._choices(), self.labels, strict=True)
-        ]
-        kept = [module for module in chosen if not isinstance(module, nn.Identity)]
+        kept = [module for module in self._chosen(architecture) if not isinstance(module, nn.Identity)]
         parts = [
             build_around(
                 block, {name: value.clone() for name, value in module.state_dict().items()}, mode=self.training
@@ -146,6 +132,13 @@ class ChainSupernet(nn.Module):
         network = nn.Sequential(*parts)
         network.training = self.training
         return network
+
+    def _chosen(self, architecture: Architecture) -> list[nn.Module]:
+        """The candidate of each place."""
+        return [
+            place.candidate(None if label is None else architecture[label])
+            for place, label in zip(self._choices(), self.labels, strict=True)
+        ]
 
     def _choices(self) -> list[Choice]:
         return cast(list[Choice], list(self.places))

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.shuffle import depthwise_and_norm
-from hwnas.nn.strided import StridedPointwise
 from hwnas.space import Block
 
 
@@ -52,7 +51,7 @@ class SplitMBConv(nn.Module):
         self.stride, self.adds = stride, shortcut
         self.shortcut: nn.Sequential | None = None
         if shortcut and (stride > 1 or taken != given):
-            self.shortcut = nn.Sequential(StridedPointwise(taken, given, stride=stride), nn.BatchNorm2d(given))
+            self.shortcut = nn.Sequential(nn.Conv2d(taken, given, 1, stride, bias=False), nn.BatchNorm2d(given))
         self.beside: nn.Sequential | None = None
         if split and stride > 1:
             self.beside = nn.Sequential(

@@ -7,6 +7,9 @@ numbers changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +19,12 @@ SAFE_CHANNELS = 8
 
 
 def trainable_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int | tuple[int, int] = 0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
 ) -> Tensor:
     """`torch.nn.functional.conv2d` whose gradient stays within its own memory.
 
@@ -27,7 +35,7 @@ def trainable_conv2d(
         x: [n, c_in, h, w].
         weight: [c_out, c_in, k_h, k_w].
         bias: [c_out].
-        stride: In both directions.
+        stride: In both directions, or of height and width.
         padding: On each side; of both directions, or of height and width.
 
     Returns:
@@ -38,29 +46,33 @@ def trainable_conv2d(
         >>> trainable_conv2d(torch.ones(1, 3, 3, 3), weight, stride=2)[0, 0].tolist()
         [[3.0, 3.0], [3.0, 3.0]]
     """
-    few = stride > 1 and weight.shape[1] < SAFE_CHANNELS and weight.shape[2:] == (1, 1)
-    if few and weight.requires_grad and torch.is_grad_enabled():
-        return F.conv2d(x[:, :, ::stride, ::stride], weight, bias)
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    few = weight.shape[1] < SAFE_CHANNELS and weight.shape[2:] == (1, 1) and padding in {0, (0, 0)}
+    if few and max(down, right) > 1 and weight.requires_grad and torch.is_grad_enabled():
+        return F.conv2d(x[:, :, ::down, ::right], weight, bias)
     return F.conv2d(x, weight, bias, stride, padding)
 
 
-class StridedPointwise(nn.Conv2d):
-    """`nn.Conv2d(c_in, c_out, 1, stride, bias=False)`, trained by `trainable_conv2d`; counted and exported as it is.
-
-    Args:
-        c_in: Channels in.
-        c_out: Channels out.
-        stride: In both directions.
+def trainable_forwards(module: nn.Module) -> Iterator[tuple[nn.Conv2d, Callable[[Tensor], Tensor]]]:
+    """The layers inside a module that need it, each with the forward pass to train it by.
 
     Example:
-        >>> convolution = StridedPointwise(4, 12, stride=2)
-        >>> convolution(torch.zeros(1, 4, 7, 7)).shape, convolution.stride
-        (torch.Size([1, 12, 4, 4]), (2, 2))
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2), nn.Conv2d(4, 8, 3, stride=2))
+        >>> [layer is net[0] for layer, _ in trainable_forwards(net)]
+        [True]
     """
+    for part in module.modules():
+        if part is module or not isinstance(part, nn.Conv2d) or type(part).forward is not nn.Conv2d.forward:
+            continue
+        if _few(part):
+            yield part, partial(_forward, part)
 
-    def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
-        super().__init__(c_in, c_out, 1, stride, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, c_in, h, w] -> [n, c_out, ceil(h / stride), ceil(w / stride)]."""
-        return trainable_conv2d(x, self.weight, stride=self.stride[0]) if self.training else super().forward(x)
+def _few(layer: nn.Conv2d) -> bool:
+    pointwise = layer.kernel_size == (1, 1) and layer.groups == 1 and layer.padding in {(0, 0), "valid"}
+    return pointwise and max(layer.stride) > 1 and layer.in_channels < SAFE_CHANNELS
+
+
+def _forward(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    down, right = layer.stride
+    return trainable_conv2d(x, layer.weight, layer.bias, stride=(down, right))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -54,6 +54,13 @@ class Supernet(Protocol):
 
 Section = Callable[[Tensor], Tensor]
 """A stretch of a network: features to features."""
+
+
+def through(sections: Iterable[Section], x: Tensor) -> Tensor:
+    """What sections give one after another."""
+    for section in sections:
+        x = section(x)
+    return x
 
 
 @runtime_checkable

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from hwnas.core import SpaceError
 from hwnas.core.errors import did_you_mean
 from hwnas.nn.cells import CELL_BUILDERS, describe_kernel
-from hwnas.nn.strided import StridedPointwise
 from hwnas.space import Block
 
 Edge = tuple[str, int]
@@ -87,8 +86,8 @@ class FactorizedReduce(nn.Module):
     def __init__(self, c_in: int, c_out: int, *, rectify: int) -> None:
         super().__init__()
         self.rectify = rectify
-        self.first = StridedPointwise(c_in, c_out // 2, stride=2)
-        self.second = StridedPointwise(c_in, c_out - c_out // 2, stride=2)
+        self.first = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.second = nn.Conv2d(c_in, c_out - c_out // 2, 1, stride=2, bias=False)
         # One norm for both, as published, is these two side by side; a runtime folds these into the convolutions.
         self.first_norm = nn.BatchNorm2d(c_out // 2)
         self.second_norm = nn.BatchNorm2d(c_out - c_out // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwnas.core import NonFiniteLossError, RecipeError
 from hwnas.data import MiniBatch
+from hwnas.nn.strided import trainable_forwards
 from hwnas.training.placement import Placement, calling
 from hwnas.training.rules import StepRule
 
@@ -146,7 +148,10 @@ class Trainer:
                 no weight has been changed by that step.
         """
         self.module.train()
-        with calling(self.module, self._forward):
+        with ExitStack() as within:
+            for layer, forward in trainable_forwards(self.module):
+                within.enter_context(calling(layer, forward))
+            within.enter_context(calling(self.module, self._forward))
             found = self._pass(k, rng)
         if self._average is not None and k == self.schedule.epochs - 1:
             self.module.load_state_dict(self._average.module.state_dict())

@@ -34,7 +34,7 @@ from hwnas.nn.cells import (
     write_cell,
 )
 from hwnas.nn.gates import Gates, check_resolution
-from hwnas.nn.supernet import Section
+from hwnas.nn.supernet import Section, through
 from hwnas.space import Block, Decision, Space, Unit
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -237,9 +237,7 @@ class NasBench201Supernet(nn.Module):
         """
         check_resolution(x, gates, self.family.resolutions)
         if isinstance(gates, Architecture):
-            for section in self.sections(gates):
-                x = section(x)
-            return x
+            return through(self.sections(gates), x)
         y: Tensor = self.stem(x)
         edges = [[gates[f"node{n}.from{source}"] for source in range(n)] for n in (1, 2, 3)]
         for stage in range(len(self.stages)):

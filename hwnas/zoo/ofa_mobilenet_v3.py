@@ -35,7 +35,7 @@ from hwnas.nn.blocks import (
 from hwnas.nn.build_around import build_around
 from hwnas.nn.elastic_ofa import OfaMBConv
 from hwnas.nn.gates import Gate, Gates
-from hwnas.nn.supernet import Section
+from hwnas.nn.supernet import Section, through
 from hwnas.space import Block, Condition, Decision, Space, Unit
 from hwnas.zoo.channels import divisible
 
@@ -442,9 +442,7 @@ class OfaMobileNetV3Supernet(nn.Module):
         if x.shape[-1] != side or x.shape[-2] != side:
             raise SpaceError(f"images of {tuple(x.shape[-2:])} for a network of resolution {side}; resize them first")
         if isinstance(gates, Architecture):
-            for section in self.sections(gates):
-                x = section(x)
-            return x
+            return through(self.sections(gates), x)
         y = self._begin(x)
         for stage in range(len(self.stages)):
             y = self._soft_stage(stage, y, gates)

@@ -151,9 +151,14 @@ def test_a_reference_beside_itself_takes_the_time_it_took(tmp_path: Path) -> Non
         write_onnx(build_network(architecture).eval(), files[str(n)], input_shape=(1, SIDE, SIDE))
     first = again(table(10.0, 20.0, 30.0), files)
     stored = table(*(first.timings[str(n)].p25_us for n in range(3)))
-    second = again(stored, files)
-    # Twins of one session agree; how fast the machine is from one session to the next is the factor's affair.
-    timings = second.measurement.timings
-    for name, ms in second.latency_ms.items():
-        assert timings[f"network {name}"].p25_us == pytest.approx(timings[f"reference {name}"].p25_us, rel=0.5)
-        assert ms * second.factor == pytest.approx(second.raw_ms[name])
+    # Twins of one session agree; how fast the machine is from one session to the next is the factor's affair. Where
+    # its speed jumps within a session, they are measured again.
+    apart = []
+    for _ in range(3):
+        second = again(stored, files)
+        timings = second.measurement.timings
+        apart.append(max(abs(timings[f"network {n}"].p25_us / timings[f"reference {n}"].p25_us - 1) for n in range(3)))
+        assert all(ms * second.factor == pytest.approx(second.raw_ms[name]) for name, ms in second.latency_ms.items())
+        if apart[-1] <= 0.3:
+            break
+    assert min(apart) <= 0.3

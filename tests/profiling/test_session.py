@@ -84,7 +84,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, steps: list[Progress]) ->
 def test_good_models_are_timed_and_their_order_is_right(measured: Measurement) -> None:
     assert sorted(measured.timings) == ["long", "short"]
     short, long = measured.timings["short"], measured.timings["long"]
-    assert 2 * short.p25_us < long.p25_us
+    assert 3 * short.p25_us < long.p25_us  # 32 operators against one, beside what every call costs
     for timing in (short, long):
         assert 0 < timing.min_us <= timing.p25_us <= timing.median_us <= timing.p90_us
         assert timing.visits == measured.conditions["rounds"] >= 4
@@ -143,7 +143,7 @@ def test_batch_comes_from_the_device(tmp_path: Path) -> None:
         measure_models({"a": model}, device=Device(name="a", batch=batch), rounds=2, on_noise="mark")
         for batch in (1, 16)
     )
-    assert many.timings["a"].p25_us > 2 * one.timings["a"].p25_us
+    assert many.timings["a"].p25_us > 4 * one.timings["a"].p25_us
 
 
 def test_memory_beyond_an_empty_model(tmp_path: Path) -> None:

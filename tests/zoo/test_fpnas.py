@@ -14,7 +14,7 @@ from hwnas.core import SpaceError, generator
 from hwnas.cost import UnitSumCost, entries_of
 from hwnas.data import DataSource, Images, Preprocessing, batches
 from hwnas.nn import one_hot_gates, write_onnx
-from hwnas.training import SinglePath
+from hwnas.training import Schedule, SinglePath, Trainer
 from hwnas.zoo import FAMILIES, Fpnas, family
 from hwnas.zoo.fpnas import FPNASNET
 from tests.zoo.counting import check_counts, counted_macs
@@ -108,13 +108,17 @@ def test_the_shared_weights_are_trained() -> None:
     images = Images(splits.train, Preprocessing.fit(splits.train))
     torch.manual_seed(0)
     net = learner.supernet()
-    step, optimizer = SinglePath(net, random=1), torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     losses: list[float] = []
+    trainer = Trainer(
+        net,
+        SinglePath(net, random=1),
+        batches=lambda rng: batches(images, batch_size=32, generator=rng, drop_last=True),
+        steps=len(images) // 32,
+        schedule=Schedule(40, learning_rate=0.1),
+        progress=lambda done, total, loss: losses.append(loss),
+    )
     for k in range(40):
-        for batch in batches(images, batch_size=32, generator=generator(0, k), drop_last=True):
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(step(batch, generator(0, "step", len(losses))))
-            optimizer.step()
+        trainer.epoch(k, generator(0, k))
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
 
 
