@@ -71,7 +71,8 @@ def test_a_mixture_is_the_weighted_sum_of_its_support() -> None:
     gates = one_hot_gates(space(), a)
     x = torch.randn(2, 1, 8, 8)
     inside: list[torch.Tensor] = []
-    supernet.places[3].register_forward_hook(lambda part, inputs, output: inside.append(inputs[0]))
+    head = candidates(supernet, 3)[0]
+    head.register_forward_hook(lambda part, inputs, output: inside.append(inputs[0]))
     for share in ([1.0, 0.0], [0.0, 1.0], [0.25, 0.75]):
         supernet(x, {**gates, "b": Gate(torch.tensor(share), (0, 1))})
     assert torch.allclose(inside[2], 0.25 * inside[0] + 0.75 * inside[1], atol=1e-6)
