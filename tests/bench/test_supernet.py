@@ -35,6 +35,9 @@ def test_both_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs cifar10_jpeg under HWNAS_BENCH_DATA")
     monkeypatch.setattr(supernet, "STEPS", 2)
     monkeypatch.setattr(supernet, "TRIED", 1)
+    monkeypatch.setattr(supernet, "SEEDS", 2)
     rows = {row.figure: row.value for row in learning(data_folder()).rows}
     gap = rows["accuracy after the same steps, hwnas"] - rows["accuracy after the same steps, ofa"]
     assert rows["accuracy after the same steps, hwnas minus ofa"] == pytest.approx(gap)
+    assert gap == pytest.approx(sum(rows[f"seed {n}, hwnas minus ofa"] for n in (0, 1)) / 2)
+    assert rows["logits after one step in double precision, largest difference"] < 1e-12
