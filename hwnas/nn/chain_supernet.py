@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hwnas.core import Architecture, Option, SpaceError
 from hwnas.nn.blocks import build_block
-from hwnas.nn.build_around import build_around
+from hwnas.nn.build_around import cut_like
 from hwnas.nn.gates import Gate, Gates
 from hwnas.nn.supernet import Section, through
 from hwnas.space import Block, Space, Unit
@@ -123,12 +123,7 @@ class ChainSupernet(nn.Module):
         """
         blocks = self._space.blocks_of(architecture)
         kept = [module for module in self._chosen(architecture) if not isinstance(module, nn.Identity)]
-        parts = [
-            build_around(
-                block, {name: value.clone() for name, value in module.state_dict().items()}, mode=self.training
-            )
-            for block, module in zip(blocks, kept, strict=True)
-        ]
+        parts = [cut_like(block, module, mode=self.training) for block, module in zip(blocks, kept, strict=True)]
         network = nn.Sequential(*parts)
         network.training = self.training
         return network

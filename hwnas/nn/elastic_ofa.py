@@ -8,6 +8,7 @@ does without both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import cast
 
 import torch
@@ -15,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwnas.nn.blocks import activation, describe_mbconv
-from hwnas.nn.build_around import build_around
+from hwnas.nn.build_around import cut_like
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.elastic import ElasticBatchNorm, ElasticSqueezeExcite, centre
 from hwnas.nn.gates import Gate
+from hwnas.space import Block
 
 
 class OfaMBConv(nn.Module):
@@ -133,38 +135,26 @@ class OfaMBConv(nn.Module):
         """The plain `MBConv` of one choice, with its own copy of the weights."""
         hidden = self.hidden[expansion]
         squeeze = self.squeeze[expansion] if self.squeeze else 0
-        block = describe_mbconv(
-            self.c_in,
-            self.c_out,
-            self.stride,  # any size: the module works on all
-            hidden=hidden,
-            kernel=kernel,
-            stride=self.stride,
-            activation_name=self.activation_name,
-            squeeze=squeeze,
-        )
+        block = _entry(self.c_in, self.c_out, hidden, kernel, self.stride, self.activation_name, squeeze)
+        if kernel == self.kernels[-1]:
+            return cut_like(block, self)
         with torch.no_grad():
-            depthwise = self.depthwise_kernel(hidden, kernel)
-            cuts = {
-                "expand.weight": self.expand.weight[:hidden],
-                "depthwise.weight": depthwise,
-                "project.weight": self.project.weight[:, :hidden],
-            }
-            if self.se is not None:
-                reduce, expand = self.se.reduce, self.se.expand
-                cuts["se.reduce.weight"] = reduce.weight[:squeeze, :hidden]
-                cuts["se.reduce.bias"] = cast(Tensor, reduce.bias)[:squeeze]
-                cuts["se.expand.weight"] = expand.weight[:hidden, :squeeze]
-                cuts["se.expand.bias"] = cast(Tensor, expand.bias)[:hidden]
-            for name, norm, width in (
-                ("expand_norm", self.expand_norm, hidden),
-                ("depthwise_norm", self.depthwise_norm, hidden),
-                ("project_norm", self.project_norm, self.c_out),
-            ):
-                for leaf in ("weight", "bias", "running_mean", "running_var"):
-                    cuts[f"{name}.{leaf}"] = getattr(norm, leaf)[:width]
-            copies = {name: cut.clone() for name, cut in cuts.items()}
-        return build_around(block, copies, mode=self.training)
+            return cut_like(block, self, changed={"depthwise.weight": self.depthwise_kernel(hidden, kernel)})
+
+
+@lru_cache(maxsize=4096)  # describing a block takes as long as copying its norms
+def _entry(c_in: int, c_out: int, hidden: int, kernel: int, stride: int, activation_name: str, squeeze: int) -> Block:
+    """Of features as large as the stride: the module works on all sizes."""
+    return describe_mbconv(
+        c_in,
+        c_out,
+        stride,
+        hidden=hidden,
+        kernel=kernel,
+        stride=stride,
+        activation_name=activation_name,
+        squeeze=squeeze,
+    )
 
 
 def _shares(like: Tensor, gate: Gate, widths: Sequence[int], widest: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwnas.nn.blocks import activation
 from hwnas.nn.bottleneck import pooled
-from hwnas.nn.build_around import build_around
+from hwnas.nn.build_around import cut_like
 from hwnas.nn.depthwise import depthwise_convolution
 from hwnas.nn.elastic import ElasticBatchNorm, ElasticSqueezeExcite, centre
 from hwnas.space import Block
@@ -86,26 +86,6 @@ class ElasticPoolingMBConv(nn.Module):
 
     def cut(self, block: Block) -> nn.Module:
         """The plain module of an entry, with its own copy of the weights."""
-        settings, c_in, c_out = dict(block.settings), block.input_shape[0], block.output_shape[0]
-        hidden, squeeze = int(settings.get("hidden", c_in)), int(settings.get("squeeze", 0))
-        cuts = {
-            "depthwise.weight": centre(self.depthwise.weight[:hidden], int(settings["kernel"])),
-            "project.weight": self.project.weight[:c_out, :hidden],
-        }
-        norms = [("depthwise_norm", self.depthwise_norm, hidden), ("project_norm", self.project_norm, c_out)]
-        if self.expand is not None:
-            cuts["expand.weight"] = self.expand.weight[:hidden, :c_in]
-            norms.append(("expand_norm", self.expand_norm, hidden))
-        if self.se is not None:
-            cuts["se.reduce.weight"] = self.se.reduce.weight[:squeeze, :hidden]
-            cuts["se.reduce.bias"] = cast(Tensor, self.se.reduce.bias)[:squeeze]
-            cuts["se.expand.weight"] = self.se.expand.weight[:hidden, :squeeze]
-            cuts["se.expand.bias"] = cast(Tensor, self.se.expand.bias)[:hidden]
-        if block.kind == "pooling_mbconv":
-            cuts["shortcut.weight"] = self.shortcut.weight[:c_out, :c_in]
-            norms.append(("shortcut_norm", self.shortcut_norm, c_out))
-        for name, norm, width in norms:
-            for leaf in ("weight", "bias", "running_mean", "running_var"):
-                cuts[f"{name}.{leaf}"] = getattr(norm, leaf)[:width]
-        copies = {name: cut.detach().clone() for name, cut in cuts.items()}
-        return build_around(block, copies, mode=self.training)
+        weight = self.depthwise.weight[: int(dict(block.settings).get("hidden", block.input_shape[0]))]
+        kernel = centre(weight, int(block.setting("kernel"))).detach().clone()
+        return cut_like(block, self, changed={"depthwise.weight": kernel})

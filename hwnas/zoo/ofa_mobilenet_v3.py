@@ -32,7 +32,7 @@ from hwnas.nn.blocks import (
     describe_separable,
     describe_stem,
 )
-from hwnas.nn.build_around import build_around
+from hwnas.nn.build_around import cut_like
 from hwnas.nn.elastic_ofa import OfaMBConv
 from hwnas.nn.gates import Gate, Gates
 from hwnas.nn.supernet import Section, through
@@ -423,6 +423,8 @@ class OfaMobileNetV3Supernet(nn.Module):
             self.head = MixingHead(c_in, width, mix, family.classes, activation_name=act)
         else:
             self.head = Head(c_in, width, family.classes, activation_name=act)
+        entries = family.space.blocks_of(family.default())
+        self._ends = entries[0], entries[1], entries[-1]  # the same modules at every resolution
 
     @property
     def space(self) -> Space:
@@ -498,23 +500,18 @@ class OfaMobileNetV3Supernet(nn.Module):
         Raises:
             SpaceError: If the architecture is not one of the space.
         """
-        stem, first, *_, head = self.space.blocks_of(architecture)
+        self.space.encode([architecture])  # which names what does not fit
+        stem, first, head = self._ends
         parts: list[nn.Module] = [
-            _copy(stem, self.stem),
-            _copy(first, self.first),
+            cut_like(stem, self.stem),
+            cut_like(first, self.first),
             *(
                 block.cut(kernel=kernel, expansion=expansion)
                 for stage in range(len(self.stages))
                 for block, kernel, expansion in self._choices(stage, architecture)
             ),
-            _copy(head, self.head),
+            cut_like(head, self.head),
         ]
         network = nn.Sequential(*parts)
         network.training = self.training
         return network
-
-
-def _copy(block: Block, source: nn.Module) -> nn.Module:
-    return build_around(
-        block, {name: value.clone() for name, value in source.state_dict().items()}, mode=source.training
-    )
