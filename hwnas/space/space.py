@@ -238,9 +238,14 @@ class Space:
             row[self._index[label]] = code
         active = [True] * len(row)
         for i, groups in self._options_wanted:
-            active[i] = any(
-                all(active[parent] and max(row[parent], 0) in wanted for parent, wanted in group) for group in groups
-            )
+            active[i] = False
+            for group in groups:  # in loops: `any` over `all` takes three times as long
+                for parent, wanted in group:
+                    if not active[parent] or (row[parent] if row[parent] > 0 else 0) not in wanted:
+                        break
+                else:
+                    active[i] = True
+                    break
         for i, code in enumerate(row):
             if active[i] != (code >= 0):
                 state = "is active but not given" if active[i] else "is given but inactive"
