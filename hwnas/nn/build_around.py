@@ -89,6 +89,7 @@ class _Part:
         self.copied = [(name, value) for name, value in containers.items() if value and name not in filled]
         self.parameters = [(n, path + n, None if p is None else p.shape) for n, p in module._parameters.items()]
         self.buffers = [(n, path + n, None if b is None else b.shape) for n, b in module._buffers.items()]
+        self.zero = torch.zeros((), dtype=torch.long, device="cpu")
         self.children = [
             (n, path + n, None if child is None else _Part(child, f"{path}{n}."))
             for n, child in module._modules.items()
@@ -103,7 +104,7 @@ class _Part:
             if shape is None:
                 buffers[name] = None
             else:
-                buffers[name] = _counter() if name == _COUNTER else _fitting(tensors, path, shape, key)
+                buffers[name] = self.zero.clone() if name == _COUNTER else _fitting(tensors, path, shape, key)
         for name, _, part in self.children:
             modules[name] = None if part is None else part.around(tensors, key, mode=mode)
         return made
@@ -128,7 +129,9 @@ class _Part:
             if shape is None:
                 buffers[name] = None
             else:
-                buffers[name] = _counter() if name == _COUNTER else _first_channels(running.get(name), shape, path, key)
+                buffers[name] = (
+                    self.zero.clone() if name == _COUNTER else _first_channels(running.get(name), shape, path, key)
+                )
         wider = source._modules
         for name, path, part in self.children:
             if part is None:
@@ -154,10 +157,6 @@ class _Part:
 
 
 _COUNTER = "num_batches_tracked"
-
-
-def _counter() -> Tensor:
-    return torch.zeros((), dtype=torch.long)
 
 
 def _fitting(tensors: Mapping[str, Tensor], name: str, shape: torch.Size, key: str) -> Tensor:

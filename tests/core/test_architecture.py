@@ -21,6 +21,12 @@ def test_round_trips_through_json(values: dict[str, int | str | float]) -> None:
     assert dict(again) == values
 
 
+@given(options)
+def test_items_come_sorted_as_the_mapping_has_them(values: dict[str, int | str | float]) -> None:
+    a = Architecture(values)
+    assert list(a.items()) == [(label, a[label]) for label in a] == sorted(values.items(), key=lambda item: item[0])
+
+
 @given(options, st.randoms())
 def test_order_of_labels_does_not_matter(values: dict[str, int | str | float], random: object) -> None:
     shuffled = list(values.items())
