@@ -90,6 +90,7 @@ def test_a_row_says_what_else_a_block_takes(report: ProfileReport) -> None:
 
 
 def test_the_calibration_predicts_networks_it_has_not_seen(report: ProfileReport) -> None:
+    """Case O-12: whole networks, from the smallest to the largest, and the table itself says how far it was off."""
     calibration = report.table.header.calibration
     assert calibration is not None
     assert calibration.holdout is not None
