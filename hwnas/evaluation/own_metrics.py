@@ -13,7 +13,7 @@ from torch import nn
 from hwnas.core import Architecture, CostError, Metric, RecipeError, digest_of
 from hwnas.core.errors import did_you_mean
 from hwnas.core.own_file import module_of
-from hwnas.evaluation.protocol import Evaluator
+from hwnas.evaluation.protocol import Evaluator, Preparing
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ class WithOwnMetrics:
         """
         own = self.own(architecture)  # before the costly part: a function that fails shall fail at once
         return {**self.evaluate(architecture, fidelity=fidelity, weights=weights, seed=seed), **own}
+
+    def prepare(self) -> None:
+        """As the evaluator does, if it does."""
+        if isinstance(self.evaluate, Preparing):
+            self.evaluate.prepare()
 
     def own(self, architecture: Architecture) -> dict[str, Metric]:
         """The user's own alone, by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hwnas.core import Architecture, Metric
 
@@ -29,6 +29,15 @@ class Evaluator(Protocol):
             seed: For everything random in here; a hash of the study's seed and the question, so that order and
                 workers do not matter. Python's, numpy's and torch's global generators are seeded with it too.
         """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An evaluator that can do beforehand what its first call would do alone, such as reading the images."""
+
+    def prepare(self) -> None:
+        """Called once in each worker process, before its first job and outside of any time limit."""
         ...
 
 

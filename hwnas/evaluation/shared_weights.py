@@ -89,6 +89,14 @@ class SharedWeights:
             "balanced_accuracy": Metric(balanced, "share", "measured"),
         }
 
+    def prepare(self) -> None:
+        """Read the images.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        self._parts()
+
     def _parts(self) -> tuple[Images, Images]:
         if self._images is None:
             splits = self._splits or self.source.load(self.seed)

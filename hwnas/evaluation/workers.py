@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from hwnas.core import Architecture, Metric, RecipeError
 from hwnas.evaluation.global_seeds import seed_globals
-from hwnas.evaluation.protocol import Evaluator
+from hwnas.evaluation.protocol import Evaluator, Preparing
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -84,20 +84,24 @@ def _finite(returned: object) -> tuple[dict[str, float | Metric], str]:
 
 
 class Workers:
-    """A fixed number of processes that answer jobs; with one worker, this process does.
+    """A fixed number of processes that answer jobs; with one worker and no time limit, this process does.
 
     Every evaluation runs on `threads` torch threads, here as in a worker, so that the number of workers changes no bit
     of a result. Workers are started with the first jobs (spawn: nothing is inherited from this process), and end with
-    it, even if it is killed. A worker that dies is replaced, and its job fails with the reason; the others are kept.
+    it, even if it is killed. A worker that dies, or takes longer than `seconds`, is replaced, and its job fails with
+    the reason; the others are kept. An evaluator with a method `prepare()` (reading the images, for example) has it
+    called once in each worker, before the clock of its first job starts.
 
     Args:
-        evaluate: Pickled if there is more than one worker.
+        evaluate: Pickled if there is more than one worker or a time limit.
         workers: How many jobs run at once.
         threads: Threads of each evaluation.
+        seconds: What one evaluation may take; None for no limit.
         clock: Measures jobs that run in this process; workers use `time.perf_counter`.
 
     Raises:
-        RecipeError: If `workers` or `threads` is below 1, or the evaluator cannot be pickled though it must.
+        RecipeError: If `workers` or `threads` is below 1, `seconds` is not above 0, or the evaluator cannot be pickled
+            though it must.
 
     Example:
         >>> from hwnas.evaluation.protocol import FromFunction
@@ -112,15 +116,20 @@ class Workers:
         *,
         workers: int = 1,
         threads: int = 1,
+        seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if workers < 1 or threads < 1:
             raise RecipeError(f"workers is {workers}, threads is {threads}; both must be at least 1")
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise RecipeError(f"seconds is {seconds}; expected a number above 0, or none for no limit")
         self.workers = workers
         self._evaluate = evaluate
         self._threads = threads
+        self._seconds = seconds
         self._clock = clock
-        self._pickled = _pickled(evaluate) if workers > 1 else b""
+        self._here = workers == 1 and seconds is None
+        self._pickled = b"" if self._here else _pickled(evaluate)
         self._slots: list[_Slot] = []
         self._finalizer = weakref.finalize(self, _end_all, self._slots)
 
@@ -142,7 +151,7 @@ class Workers:
         Raises:
             RecipeError: If a worker cannot start.
         """
-        if self.workers == 1:
+        if self._here:
             for job in jobs:
                 with _torch_threads(self._threads):
                     result = answer(self._evaluate, job, clock=self._clock)
@@ -169,9 +178,10 @@ class Workers:
                         index = waiting.pop()
                         slot.send(jobs[index])
                         under_way[index] = slot
-                    wait([source for slot in under_way.values() for source in slot.sources])
+                    left = [slot.seconds_left(self._seconds) for slot in under_way.values()]
+                    wait([source for slot in under_way.values() for source in slot.sources], _least(left))
                     for index, slot in list(under_way.items()):
-                        result = slot.poll()
+                        result = slot.poll(self._seconds)
                         if result is not None:
                             done[index] = result
                             del under_way[index]
@@ -218,8 +228,14 @@ class _Slot:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._connection.send(job)
 
-    def poll(self) -> Answer | None:
-        # The answer if it is there, a failure if the worker is gone, None while it works.
+    def seconds_left(self, limit: float | None) -> float | None:
+        """Of the present job's time; None without a limit, and while the worker is still preparing."""
+        if limit is None or not self._ready:
+            return None
+        return max(0.0, self._started + limit - time.perf_counter())
+
+    def poll(self, limit: float | None) -> Answer | None:
+        # The answer if it is there, a failure if the worker is gone or over its time, None while it works.
         alive = self._process.is_alive()  # asked before the pipe, or a last answer could slip between
         try:
             message = self._connection.recv() if self._connection.poll() else None
@@ -231,11 +247,22 @@ class _Slot:
             self.end()
             raise RecipeError(
                 f"a worker could not load the evaluator: {message}",
-                hint="define it in a module that a new process can import, or use workers = 1",
+                hint="define it in a module that a new process can import, or use workers = 1 without a time limit",
             )
         if message is not None:
             self._ready = True
-        return None if alive or message is not None else self._post_mortem()
+            self._started = time.perf_counter()  # preparing is nobody's evaluation
+            return None
+        if not alive:
+            return self._post_mortem()
+        return self._timed_out(limit) if limit is not None and self.seconds_left(limit) == 0 else None
+
+    def _timed_out(self, limit: float) -> Answer:
+        self.end()
+        return Answer(
+            failure=f"timed out: no answer within {limit:g} s, the time limit of one evaluation",
+            seconds=time.perf_counter() - self._started,
+        )
 
     def _post_mortem(self) -> Answer:
         self._process.join(timeout=5.0)  # the pipe ends a moment before the process does
@@ -244,7 +271,7 @@ class _Slot:
         if not self._ready:
             raise RecipeError(
                 f"a worker ended while starting (exit code {code})",
-                hint='start your program under `if __name__ == "__main__":`, or use workers = 1',
+                hint='start your program under `if __name__ == "__main__":`, or use workers = 1 without a time limit',
             )
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         return Answer(failure=f"its worker ended {how}", seconds=time.perf_counter() - self._started)
@@ -256,6 +283,10 @@ class _Slot:
         if self._process.is_alive():
             self._process.kill()
         self._process.join()
+
+
+def _least(seconds: Sequence[float | None]) -> float | None:
+    return min((value for value in seconds if value is not None), default=None)
 
 
 def _end_all(slots: list[_Slot]) -> None:
@@ -274,6 +305,9 @@ def _work(connection: Connection, threads: int) -> None:
         return
     try:
         evaluate = pickle.loads(pickled)  # noqa: S301 - from our own parent's memory, never from disk
+        if isinstance(evaluate, Preparing):
+            with _torch_threads(threads):
+                evaluate.prepare()
     except Exception as error:  # noqa: BLE001 - told to the driver, which raises it
         connection.send(f"{type(error).__name__}: {error}")
         return
@@ -329,5 +363,5 @@ def _pickled(evaluate: Evaluator) -> bytes:
     except Exception as error:  # pickling runs users' code, which may raise anything
         raise RecipeError(
             f"the evaluator {type(evaluate).__name__} cannot be sent to worker processes: {error}",
-            hint="define it at the top level of a module, or use workers = 1",
+            hint="define it at the top level of a module, or use workers = 1 without a time limit",
         ) from error

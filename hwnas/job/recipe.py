@@ -157,13 +157,16 @@ class EvaluationTable(RecipePart):
     """`[evaluation]`: validation of candidates.
 
     `weights` is what a candidate is validated with: "shared" are the supernet's, "scratch" its own, from `epochs`
-    epochs with the rates of `[training]`, which is what spaces without a supernet need.
+    epochs with the rates of `[training]`, which is what spaces without a supernet need. `seconds` is what one
+    evaluation may take, metrics of your own included: one that takes longer has failed, "timed out", and the search
+    goes on. It may be set, changed or dropped when a run goes on; evaluations that are stored stay as they are.
     """
 
     weights: Literal["shared", "scratch"] = "shared"
     epochs: Count = 10
     workers: Count = 1
     threads: Count = 1
+    seconds: Positive | None = None
     batch_norm_images: Count = 2048
     in_flight: Count = 4
 

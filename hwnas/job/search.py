@@ -263,6 +263,7 @@ def _study(
         workers=r.evaluation.workers,
         in_flight=r.evaluation.in_flight,
         threads=r.evaluation.threads,
+        evaluation_seconds=r.evaluation.seconds,
         clock=clock,
         header={
             **_flat("recipe", _what_decides(r)),
@@ -335,9 +336,13 @@ def _one_shot(assembly: Assembly, teller: Teller) -> OneShot:
 
 
 def _what_decides(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without what may differ between two sittings of one run: its name, and how many processes help."""
+    """The recipe without what may differ between two sittings of one run.
+
+    That is its name, how many processes help, and how long an evaluation may take: what timed out is stored as such.
+    """
     row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table"})
     row["evaluation"].pop("workers")
+    row["evaluation"].pop("seconds")
     return row
 
 

@@ -87,6 +87,8 @@ class Study:
         workers: Processes that evaluate; 1 means this one. Changes no result.
         in_flight: How many networks a strategy should ask for at once. Never taken from `workers`: it changes results.
         threads: Torch threads of each evaluation, here and in workers.
+        evaluation_seconds: What one evaluation may take; one that takes longer has failed, "timed out". With a limit,
+            evaluations run in processes of their own even if `workers` is 1. None for no limit.
         clock: Seconds, for what evaluations and training take.
         adapt: Trains the shared weights on, for strategies that ask for it; None where there are none.
         one_shot: Shared weights and images, for strategies that train them; None where there are none.
@@ -128,6 +130,7 @@ class Study:
         workers: int = 1,
         in_flight: int = 4,
         threads: int = 1,
+        evaluation_seconds: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
         adapt: Adapt | None = None,
         one_shot: OneShot | None = None,
@@ -153,7 +156,7 @@ class Study:
         self._progress = progress
         self._units = {name: unit for name, (_, unit) in METRICS.items()}
         self._units |= {objective.name: objective.unit for objective in objectives}
-        self._workers = Workers(evaluate, workers=workers, threads=threads, clock=clock)
+        self._workers = Workers(evaluate, workers=workers, threads=threads, seconds=evaluation_seconds, clock=clock)
         self._store = Store(folder)
         try:
             self._notes: list[str] = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hwnas.core import Architecture, Metric, RecipeError
-from hwnas.evaluation import Answer, Evaluator, FromFunction, Job, Workers, answer
+from hwnas.evaluation import Answer, Evaluator, FromFunction, Job, Preparing, Workers, answer
 from tests.fake_torch import FakeTorch
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +165,8 @@ def test_an_evaluator_that_cannot_be_pickled_is_refused_before_anything_starts()
     evaluate = FromFunction(lambda a: {"accuracy": 1.0})
     with pytest.raises(RecipeError, match="FromFunction cannot be sent to worker processes.*workers = 1"):
         Workers(evaluate, workers=2)
+    with pytest.raises(RecipeError, match="cannot be sent to worker processes.*workers = 1 without a time limit"):
+        Workers(evaluate, workers=1, seconds=1.0)
     Workers(evaluate, workers=1)
 
 
@@ -244,6 +246,60 @@ def _until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
+
+
+def sleepy(architecture: Architecture) -> Mapping[str, float]:
+    """k 7 sleeps for a minute, any other answers at once with the process that it ran in."""
+    if architecture["k"] == 7:
+        time.sleep(60)
+    return {"accuracy": float(architecture["k"]), "pid": float(os.getpid())}
+
+
+class Prepared:
+    """Takes a second to be ready, then answers at once: whether it was."""
+
+    def __init__(self) -> None:
+        self.ready = False
+
+    def prepare(self) -> None:
+        time.sleep(1.0)
+        self.ready = True
+
+    def __call__(
+        self, architecture: Architecture, *, fidelity: str, weights: str | None, seed: int
+    ) -> dict[str, float]:
+        return {"accuracy": float(self.ready)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_evaluation_over_its_time_has_failed_and_the_others_go_on(workers: int) -> None:
+    """Issue 23: one that slept hung the search for ever, in a worker as in the search's own process."""
+    started = time.monotonic()
+    with Workers(FromFunction(sleepy), workers=workers, seconds=0.5) as pool:
+        got = list(pool.answers(jobs(1, 7, 2)))
+    assert time.monotonic() - started < 30
+    assert [(a.metrics.get("accuracy"), a.failure) for a in got] == [
+        (1.0, ""),
+        (None, "timed out: no answer within 0.5 s, the time limit of one evaluation"),
+        (2.0, ""),
+    ]
+    assert 0.5 <= got[1].seconds < 10
+    pids = [got[0].metrics["pid"], got[2].metrics["pid"]]
+    assert os.getpid() not in pids
+    if workers == 1:
+        assert pids[0] != pids[1], "the process that timed out was replaced"
+
+
+def test_what_a_worker_prepares_is_nobody_s_time() -> None:
+    assert isinstance(Prepared(), Preparing)
+    with Workers(Prepared(), seconds=0.5) as pool:
+        assert [a.metrics for a in pool.answers(jobs(1, 2))] == [{"accuracy": 1.0}] * 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(RecipeError, match=f"seconds is {seconds}; expected a number above 0"):
+        Workers(FromFunction(scripted), seconds=seconds)
 
 
 def test_an_answer_is_a_value() -> None:

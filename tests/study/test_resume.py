@@ -1,7 +1,8 @@
 import json
 import random
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwnas.core import Budget, Limit, ReplayError, StoreError
+from hwnas.core import Architecture, Budget, Limit, ReplayError, StoreError
 from hwnas.evaluation import FromFunction
 from hwnas.strategies.random_search import RandomSearch
 from hwnas.study import Event, Study
@@ -53,6 +54,28 @@ def test_cut_within_a_batch_and_resumed_nothing_is_repeated(tmp_path: Path, n: i
     assert rows(outcome.evaluations) == rows(unbroken.evaluations)
     assert rows(outcome.front) == rows(unbroken.front)
     assert outcome.reason == unbroken.reason
+
+
+def _sleeps_for_one(architecture: Architecture) -> Mapping[str, float]:
+    if architecture == ALL[1]:
+        time.sleep(60)
+    return accuracy(architecture)
+
+
+def test_an_evaluation_that_timed_out_is_stored_as_failed_and_not_asked_again(tmp_path: Path) -> None:
+    """Issue 23; the limit may be dropped when the run goes on, since it is no part of what the run is."""
+    budget = Budget(evaluations=4)
+    with study(
+        evaluate=FromFunction(_sleeps_for_one), budget=budget, folder=tmp_path, evaluation_seconds=0.5
+    ) as searched:
+        first = searched.run(Program(asking(ALL[:4])))
+    assert [e.status for e in first.evaluations] == ["ok", "failed", "ok", "ok"]
+    assert first.evaluations[1].reason.startswith("timed out: no answer within 0.5 s")
+    evaluate = Counted()
+    with study(evaluate=evaluate, budget=budget, folder=tmp_path) as searched:
+        again = searched.run(Program(asking(ALL[:4])))
+    assert evaluate.asked == []
+    assert rows(again.evaluations) == rows(first.evaluations)
 
 
 def test_ctrl_c_keeps_what_is_complete_and_gives_the_folder_back(tmp_path: Path) -> None:
