@@ -9,6 +9,7 @@ import typer
 
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.core import counted
 from hwnas.device import Device
 from hwnas.job.bench import Timed
 from hwnas.job.bench import bench as time_file
@@ -53,8 +54,8 @@ def in_words(timed: Timed) -> list[str]:
         lines.append(f"  of that on the GPU itself {timing.device_us / 1000:.4f} ms")
     joules = timed.energy.energy_mj if timed.energy else timing.energy_mj
     if joules is not None:
-        counted = f"{timed.energy.runs:,} runs of the GPU" if timed.energy else "the processor"
-        lines.append(f"  energy {joules:.3g} mJ a run, all that {counted} used")
+        spender = counted(timed.energy.runs, "run") + " of the GPU" if timed.energy else "the processor"
+        lines.append(f"  energy {joules:.3g} mJ a run, all that {spender} used")
     if timed.session_factor is not None:
         lines.append(f"  the table's reference networks take {timed.session_factor:.3f} times as long as then")
     if timed.predicted:
@@ -63,7 +64,7 @@ def in_words(timed: Timed) -> list[str]:
     elif timed.promised:
         lines.append(f"  predicted when it was exported: {timed.promised.value:.4f} ms")
     lines.append(
-        f"  {c['device']}, onnxruntime {c['onnxruntime']} {c['provider']}, {c['intra_op_threads']} thread, "
-        f"input {size}, {c['rounds']} rounds"
+        f"  {c['device']}, onnxruntime {c['onnxruntime']} {c['provider']}, {counted(c['intra_op_threads'], 'thread')}, "
+        f"input {size}, {counted(c['rounds'], 'round')}"
     )
     return lines + [f"  {warning}" for warning in timed.warnings]

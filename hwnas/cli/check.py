@@ -15,7 +15,7 @@ import typer
 
 from hwnas.cli.options import AllowMismatch, AsJson
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import ExportError, HwnasError, TableError
+from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.cost import LatencyTable
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
 from hwnas.export import BATCHES, allowed_on_noise, export_onnx, logits, open_session, read_metadata
@@ -93,9 +93,8 @@ def check_nvidia() -> list[dict[str, str]]:
         ]
     rows = [{"what": "NVIDIA", "state": "fails", "detail": problem} for problem in state.problems]
     rows += [{"what": "NVIDIA", "state": "works", "detail": gpu_in_words(gpu)} for gpu in state.gpus]
-    driver = (
-        f"driver {state.driver or 'unknown'}, CUDA up to {state.cuda or 'unknown'}, {len(state.gpus)} GPUs or slices"
-    )
+    gpus = counted(len(state.gpus), "GPU or slice", "GPUs or slices")
+    driver = f"driver {state.driver or 'unknown'}, CUDA up to {state.cuda or 'unknown'}, {gpus}"
     return [{"what": "NVIDIA driver", "state": "works", "detail": driver}, *rows]
 
 
@@ -183,10 +182,10 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
         )
     held = header.calibration.holdout if header.calibration else None
     lines = [
-        f"{file}: {len(table.rows)} blocks of {header.space}, whole and undamaged, schema version "
+        f"{file}: {counted(len(table.rows), 'block')} of {header.space}, whole and undamaged, schema version "
         f"{header.schema_version}",
-        f"  device {header.device.name}: {header.device.cpu_model}, {header.threads} thread, batch {header.batch}, "
-        f"{header.runtime}",
+        f"  device {header.device.name}: {header.device.cpu_model}, {counted(header.threads, 'thread')}, "
+        f"batch {header.batch}, {header.runtime}",
         f"  held-out error {held.mape:.2%}, tau {held.tau:.3f}" if held else "  not calibrated: it predicts nothing",
         *(f"  when it was measured, the machine was {mark}" for mark in header.protocol.marks),
         *(f"  not for this machine: {line}" for line in differing.values()),
@@ -220,7 +219,7 @@ def check_onnx(file: Path) -> dict[str, Any]:
     classes = len(facts["classes"])
     if whole.shape != (len(images), classes) or not np.isfinite(whole).all():
         raise ExportError(
-            f"{file}: gives {whole.shape} for {len(images)} images; expected {classes} finite logits each"
+            f"{file}: gives {whole.shape} for {len(images)} images; expected {counted(classes, 'finite logit')} each"
         )
     tolerance = allowed_on_noise(whole, facts["parity"]["tolerance"])
     for n in BATCHES:
@@ -234,7 +233,7 @@ def check_onnx(file: Path) -> dict[str, Any]:
         raise ExportError(f"{file}: differs from {weights.name} by {against:.3g} on logits; {tolerance:g} is allowed")
     lines = [
         f"{file}: whole, one file, {file.stat().st_size / 1024:.0f} KiB",
-        f"  input [batch, {channels}, {size}, {size}] -> {classes} classes; ran at batch "
+        f"  input [batch, {channels}, {size}, {size}] -> {counted(classes, 'class', 'classes')}; ran at batch "
         f"{', '.join(map(str, BATCHES))}",
         f"  torch and this file differ by {facts['parity']['largest_difference']:.0e} on logits when exported"
         + ("" if against is None else f", by {against:.0e} now"),

@@ -10,7 +10,7 @@ import typer
 
 from hwnas.cli.options import AsJson, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import Objective
+from hwnas.core import Objective, counted
 from hwnas.job import Front, Standing, compare, values_of
 from hwnas.pareto import costs_of, non_dominated
 from hwnas.report import Dot, fronts_picture
@@ -71,6 +71,6 @@ def draw_together(fronts: Sequence[Front], path: Path) -> None:
         fronts={str(front.facts["run"]): [dot for owner, dot in dots if owner == n] for n, front in enumerate(fronts)},
         title=f"{len(fronts)} runs on {device['name']}",
         caption=f"{fronts[0].facts['data']['source']}; {fronts[0].facts['space']['name']}; {device['runtime']}, "
-        f"{device['threads']} thread, batch {device['batch']}",
+        f"{counted(device['threads'], 'thread')}, batch {device['batch']}",
         accuracy_label="test accuracy",
     )

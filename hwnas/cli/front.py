@@ -8,7 +8,7 @@ from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import Objective
+from hwnas.core import Objective, counted
 from hwnas.job import Front, Member
 from hwnas.report import Dot, front_in_letters, front_picture
 
@@ -42,12 +42,16 @@ def draw(front: Front) -> None:
     """Draw the picture of a front into its run's folder."""
     limit = next((limit.at_most for limit in front.limits if limit.name == "latency_ms"), None)
     device = front.facts["device"]
-    conditions = f"{device['runtime']}, {device['threads']} thread" if front.timed else "estimated from its data sheet"
+    conditions = (
+        f"{device['runtime']}, {counted(device['threads'], 'thread')}"
+        if front.timed
+        else "estimated from its data sheet"
+    )
     front_picture(
         picture_path(front),
         dots=_dots(front, rivals=False),
         rivals=_dots(front, rivals=True),
-        title=f"{front.facts['run']}: {len(front.on_front)} networks {_word(front)} on {device['name']}",
+        title=f"{front.facts['run']}: {counted(len(front.on_front), 'network')} {_word(front)} on {device['name']}",
         caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {conditions}, "
         f"batch {device['batch']}",
         accuracy_label="validation accuracy",
@@ -107,7 +111,8 @@ def show_front(front: Front) -> None:
         ])
     limits = "; ".join(map(str, front.limits)) or "none"
     show_table(
-        f"{front.facts['run']}: {len(front.on_front)} networks on the {_word(front)} front (limits: {limits})",
+        f"{front.facts['run']}: {counted(len(front.on_front), 'network')} on the {_word(front)} front "
+        f"(limits: {limits})",
         [
             "network",
             "validation",
@@ -146,7 +151,7 @@ def _errors(front: Front, *, extrapolated: bool) -> str:
 
 def _no_errors(front: Front) -> str:
     device, of = front.facts["device"]["name"], front.facts["estimate"]["measured_networks"]
-    rests = f"scaled by {of} networks measured on it" if of else "nobody has checked"
+    rests = f"scaled by {of} networks measured on it" if of else "which no measurement has confirmed"
     return (
         f"no latency was measured: {device} cannot be reached, and these come from its data sheet, {rests}; "
         "time a file where you have one: hwnas bench model.onnx"

@@ -10,6 +10,7 @@ import typer
 
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json
+from hwnas.core import counted
 from hwnas.cost.foreign import ForeignTable, Unit, import_table
 
 
@@ -64,11 +65,13 @@ def in_words(table: ForeignTable) -> list[str]:
     facts = summary(table)
     kinds = ", ".join(f"{count} {kind}" for kind, count in facts["blocks"].items())
     lines = [
-        f"{table.source}: {len(table.rows)} blocks ({kinds}), {facts['fastest_us']:.4g} to "
+        f"{table.source}: {counted(len(table.rows), 'block')} ({kinds}), {facts['fastest_us']:.4g} to "
         f'{facts["slowest_us"]:.4g} us, from column {table.column} in "{table.unit}"',
         "  runtime, threads and device are not in such a table: for comparing only, no search takes it",
     ]
     if table.unknown:
         where, key = table.unknown[0]
-        lines.append(f"  left out: {len(table.unknown)} blocks of unknown kinds, the first at {where}: {key}")
+        lines.append(
+            f"  left out: {counted(len(table.unknown), 'block')} of unknown kinds, the first at {where}: {key}"
+        )
     return lines

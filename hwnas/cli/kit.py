@@ -9,6 +9,7 @@ import typer
 
 from hwnas.cli.options import AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.core import counted
 from hwnas.job import kit as write
 from hwnas.profiling.by_hand import RESULTS
 
@@ -34,6 +35,6 @@ def kit(
             "failures": dict(made.failures),
         })
         return
-    show(f"{made.path}: {made.models} ONNX files, {made.size_bytes / 2**20:.1f} MiB")
+    show(f"{made.path}: {counted(made.models, 'ONNX file')}, {made.size_bytes / 2**20:.1f} MiB")
     show(f"  copy it to the board, and there: python3 measure.py job.json {RESULTS}")
     show(f"  then here: hwnas profile {recipe} --from {RESULTS}")

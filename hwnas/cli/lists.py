@@ -18,6 +18,9 @@ from hwnas.space import Space
 from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 
+_UNTRIED = {"none": "estimate only"}
+"""What stands in the place of "not tried", by reach."""
+
 MOST_SHOWN = 16
 """Options of a decision up to which a table shows all of them."""
 
@@ -114,7 +117,7 @@ def devices(as_json: AsJson = False) -> None:
         if row["missing"]:
             show(f"{row['name']}: {row['missing']}")
             show(f"    {row['mend']}")
-    guest = "" if here.hypervisor in {None, "none"} else f", a guest of {here.hypervisor}"
+    guest = "" if here.hypervisor in {None, "none"} else f", a virtual machine{_under(here.hypervisor)}"
     show(f"this machine: {here.cpu_model or 'processor unknown'}{guest}")
     allowed = "unknown" if cores is None else f"{len(cores)} ({', '.join(map(str, cores))})"
     show(f"  cores allowed: {allowed}; quota: {'none' if quota is None else f'{quota:g} cores'}")
@@ -122,6 +125,16 @@ def devices(as_json: AsJson = False) -> None:
         show(f"  NVIDIA: unknown: {nvidia.missing} ({nvidia.mend})")
     for line in [*nvidia.problems, *map(gpu_in_words, nvidia.gpus)]:
         show(f"  NVIDIA: {line}")
+
+
+def _under(hypervisor: str | None) -> str:
+    """The name of what a virtual machine runs under, where it says one.
+
+    Example:
+        >>> _under("QEMU"), _under("unnamed")
+        (' under QEMU', '')
+    """
+    return "" if hypervisor in {None, "unnamed"} else f" under {hypervisor}"
 
 
 def states_of(found: Sequence[Device]) -> list[dict[str, Any]]:
@@ -135,7 +148,12 @@ def states_of(found: Sequence[Device]) -> list[dict[str, Any]]:
         by_gpu[gpu] = try_runtimes(list(dict.fromkeys(d.runtime for d in local if d.gpu == gpu)), gpu=gpu)
     rows: list[dict[str, Any]] = []
     for device in found:
-        row: dict[str, Any] = {"state": "not tried", "missing": None, "mend": None, "live": None}
+        row: dict[str, Any] = {
+            "state": _UNTRIED.get(device.reach, "not tried"),
+            "missing": None,
+            "mend": None,
+            "live": None,
+        }
         if device in local:
             tried = by_gpu[device.gpu][device.runtime]
             row = {"state": "works", "missing": tried.missing, "mend": tried.mend, "live": tried.identity}

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HwnasError as error:
         if debug:
             raise
-        console.print(f"[red]error[/] {_plain(error.message)}")
+        console.print(f"[red]error:[/] {_plain(error.message)}")
         if error.hint:
             console.print(f"      {_plain(error.hint)}")
         sys.exit(2)
@@ -80,12 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug or not _is_usage(error):
             raise
-        console.print(f"[red]error[/] {_plain(_usage(error))}")
+        console.print(f"[red]error:[/] {_plain(_usage(error))}")
         console.print(f"      {_plain(_help_for(arguments))}")
         sys.exit(2)
     if code == _INTERRUPTED:
         again = " ".join(["hwnas", *arguments])
-        console.print(f"[yellow]stopped[/] nothing is lost: run the same command again to go on ({_plain(again)})")
+        console.print(f"[yellow]stopped:[/] nothing is lost: run the same command again to go on ({_plain(again)})")
         sys.exit(2)
     sys.exit(code or 0)
 

@@ -9,7 +9,7 @@ import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
-from hwnas.core import RecipeError
+from hwnas.core import RecipeError, counted
 from hwnas.job import profile as run_profile
 from hwnas.job import take_in, use_refit
 from hwnas.profiling import LIMIT_S, OnNoise, ProfileReport
@@ -79,8 +79,8 @@ def _use_refit(recipe: Path, *, as_json: bool) -> None:
         show_json({"refit": str(path), "networks": calibration.n, "loo_mape": calibration.loo_mape})
         return
     show(
-        f"{path}: {calibration.n} networks, leave-one-out error {calibration.loo_mape:.2%}; searches predict with it "
-        "until the table is measured again"
+        f"{path}: {counted(calibration.n, 'network')}, leave-one-out error {calibration.loo_mape:.2%}; searches "
+        "predict with it until the table is measured again"
     )
 
 

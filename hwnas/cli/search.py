@@ -9,6 +9,7 @@ import typer
 from hwnas.cli.front import draw, picture_path, show_front
 from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json, show_table
+from hwnas.core import counted
 from hwnas.job import TabularFront, is_tabular, search_table
 from hwnas.job import search as run_search
 from hwnas.job.tabular import RESULT
@@ -60,10 +61,11 @@ def show_tabular(found: TabularFront) -> None:
         ]
         for member in found.members
     ]
-    title = f"{found.facts['run']}: {len(found.members)} networks of {found.facts['source']}"
+    title = f"{found.facts['run']}: {counted(len(found.members), 'network')} of {found.facts['source']}"
     show_table(title, ["network", *names, *reported], rows)
     show(
-        f"\n{found.share:.2%} of the true front's hypervolume ({found.true_front} networks) after {found.evaluations} "
-        "evaluations" + (f"; by test accuracy {found.reported_share:.2%} of the true one" if reported else "")
+        f"\n{found.share:.2%} of the true front's hypervolume ({counted(found.true_front, 'network')}) after "
+        f"{counted(found.evaluations, 'evaluation')}"
+        + (f"; by test accuracy {found.reported_share:.2%} of the true one" if reported else "")
     )
     show(f"{found.folder / RESULT}   everything in figures")

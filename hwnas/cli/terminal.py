@@ -65,7 +65,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(f"  [yellow]note[/] {text}", soft_wrap=True)
+        self.console.print(f"  [yellow]note:[/] {text}", soft_wrap=True)
 
     def _end(self) -> None:
         if self._task is not None:

@@ -2,6 +2,7 @@
 
 from hwnas.core.architecture import Architecture, Option
 from hwnas.core.budget import Budget
+from hwnas.core.counting import counted
 from hwnas.core.errors import (
     BudgetSpent,
     CostError,
@@ -51,6 +52,7 @@ __all__ = [
     "Status",
     "StoreError",
     "TableError",
+    "counted",
     "digest_of",
     "generator",
     "seed_of",

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hwnas.core import Architecture, CostError
+from hwnas.core import Architecture, CostError, counted
 from hwnas.cost.table import Calibration, Holdout, NetworkRecord, Term, Timing
 from hwnas.cost.unit_sum import UnitSum, blocks_of
 from hwnas.space import Block, Codes, Space
@@ -187,8 +187,8 @@ def choose_terms(
     n = len(measured)
     if features.shape != (n, len(terms)) or n < _FEWEST:
         raise CostError(
-            f"calibration: {n} measured networks with features {features.shape}; expected at least {_FEWEST}, "
-            f"with {len(terms)} features each",
+            f"calibration: {counted(n, 'measured network')} with features {features.shape}; expected at least "
+            f"{_FEWEST}, with {len(terms)} features each",
             hint="measure more networks",
         )
     if not (np.isfinite(features).all() and np.isfinite(measured).all() and (measured > 0).all()):

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hwnas.core import TableError, write_atomically
+from hwnas.core import TableError, counted, write_atomically
 from hwnas.core.errors import did_you_mean
 
 Unit = Literal["us", "ms", "s"]
@@ -132,8 +132,8 @@ class ForeignTable:
             return found[0]
         some = ", ".join(repr(row.key) for row in found[:_SHOWN])
         raise TableError(
-            f"{self.source}: {len(found)} of {len(self.rows)} blocks fit {question}{': ' + some if some else ''}; "
-            "expected one",
+            f"{self.source}: {len(found)} of {counted(len(self.rows), 'block')} fit {question}"
+            f"{': ' + some if some else ''}; expected one",
             hint="ask for more" if found else "see what the table holds: hwnas import TABLE",
         )
 

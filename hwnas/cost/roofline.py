@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hwnas.core import Architecture, CostError, Metric, Origin, SpaceError, TableError, digest_of
+from hwnas.core import Architecture, CostError, Metric, Origin, SpaceError, TableError, counted, digest_of
 from hwnas.core.errors import did_you_mean
 from hwnas.cost.calibration import band, fit
 from hwnas.cost.unit_sum import UnitSum
@@ -590,7 +590,8 @@ class EstimatedLatency:
         times = np.asarray(measured_ms, dtype=np.float64)
         if len(architectures) != len(times) or len(times) < FEWEST:
             raise CostError(
-                f"roofline: {len(architectures)} measured networks with {len(times)} times; expected at least {FEWEST}",
+                f"roofline: {counted(len(architectures), 'measured network')} with "
+                f"{counted(len(times), 'time')}; expected at least {FEWEST}",
                 hint="measure more, or leave them out and keep the estimate",
             )
         if not (np.isfinite(times).all() and (times > 0).all()):

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwnas.core import Option, TableError, write_atomically
+from hwnas.core import Option, TableError, counted, write_atomically
 from hwnas.cost.unit_sum import entries_of
 from hwnas.space import Space
 
@@ -554,7 +554,7 @@ class LatencyTable:
             _refuse(
                 f"{path}: line 1",
                 "sha256",
-                f"does not fit the {len(rows)} lines that follow",
+                f"does not fit the {counted(len(rows), 'line')} after it",
                 "an unedited, whole file",
             )
         return cls(_in_us(header, factor), rows, source=str(path))
@@ -585,8 +585,8 @@ class LatencyTable:
         ]
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise TableError(
-            f"{self.source}: {len(missing)} of the {len(entries_of(space))} blocks of space {space.name} are missing: "
-            f"{', '.join(shown)}{more}",
+            f"{self.source}: {len(missing)} of the {counted(len(entries_of(space)), 'block')} of space {space.name} "
+            f"{'is' if len(missing) == 1 else 'are'} missing: {', '.join(shown)}{more}",
             hint="measure just these: hwnas profile --missing",
         )
 

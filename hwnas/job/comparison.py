@@ -14,6 +14,8 @@ from hwnas.job.front import Front, Member
 from hwnas.pareto import costs_of, hypervolume_share, non_dominated
 from hwnas.strategies import in_words
 
+_ABSENT = "nothing"
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -117,10 +119,28 @@ def _check(fronts: Sequence[Front]) -> None:
             ("measured latencies", first.timed, front.timed),
         ):
             if ours != theirs:
+                where, ours, theirs = _first_difference(ours, theirs)
                 raise RecipeError(
-                    f"other {what}: {first.folder} has {ours}, {front.folder} has {theirs}",
+                    f"other {what}: {where}{first.folder} has {ours}, {front.folder} has {theirs}",
                     hint="only fronts of one device, the same images and the same objectives can be compared",
                 )
+
+
+def _first_difference(ours: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """Where two values differ first, as the keys that lead there, and what each has there.
+
+    Example:
+        >>> _first_difference({"counts": {"train": 5, "test": 1}}, {"counts": {"train": 6, "test": 2}})
+        ('for counts.train, ', 5, 6)
+        >>> _first_difference("pi4", "pi5")
+        ('', 'pi4', 'pi5')
+    """
+    path = []
+    while isinstance(ours, dict) and isinstance(theirs, dict):
+        key = next(key for key in [*ours, *theirs] if ours.get(key, _ABSENT) != theirs.get(key, _ABSENT))
+        path.append(str(key))
+        ours, theirs = ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
+    return (f"for {'.'.join(path)}, " if path else ""), ours, theirs
 
 
 def _images(front: Front) -> dict[str, Any]:

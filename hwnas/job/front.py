@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwnas.core import Architecture, Limit, Metric, Objective, PickError, StoreError, write_atomically
+from hwnas.core import Architecture, Limit, Metric, Objective, PickError, StoreError, counted, write_atomically
 from hwnas.pareto import Rule, pick
 
 SCHEMA = 1
@@ -142,7 +142,7 @@ class Front:
         found = [member for member in self.members if member.architecture.digest.startswith(digest)]
         if len(found) != 1:
             known = ", ".join(member.architecture.digest for member in self.members)
-            raise PickError(f'{self.folder}: "{digest}" fits {len(found)} members; expected one of {known}')
+            raise PickError(f'{self.folder}: "{digest}" fits {counted(len(found), "member")}; expected one of {known}')
         return found[0]
 
     def onnx_path(self, member: Member) -> Path:

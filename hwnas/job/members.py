@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective, seed_of
+from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective, counted, seed_of
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
@@ -336,7 +336,7 @@ class Finisher:
             self.teller.stage("train the largest member, the teacher of the others")
             finished, waiting = self.train(waiting[:first]), waiting[first:]
         if waiting:
-            self.teller.stage(f"train {len(waiting)} networks further")
+            self.teller.stage(f"train {counted(len(waiting), 'network')} further")
             finished += self.train(waiting, teacher=finished[-1] if teaches else None)
         self.teller.stage("export and check against torch")
         exported = []
@@ -351,7 +351,7 @@ class Finisher:
         members = _ranked(members, assembly.objectives, limits, tie=times.tie)
         if not any(member.on_front for member in members):
             raise NoFeasibleError(
-                f"{assembly.run_folder}: of {len(members)} trained networks, none keeps "
+                f"{assembly.run_folder}: of {counted(len(members), 'trained network')} none keeps "
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )

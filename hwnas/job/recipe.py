@@ -490,5 +490,5 @@ def in_table(name: str) -> Iterator[None]:
     try:
         yield
     except HwnasError as error:
-        message = error.message.removeprefix(f"{name}: ")
+        message = error.message.removeprefix(f"{name}: ").removeprefix(f"{name} ")
         raise RecipeError(f"[{name}] {message}", hint=error.hint) from error

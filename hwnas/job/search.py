@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, write_atomically
+from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, counted, write_atomically
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
@@ -164,7 +164,8 @@ def search(
         wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
         if not shared:
             teller.stage(
-                f"search with {in_words(r.strategy)}, training every candidate for {r.evaluation.epochs} epochs"
+                f"search with {in_words(r.strategy)}, training every candidate for "
+                f"{counted(r.evaluation.epochs, 'epoch')}"
             )
         elif getattr(inner, "trains_weights", False):
             teller.stage(f"train weights and distributions with {in_words(r.strategy)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hwnas.core import Metric
+from hwnas.core import Metric, counted
 from hwnas.cost import EstimatedLatency, LatencyTable
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Member
@@ -199,8 +199,8 @@ class OnPaper:
 
     def learn(self, members: Sequence[Member]) -> MemberRefit:
         """Nothing, as none was timed."""
-        device = self.assembly.device.name
-        return MemberRefit({"skipped": f"none of {len(members)} networks was timed: {device} cannot be reached"}, None)
+        untimed = f"none of {counted(len(members), 'network')} was timed"
+        return MemberRefit({"skipped": f"{untimed}: {self.assembly.device.name} cannot be reached"}, None)
 
 
 def prediction_error(members: Sequence[Member]) -> dict[str, float] | None:

@@ -75,7 +75,7 @@ def pick(
     costs = costs_of(points, objectives)
     kept = np.flatnonzero(np.isfinite(costs).all(axis=1))
     if not len(kept):
-        raise PickError(f"pick: none of {len(points)} points has finite objectives; expected at least one")
+        raise PickError(f"pick: {_none_of(points)} finite objectives; expected at least one")
     violations = violations_of([points[n] for n in kept.tolist()], limits)
     if not (violations == 0).any():
         nearest = points[int(kept[np.argmin(violations)])]
@@ -145,4 +145,8 @@ def _nothing_fits(points: Sequence[Mapping[str, float]], nearest: Mapping[str, f
     values = ", ".join(
         f"{name} {nearest[name]:.6g}" for name in dict.fromkeys(limit.name for limit in limits) if name in nearest
     )
-    return f"pick: none of {len(points)} points has {wanted}; the nearest has {values}"
+    return f"pick: {_none_of(points)} {wanted}; the nearest has {values}"
+
+
+def _none_of(points: Sequence[Mapping[str, float]]) -> str:
+    return "the only point does not have" if len(points) == 1 else f"none of {len(points)} points has"

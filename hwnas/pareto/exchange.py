@@ -12,7 +12,7 @@ from hwnas.pareto.choice import Rule
 from hwnas.pareto.front import costs_of
 
 _WORDS: Mapping[Rule, str] = {
-    "knee": "farthest from a straight trade between the ends of the front",
+    "knee": "the best balance of all objectives",
     "fastest": "the fastest",
     "most-accurate": "the most accurate",
 }
@@ -83,16 +83,18 @@ def reason(
         >>> front = [{"accuracy": a, "latency_ms": ms} for a, ms in [(0.9, 5.0), (0.8, 2.0), (0.5, 1.0)]]
         >>> objectives = [Objective.named("accuracy"), Objective.named("latency_ms")]
         >>> reason(front, objectives, 1, by="fastest").partition("; ")[2]
-        "from the front's worst to its best: accuracy 75 %, latency_ms 75 %"
+        "from the front's worst value (0 %) to its best (100 %): accuracy 75 %, latency_ms 75 %"
     """
     words = (
         "best weighted sum of " + ", ".join(f"{name} ({weight:g})" for name, weight in by.items())
         if isinstance(by, Mapping)
         else _WORDS[by]
     )
+    if len(points) == 1:
+        return "the only one"
     costs = costs_of(points, objectives)
     worst, best = costs.max(axis=0), costs.min(axis=0)
     span = np.where(worst > best, worst - best, 1.0)
     shares = np.where(worst > best, (worst - costs[chosen]) / span, 1.0)
     parts = [f"{o.name} {100 * share:.0f} %" for share, o in zip(shares.tolist(), objectives, strict=True)]
-    return f"{words}; from the front's worst to its best: {', '.join(parts)}"
+    return f"{words}; from the front's worst value (0 %) to its best (100 %): {', '.join(parts)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwnas.core import DeviceError, MeasureError
+from hwnas.core import DeviceError, MeasureError, counted
 from hwnas.device import Device
 from hwnas.profiling.program import PROGRAM, Identity, Job, ProgressCall, read_result
 
@@ -101,9 +101,10 @@ class KitReach:
         shutil.rmtree(self.folder, ignore_errors=True)  # of an earlier try, perhaps of other networks
         then = f"Bring `{RESULTS}` back into the folder `{self.folder}`, and give the same command again."
         pack(job, self.folder, device=self.device, about=asked, then=then)
-        waiting = len(job.values["models"])
+        models = len(job.values["models"])
+        waiting = "1 network waits" if models == 1 else f"{models} networks wait"
         raise MeasureError(
-            f"device {self.device.name}: is reached by hand, and {waiting} networks wait to be timed on it",
+            f"device {self.device.name}: is reached by hand, and {waiting} to be timed on it",
             hint=f"carry {self.folder} there, run python3 measure.py job.json {RESULTS} in it, bring {RESULTS} back "
             f"into {self.folder}, and give the same command again",
         )
@@ -126,10 +127,9 @@ _PACKAGES = {
 
 def _readme(device: Device, models: int, then: str) -> str:
     packages = f"numpy {_PACKAGES.get(device.runtime, 'onnxruntime')}"
-    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
     return f"""# Measure this device
 
-{models} ONNX files, made by hwnas for the device that it calls {device.name}.
+{counted(models, "ONNX file")}, made by hwnas for the device that it calls {device.name}.
 Nothing of hwnas is needed here: only Python 3.9 or newer with {" and ".join(packages.split())}.
 
 1. Copy this whole folder to the device.
@@ -138,7 +138,7 @@ Nothing of hwnas is needed here: only Python 3.9 or newer with {" and ".join(pac
        python3 -m pip install {packages}
        python3 measure.py job.json {RESULTS}
 
-   Stop other programs first. It times with {threads}, prints how far it is, and says at the end
-   whether the device was quiet enough.
+   Stop other programs first. It times with {counted(device.threads, "thread")}, prints how far it is, and says
+   at the end whether the device was quiet enough.
 3. {then}
 """

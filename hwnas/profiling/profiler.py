@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError, digest_of
+from hwnas.core import Architecture, MeasureError, counted, digest_of
 from hwnas.cost import (
     TERMS,
     Calibration,
@@ -179,7 +179,9 @@ def profile(
             files_at = journal
             if progress is not None and (done.discarded or len(done)):
                 left = (
-                    "is of other conditions and thrown away" if done.discarded else f"has {len(done)} files: going on"
+                    "is of other conditions and thrown away"
+                    if done.discarded
+                    else f"has {counted(len(done), 'file')}: going on"
                 )
                 total = len(timed) + len(wanted)
                 progress(Progress("export", 0, total, f"an earlier profile that was not finished {left}"))

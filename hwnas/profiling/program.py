@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hwnas.core import DeviceError, MeasureError
+from hwnas.core import DeviceError, MeasureError, counted
 from hwnas.device import Device, Fingerprint, measure
 
 PROGRAM = Path(measure.__file__)
@@ -125,9 +125,10 @@ def pass_on(line: str | bytes, progress: ProgressCall | None) -> None:
 
 
 def _plan(step: Mapping[str, Any]) -> str:
-    text = f"timing {step['models']} models in {step['rounds']} rounds, about {step['seconds']:.0f} s"
+    text = f"timing {counted(step['models'], 'model')} in {counted(step['rounds'], 'round')}"
+    text += f", about {step['seconds']:.0f} s"
     text += " (runs and rounds cut to fit)" if step["capped"] else ""
-    return text + (f"; {step['rounds_before']} rounds are there already" if step["rounds_before"] else "")
+    return text + (f"; {counted(step['rounds_before'], 'round')} of them done before" if step["rounds_before"] else "")
 
 
 def last_line(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import onnx
 from torch import nn
 
-from hwnas.core import DeviceError, MeasureError
+from hwnas.core import DeviceError, MeasureError, counted
 from hwnas.cost import Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, gpu_for, measure, nvidia_state
 from hwnas.device.measure import Machine
@@ -102,8 +102,12 @@ class Noise:
     models: int
 
     def __str__(self) -> str:
-        tau = "none" if self.resolved_tau is None else f"{self.resolved_tau:.3f}"
-        return f"halves differ by {self.median:.1%} at the median, {self.p95:.1%} at the 95th percentile, tau {tau}"
+        order = (
+            "no two models lie far enough apart to compare their order"
+            if self.resolved_tau is None
+            else f"rank correlation {self.resolved_tau:.3f}"
+        )
+        return f"halves differ by {self.median:.1%} at the median, {self.p95:.1%} at the 95th percentile, {order}"
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,9 @@ def measure_models(
         DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
-        raise MeasureError(f"measuring {len(models)} models in {rounds} rounds; expected at least 1 in 2")
+        raise MeasureError(
+            f"measuring {counted(len(models), 'model')} in {counted(rounds, 'round')}; expected at least 1 in 2"
+        )
     reach = reach_of(device, quota=quota, by_hand=by_hand)
     there = None if device.reach == "kit" else reach.identity().fingerprint
     cores = None if there is None else device.choose_cores(there.affinity, there.quota)

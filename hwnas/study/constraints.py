@@ -107,8 +107,9 @@ def broken(metrics: Mapping[str, Metric], limits: Sequence[Limit]) -> str:
                 bound = side.at_most if side.at_most is not None else side.at_least
                 amount = side.violation(value)
                 if bound is not None and amount > _SLACK * (abs(bound) or 1.0):
-                    unit = metric.unit
-                    texts.append(f"{limit.name} is {value:.6g} {unit}, {amount:.3g} {unit} beyond the limit {limit}")
+                    unit = "" if metric.unit == "share" else f" {metric.unit}"
+                    where = "beyond" if side.at_most is not None else "short of"
+                    texts.append(f"{limit.name} is {value:.6g}{unit}, {amount:.3g}{unit} {where} the limit {limit}")
     return "; ".join(texts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hwnas.core import Budget
+from hwnas.core import Budget, counted
 
 
 class Ledger:
@@ -51,7 +51,7 @@ class Ledger:
         """What to say when no more evaluation fits."""
         total, allowed = self.budget.evaluations, self._evaluations_allowed
         rest = f" (of {total:,}; the rest is for the conclusion)" if total != allowed else ""
-        return f"the budget of {allowed:,} evaluations is spent{rest}"
+        return f"the budget of {counted(int(allowed), 'evaluation')} is spent{rest}"
 
     def refuse_time(self) -> str:
         """Why nothing more may be computed; empty if something may."""

@@ -38,6 +38,7 @@ from hwnas.core import (
     ReplayError,
     SpaceError,
     StoreError,
+    counted,
     digest_of,
     generator,
     seed_of,
@@ -510,8 +511,8 @@ class Study:
         """
         if self._adapt is None or self._weights is None:
             raise RecipeError(
-                f"{self._where()}: the strategy asks for {epochs} epochs of adaptation; this study has no shared "
-                "weights that could be trained on",
+                f"{self._where()}: the strategy asks for {counted(epochs, 'epoch')} of adaptation; this study has no "
+                "shared weights that could be trained on",
                 hint="set adapt_epochs to 0, or give Study an adapt function",
             )
         self.use_weights(self._adapt(self, self._weights, frequencies, epochs))
@@ -599,7 +600,7 @@ class Study:
         stored = self._store.steps(self._part)
         if stored > self._number:
             raise ReplayError(
-                f"{self._where()}: the program ended after {self._number} steps of {self._part}; "
+                f"{self._where()}: the program ended after {counted(self._number, 'step')} of {self._part}; "
                 f"the stored run has {stored}",
                 hint=_OTHER_PROGRAM,
             )
@@ -622,7 +623,9 @@ class Study:
         failed = [evaluation for evaluation in evaluations if evaluation.status == "failed"]
         notes = list(self._notes)
         if failed:
-            notes.append(f"{len(failed)} of {len(evaluations)} evaluations failed; first: {failed[0].reason}")
+            notes.append(
+                f"{len(failed)} of {counted(len(evaluations), 'evaluation')} failed; first: {failed[0].reason}"
+            )
         return Outcome(front, evaluations, reason, tuple(notes), seconds, finished_before)
 
     # ---------------------------------------------------------------------------------------- beginning and ending
@@ -708,7 +711,7 @@ class Study:
         """Tell once that the store has answered all it knows."""
         if self._replayed and not self._told_resume:
             self._told_resume = True
-            self._note("resume", f"resumed: {self._replayed} steps came from the store")
+            self._note("resume", f"resumed: {counted(self._replayed, 'step')} came from the store")
 
     # ------------------------------------------------------------------------------------------------- evaluating
 
@@ -813,7 +816,9 @@ class Study:
         elif self._part != "after":
             # One request alone never stalls: a program may ask for a large archive again.
             if self._unanswered >= self._stall:
-                self._end(f"nothing new in {self._unanswered + asked:,} requests: all known, or outside the limits")
+                self._end(
+                    f"nothing new in {counted(self._unanswered + asked, 'request')}: all known, or outside the limits"
+                )
             self._unanswered += max(1, asked)
 
     # --------------------------------------------------------------------------------------------------- training

@@ -30,7 +30,7 @@ def test_what_the_table_holds_is_said_and_written(path: Path, capsys: pytest.Cap
     assert found["left_out"] == [{"where": "line 3", "key": "Warp-input:8x8x3-output:8x8x3"}]
     assert import_table(out).rows[0].latency_us == 990.0
     assert run(str(out)) == 0
-    assert "1 blocks (1 conv), 990 to 990 us" in capsys.readouterr().out
+    assert "1 block (1 conv), 990 to 990 us" in capsys.readouterr().out
 
 
 def test_without_a_unit_it_is_refused_with_the_way_out(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -321,7 +321,7 @@ def test_one_missing_row_is_named() -> None:
     with pytest.raises(TableError) as caught:
         holey.check_coverage(space)
     assert str(caught.value) == (
-        f"t.jsonl: 1 of the {len(table.rows)} blocks of space toy are missing: {key!r} "
+        f"t.jsonl: 1 of the {len(table.rows)} blocks of space toy is missing: {key!r} "
         "(measure just these: hwnas profile --missing)"
     )
     with pytest.raises(TableError, match="1 of the"):

@@ -45,7 +45,7 @@ def test_a_space_without_a_supernet_is_searched_with_candidates_trained_from_scr
     threads = torch.get_num_threads()
     front = search(recipe, root=tmp_path, teller=listener)
     torch.set_num_threads(threads)
-    assert "search with dpp_net, training every candidate for 1 epochs" in listener.stages
+    assert "search with dpp_net, training every candidate for 1 epoch" in listener.stages
     assert "train the supernet" not in listener.stages
     assert front.on_front
     limit = front.limits[0]

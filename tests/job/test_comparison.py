@@ -70,8 +70,8 @@ def test_a_run_without_a_front_stands_last_with_nothing() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"device": {"name": "there"}}, "other device: runs/a has .*here.* runs/b has .*there"),
-        ({"data": {**DATA, "digest": "e"}}, "other images"),
+        ({"device": {"name": "there"}}, "other device: for name, runs/a has here, runs/b has there"),
+        ({"data": {**DATA, "digest": "e"}}, "other images: for digest, runs/a has d, runs/b has e"),
     ],
 )
 def test_only_what_is_alike_is_compared(facts: dict[str, Any], said: str) -> None:

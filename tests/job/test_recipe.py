@@ -59,7 +59,7 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
         ),
         ('name = "toy"', 'name = "toy"\nkernels = [3, "five"]', r"\[space\] kernels.1 is 'five'"),
         ('name = "toy"', 'name = "toy"\nactivations = ["relu", "x"]', r'\[space\] activation "x" is unknown'),
-        ('name = "random"', 'name = "rondom"', r'\[strategy\] strategy "rondom" is unknown; did you mean "random"'),
+        ('name = "random"', 'name = "rondom"', r'\[strategy\] "rondom" is unknown; did you mean "random"'),
         (
             'name = "random"',
             'name = "nsga2"\npopulaton = 9',

@@ -112,7 +112,7 @@ def test_limits_may_be_shares_of_the_largest(workspace: Path) -> None:
         ('dataset = "cifar100"', "epochs = 50", "epochs is 50"),
         ('name = "nasbench201"', 'name = "nasbench101"', "nasbench101"),
         ('name = "nsga3"', 'name = "darts"', r'\[strategy\] name "darts" trains weights'),
-        ('name = "nsga3"', 'name = "nsg3"', r'\[strategy\] strategy "nsg3" is unknown; did you mean "nsga3"'),
+        ('name = "nsga3"', 'name = "nsg3"', r'\[strategy\] "nsg3" is unknown; did you mean "nsga3"'),
         ("population = 10", "populaton = 10", 'no parameter "populaton"'),
         ("evaluations = 40", "evaluations = -1", r"\[budget\] evaluations is -1"),
         ("evaluations = 40", "evalutions = 40", 'did you mean "evaluations"'),

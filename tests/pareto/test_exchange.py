@@ -60,7 +60,7 @@ def test_a_front_of_one_point_has_no_steps_and_a_reason() -> None:
     [point] = front_of_one = [{"accuracy": 0.9, "latency_ms": 1.0}]
     assert exchanges(front_of_one, BOTH, 0) == []
     said = reason([point], BOTH, 0, by="fastest")
-    assert said == "the fastest; from the front's worst to its best: accuracy 100 %, latency_ms 100 %"
+    assert said == "the only one"
 
 
 def test_a_reason_names_rule_and_shares() -> None:
@@ -69,10 +69,12 @@ def test_a_reason_names_rule_and_shares() -> None:
     said = reason(points, BOTH, chosen, by={"accuracy": 2.0, "latency_ms": 1.0})
     assert chosen == 1
     assert said == (
-        "best weighted sum of accuracy (2), latency_ms (1); from the front's worst to its best: accuracy 85 %, "
+        "best weighted sum of accuracy (2), latency_ms (1); "
+        "from the front's worst value (0 %) to its best (100 %): accuracy 85 %, "
         "latency_ms 67 %"
     )
     three = [point | {"parameters": 5.0} for point in points]
     assert reason(three, (ACCURACY, LATENCY, SIZE), 0, by="most-accurate") == (
-        "the most accurate; from the front's worst to its best: accuracy 100 %, latency_ms 0 %, parameters 100 %"
+        "the most accurate; "
+        "from the front's worst value (0 %) to its best (100 %): accuracy 100 %, latency_ms 0 %, parameters 100 %"
     )

@@ -137,7 +137,7 @@ def test_another_space_names_a_block_that_is_missing() -> None:
 def test_a_missing_row_is_named_with_the_way_to_fill_it() -> None:
     key = sorted(TABLE.rows)[0]
     rows = {other: timing for other, timing in TABLE.rows.items() if other != key}
-    with pytest.raises(TableError, match="1 of the 5 blocks of space chain are missing") as info:
+    with pytest.raises(TableError, match="1 of the 5 blocks of space chain is missing") as info:
         table_matches(replace(TABLE, rows=rows), HERE, SPACE)
     assert key in str(info.value)
     assert info.value.hint.endswith("hwnas profile RECIPE --missing")

@@ -56,7 +56,7 @@ def test_broken_says_by_how_much_and_passes_over_what_is_not_known() -> None:
     metrics = {"accuracy": Metric(0.7, "share", "measured"), "latency_ms": Metric(3.0, "ms", "predicted")}
     limits = [Limit("accuracy", at_least=0.75), Limit("latency_ms", at_most=2.0), Limit("energy_mj", at_most=1)]
     assert broken(metrics, limits) == (
-        "accuracy is 0.7 share, 0.05 share beyond the limit accuracy >= 0.75; "
+        "accuracy is 0.7, 0.05 short of the limit accuracy >= 0.75; "
         "latency_ms is 3 ms, 1 ms beyond the limit latency_ms <= 2"
     )
 

@@ -221,7 +221,7 @@ def test_another_request_is_refused_with_step_and_both_requests(
 def test_a_program_that_ends_before_the_stored_run_did_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Kill):
         run_script(tmp_path, "evaluate:3", "once:x", "once:y", cut=2)
-    with pytest.raises(ReplayError, match="the program ended after 1 steps of search; the stored run has 2"):
+    with pytest.raises(ReplayError, match="the program ended after 1 step of search; the stored run has 2"):
         run_script(tmp_path, "evaluate:3")
 
 

@@ -310,7 +310,7 @@ def test_a_limit_on_a_measured_metric_marks_after_the_evaluation() -> None:
     limited = study(limits=[Limit("accuracy", at_least=0.56)], budget=Budget(evaluations=2))
     low, high = limited.evaluate([network(depth=1, k1=3), network(depth=1, k1=7)])
     assert (low.status, high.status) == ("infeasible", "ok")
-    assert low.reason == "accuracy is 0.54 share, 0.02 share beyond the limit accuracy >= 0.56"
+    assert low.reason == "accuracy is 0.54, 0.02 short of the limit accuracy >= 0.56"
     with pytest.raises(BudgetSpent):
         limited.evaluate([network(depth=1, k1=5)])
 
