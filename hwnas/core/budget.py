@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hwnas.core.errors import RecipeError
@@ -33,7 +34,7 @@ class Budget:
         if self.evaluations is None and self.minutes is None:
             raise RecipeError("budget: give evaluations, minutes or both; a search without an end is refused")
         for name, value in (("evaluations", self.evaluations), ("minutes", self.minutes)):
-            if value is not None and value <= 0:
-                raise RecipeError(f"budget: {name} is {value}; it must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise RecipeError(f"budget: {name} is {value}; it must be above 0 and finite")
         if not 0 <= self.reserve < 1:
             raise RecipeError(f"budget: reserve is {self.reserve}; it must be in 0..1, below 1")

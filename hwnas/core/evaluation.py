@@ -28,7 +28,7 @@ class Metric:
             expect.
 
     Raises:
-        ValueError: If the value is not a finite number.
+        ValueError: If the value or an end of its band is not a finite number.
 
     Example:
         >>> Metric(1.5, "ms", "predicted", low=1.4, high=1.6).to_json()
@@ -45,6 +45,8 @@ class Metric:
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"a metric must be finite, not {self.value}")
+        if self.low is not None and self.high is not None and not math.isfinite(self.low + self.high):
+            raise ValueError(f"the band of a metric must be finite, not {self.low} to {self.high}")
 
     def to_json(self) -> dict[str, Any]:
         """A plain map, without the band and the mark where there is none."""

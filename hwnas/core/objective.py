@@ -102,7 +102,9 @@ class Limit:
             raise RecipeError(f"limit on {self.name}: at_least {bounds[0]} is above at_most {bounds[1]}")
 
     def violation(self, value: float) -> float:
-        """How far a value lies outside, in the metric's unit; 0 inside and on the bound."""
+        """How far a value lies outside, in the metric's unit; 0 inside and on the bound, inf for NaN."""
+        if math.isnan(value):
+            return math.inf
         over = value - self.at_most if self.at_most is not None else 0.0
         under = self.at_least - value if self.at_least is not None else 0.0
         return max(0.0, over, under)

@@ -222,7 +222,7 @@ def band(left_out: NDArray[np.float64], *, coverage: float = _COVERAGE) -> float
         >>> round(band(np.exp(np.arange(1.0, 20.0) / 100)), 9)
         0.18
     """
-    if not (left_out > 0).all():
+    if not (np.isfinite(left_out).all() and (left_out > 0).all()):
         raise CostError(
             "calibration: a network that was left out is predicted to take no time at all",
             hint="measure more networks, spread over the range of the space",
@@ -244,7 +244,8 @@ def score(predicted: ArrayLike, measured: ArrayLike) -> Holdout:
     from scipy.stats import kendalltau  # here, because importing it takes longer than everything else in this room
 
     p, m = np.asarray(predicted, dtype=np.float64), np.asarray(measured, dtype=np.float64)
-    if p.shape != m.shape or p.ndim != 1 or not len(p) or not (np.isfinite(p).all() and (m > 0).all()):
+    finite = np.isfinite(p).all() and np.isfinite(m).all() and (m > 0).all()
+    if p.shape != m.shape or p.ndim != 1 or not len(p) or not finite:
         raise CostError(f"score: {p.shape} predictions of {m.shape} times; expected as many, finite and above 0")
     error = (p - m) / m
     orders = len(np.unique(p)) > 1 and len(np.unique(m)) > 1

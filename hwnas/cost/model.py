@@ -186,7 +186,7 @@ class UnitSumCost:
             table.drift_spread,
         )
         value, architecture = cost.smallest()
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise CostError(
                 f"{table.source}: the calibration predicts {value:.4g} ms for {architecture}; expected above 0",
                 hint="measure more networks for it, smaller ones among them: hwnas profile",

@@ -90,6 +90,7 @@ class FromScratch:
             steps=max(1, len(train) // self.batch_size),
             schedule=self.schedule,
             placement=self.placement,
+            what="the candidate",
         )
         for k in range(self.schedule.epochs):
             trainer.epoch(k, generator(seed, "epoch", k))

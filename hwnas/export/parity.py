@@ -91,7 +91,8 @@ def check_parity(
         seed: Of the noise.
 
     Raises:
-        ExportError: If the runtime refuses a batch size or the outputs differ by more than the tolerance.
+        ExportError: If the runtime refuses a batch size, or the outputs differ by more than the tolerance or are not
+            all finite numbers.
     """
     session = open_session(model)
     rng = np.random.default_rng(seed)
@@ -107,12 +108,14 @@ def check_parity(
                 start += n
             with torch.inference_mode():
                 expected = network(torch.from_numpy(batch)).numpy()
+            _check_finite(expected, "the network", n)
             if images is None:
                 allowed = max(allowed, allowed_on_noise(expected, tolerance))
             try:
                 found = logits(session, batch)
             except Exception as error:
                 raise ExportError(f"the ONNX file does not run at batch {n}: {str(error).splitlines()[0]}") from error
+            _check_finite(found, "the ONNX file", n)
             largest = max(largest, float(np.abs(found - expected).max()))
     finally:
         network.train(training)
@@ -122,6 +125,20 @@ def check_parity(
             hint="this is a fault of the exporter or of the network: keep both and report them",
         )
     return Parity(largest, tuple(batches), tolerance)
+
+
+def _check_finite(outputs: NDArray[np.float32], of: str, batch: int) -> None:
+    """Refuse outputs that no comparison would notice: NaN is neither larger nor smaller than anything.
+
+    Raises:
+        ExportError: If one is NaN or infinite.
+    """
+    wrong = int((~np.isfinite(outputs)).sum())
+    if wrong:
+        raise ExportError(
+            f"{of} answers with {wrong} of {outputs.size} logits that are not finite numbers, at batch {batch}",
+            hint="its weights have overflowed: train it again with a lower learning rate",
+        )
 
 
 def allowed_on_noise(expected: NDArray[np.float32], tolerance: float) -> float:

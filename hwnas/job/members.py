@@ -16,7 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hwnas.core import Evaluation, Limit, Metric, NoFeasibleError, Objective, counted, seed_of
+from hwnas.core import (
+    Evaluation,
+    Limit,
+    MeasureError,
+    Metric,
+    NoFeasibleError,
+    NonFiniteLossError,
+    Objective,
+    counted,
+    seed_of,
+)
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
@@ -225,6 +235,8 @@ class Finisher:
             placement=self.assembly.placement,
             compiled=recipe.members.compiled,
             progress=lambda done, _, loss: self._progress(name, done, loss),
+            what=name,
+            table="training" if role == "default" else "members",
         )
         training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
         return _Run(evaluation, role, network, training, trainer.steps * schedule.epochs)
@@ -251,7 +263,13 @@ class Finisher:
                 found |= {f"{prefix}accuracy": plain, f"{prefix}balanced_accuracy": balanced}
             return found
 
-        found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
+        try:
+            found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
+        except NonFiniteLossError as error:
+            table = "members" if run.training is not None and run.role != "default" else "training"
+            raise NonFiniteLossError(
+                f"{name}: its training diverged: {error.message}", hint=f"lower [{table}] learning_rate and run again"
+            ) from error
         seconds = self.study.seconds_of(name) if run.training else 0.0
         return Finished(run.evaluation, network, found, seconds, run.role)
 
@@ -309,7 +327,9 @@ class Finisher:
         Raises:
             NoFeasibleError: If no member could be measured within the limits.
             ExportError: If a file does not agree with torch.
-            MeasureError: If the measuring program failed, or a kit has to be carried to the device first.
+            MeasureError: If the measuring program failed, no member could be timed, or a kit has to be carried to the
+                device first.
+            NonFiniteLossError: If a training diverged.
             TableError: If the kit's results are of another machine than the table.
         """
         assembly = self.assembly
@@ -348,6 +368,12 @@ class Finisher:
             file.path.stem: Untimed(file.path, one.evaluation.metrics["latency_ms"]) for one, file in written
         })
         members = [self._member(one, file, times) for one, file in written if file.path.stem in times.latency]
+        if not members:
+            raise MeasureError(
+                f"{assembly.run_folder}: not one of {len(written)} trained networks could be timed on "
+                f"{assembly.device.name}, so there is no front",
+                hint="the warnings above name the reason of each; run the same command again to time them again",
+            )
         members = _ranked(members, assembly.objectives, limits, tie=times.tie)
         if not any(member.on_front for member in members):
             raise NoFeasibleError(

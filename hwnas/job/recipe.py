@@ -282,6 +282,14 @@ class Recipe(RecipePart):
             self.spending()
         with in_table("augment"):
             self.augmentation()
+        for table, batch_size in (("training", self.training.batch_size), ("members", self.members.batch_size)):
+            if batch_size < 2:
+                raise RecipeError(f"[{table}] batch_size is {batch_size}; batch norm learns from 2 images or more")
+        if self.evaluation.batch_norm_images < 2:
+            raise RecipeError(
+                f"[evaluation] batch_norm_images is {self.evaluation.batch_norm_images}; batch norm learns from 2 "
+                "images or more"
+            )
         with in_table("training"):
             self.supernet_schedule()
             if self.training.rule != "sandwich" and not self.training.random_networks:

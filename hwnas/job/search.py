@@ -397,12 +397,22 @@ def _adapt_supernet(
         imitation=r.adaptation.imitation,
         label_smoothing=r.training.label_smoothing,
     )
-    trainer = _trainer(assembly, cast(nn.Module, supernet), rule, r.adaptation_schedule(epochs), teller)
+    schedule = r.adaptation_schedule(epochs)
+    trainer = _trainer(assembly, cast(nn.Module, supernet), rule, schedule, teller, table="adaptation")
     # The phase counts on; the schedule of an adaptation is its own.
     return study.train(_SUPERNET, trainer.state, lambda k, rng: trainer.epoch(k - before, rng), epochs).version
 
 
-def _trainer(assembly: Assembly, module: nn.Module, rule: StepRule, schedule: Schedule, teller: Teller) -> Trainer:
+def _trainer(
+    assembly: Assembly,
+    module: nn.Module,
+    rule: StepRule,
+    schedule: Schedule,
+    teller: Teller,
+    *,
+    what: str = "the supernet",
+    table: str = "training",
+) -> Trainer:
     images, augment = assembly.images["train"], assembly.recipe.augmentation()
     size = assembly.recipe.training.batch_size
 
@@ -417,6 +427,8 @@ def _trainer(assembly: Assembly, module: nn.Module, rule: StepRule, schedule: Sc
         schedule=schedule,
         placement=assembly.placement,
         progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
+        what=what,
+        table=table,
     )
 
 
@@ -434,7 +446,7 @@ def _block_wise(
     teacher = cast(Sectioned, assembly.family.supernet())
     learning = SinglePath(teacher, label_smoothing=r.training.label_smoothing, draw=at_any_resolution(space, largest))
     schedule = replace(r.supernet_schedule(), epochs=r.training.teacher_epochs)
-    trainer = _trainer(assembly, cast(nn.Module, teacher), learning, schedule, teller)
+    trainer = _trainer(assembly, cast(nn.Module, teacher), learning, schedule, teller, what="the largest network")
     version = study.train(_TEACHER, trainer.state, trainer.epoch, r.training.teacher_epochs).version
     study.load(version, {"module": cast(nn.Module, supernet)})
     draw = _draw(r, space, study, opening)

@@ -32,7 +32,8 @@ class Switching:
 
     Each candidate is cross-validated; its score is the mean minus the standard deviation, over the folds, of
     Kendall's tau between predicted and true values; the best score wins (ties: the first candidate) and is fitted on
-    all samples. Tau is computed within each fold. A fold in which either side is constant scores 0. With fewer samples
+    all samples. Tau is computed within each fold. A fold in which either side is constant scores 0, one
+    with a prediction that is not finite -1. With fewer samples
     than two per fold there are fewer folds; with fewer than four samples there is nothing to compare and the first
     candidate is taken.
 
@@ -117,6 +118,9 @@ def _taus(candidate: Surrogate, x: Floats, y: Floats, parts: Sequence[NDArray[np
     for part in parts:
         others = np.setdiff1d(np.arange(len(x)), part)
         predicted = candidate.fit(x[others], y[others]).predict(x[part])
+        if not np.isfinite(predicted).all():
+            taus.append(-1.0)
+            continue
         constant = np.ptp(predicted) == 0 or np.ptp(y[part]) == 0
         taus.append(0.0 if constant else float(kendalltau(predicted, y[part]).statistic))
     return tuple(taus)

@@ -79,7 +79,7 @@ def non_dominated_beyond(costs: Costs, noise: Sequence[float]) -> Indices:
     if not len(checked):
         return np.empty(0, dtype=np.int64)
     shares = np.asarray(noise, dtype=np.float64)
-    if shares.shape != checked.shape[1:] or (shares < 0).any() or (shares > 0).sum() > 1:
+    if shares.shape != checked.shape[1:] or not (shares >= 0).all() or (shares > 0).sum() > 1:
         raise ValueError(f"noise is {list(noise)}; expected {checked.shape[1]} numbers, at most one of them above 0")
     margin = np.abs(checked) * shares
     kept = []

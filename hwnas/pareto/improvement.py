@@ -30,12 +30,18 @@ def expected_improvement(
     Returns:
         [n], 0 or above.
 
+    Raises:
+        ValueError: If a number is not finite.
+
     Example:
         >>> front, reference = np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0])
         >>> half = np.array([0.5, 0.5])
         >>> expected_improvement(front, reference, np.array([[0.5, 9.0]]), half, np.array([[1.5]])).tolist()
         [0.625]
     """
+    for name, numbers in (("front", front), ("reference", reference), ("values", values), ("known", known)):
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"expected_improvement: {name} holds a number that is not finite")
     inside = front[(front < reference).all(axis=1)] if len(front) else np.empty((0, len(reference)))
     ends = [np.unique(np.append(inside[:, column], reference[column])) for column in range(1, len(reference))]
     starts = [np.concatenate([[-np.inf], end[:-1]]) for end in ends]  # a cell for what lies before the first, too

@@ -251,6 +251,7 @@ def train_distributions(
         schedule=one_shot.schedule(epochs),
         placement=one_shot.placement or Placement(),
         progress=one_shot.progress,
+        what="the supernet",
     )
     found.append(trainer)
 

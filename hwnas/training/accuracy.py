@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from hwnas.core import NonFiniteLossError
+
 
 def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Plain and balanced accuracy, both in 0..1; the network is left in the mode it was in.
@@ -20,6 +22,7 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
 
     Raises:
         ValueError: If there is no image.
+        NonFiniteLossError: If a logit is NaN or infinite.
 
     Example:
         >>> network = nn.Flatten()
@@ -34,7 +37,14 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
     try:
         with torch.inference_mode():
             for images, labels in batches:
-                found.append(network(images).argmax(1))
+                logits = network(images)
+                if not bool(logits.isfinite().all()):  # argmax would name a class all the same
+                    raise NonFiniteLossError(
+                        f"{int((~logits.isfinite()).any(1).sum())} of {len(logits)} images get logits that are not "
+                        "finite numbers, so there is no accuracy",
+                        hint="the weights have overflowed: train with a lower learning rate",
+                    )
+                found.append(logits.argmax(1))
                 expected.append(labels)
     finally:
         network.train(training)

@@ -394,16 +394,19 @@ class Bilevel:
         """
         drawn = draws(self.parameters(), rng)
         with torch.no_grad():
-            errors = [
-                1.0 - (self._logits(validation, gates).argmax(1) == validation.labels).float().mean()
-                for gates, _ in drawn
-            ]
+            errors = [self._error(validation, gates) for gates, _ in drawn]
             values = torch.stack([
                 self.objective(error, gates) for error, (gates, _) in zip(errors, drawn, strict=True)
             ])
             advantages = (values - values.mean()) / (values.std() + 1e-8) if len(values) > 1 else values
         surrogate = (advantages * torch.stack([log_prob for _, log_prob in drawn])).mean()
         return values.mean(), torch.autograd.grad(surrogate, self._alphas, allow_unused=True)
+
+    def _error(self, validation: MiniBatch, gates: Mapping[str, Gate]) -> Tensor:
+        logits = self._logits(validation, gates)
+        if not bool(logits.isfinite().all()):  # of which argmax would still name a class
+            return logits.new_tensor(math.nan)
+        return 1.0 - (logits.argmax(1) == validation.labels).float().mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Architecture parameters, their optimizer, and the number of steps."""

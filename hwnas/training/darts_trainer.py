@@ -198,12 +198,19 @@ class _Pairs:
             )
 
     def __len__(self) -> int:
-        return -(-self.images // self.batch_size)
+        return len(self._starts())
+
+    def _starts(self) -> range:
+        """Where batches start. A last one of a single image joins the one before: batch norm may refuse it."""
+        alone = self.images > 1 and self.images % self.batch_size == 1
+        return range(0, self.images - 1 if alone else self.images, self.batch_size)
 
     def epoch(self, rng: np.random.Generator) -> Iterator[PairBatch]:
         order = rng.permutation(self.images)
-        for start in range(0, self.images, self.batch_size):
-            yield self._batch(order[start : start + self.batch_size])
+        starts = self._starts()
+        for start in starts:
+            end = self.images if start == starts[-1] else start + self.batch_size
+            yield self._batch(order[start:end])
 
     def one(self, rng: np.random.Generator) -> PairBatch:
         return self._batch(rng.choice(self.images, size=min(self.batch_size, self.images), replace=False))

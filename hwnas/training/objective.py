@@ -103,14 +103,14 @@ def target_absolute_reward(accuracy: float, cost: float, *, target: float, weigh
         weight: Accuracy that a distance of the whole target costs, 0 or above; a small one leaves slack.
 
     Raises:
-        CostError: If the target is not above 0.
+        CostError: If the target is not above 0, or the cost is no finite number.
         RecipeError: If the weight is negative.
 
     Example:
         >>> [round(target_absolute_reward(0.8, cost, target=2.0, weight=0.2), 3) for cost in (1.0, 2.0, 3.0)]
         [0.7, 0.8, 0.7]
     """
-    return accuracy - _weight(weight) * abs(cost / _target(target) - 1)
+    return accuracy - _weight(weight) * abs(_finite(cost) / _target(target) - 1)
 
 
 def target_hinge_reward(accuracy: float, cost: float, *, target: float, weight: float) -> float:
@@ -123,14 +123,14 @@ def target_hinge_reward(accuracy: float, cost: float, *, target: float, weight: 
         weight: Accuracy that an excess of the whole target costs, 0 or above; a small one leaves slack.
 
     Raises:
-        CostError: If the target is not above 0.
+        CostError: If the target is not above 0, or the cost is no finite number.
         RecipeError: If the weight is negative.
 
     Example:
         >>> [round(target_hinge_reward(0.8, cost, target=2.0, weight=0.2), 3) for cost in (1.0, 2.0, 3.0)]
         [0.8, 0.8, 0.7]
     """
-    return accuracy - _weight(weight) * max(0.0, cost / _target(target) - 1)
+    return accuracy - _weight(weight) * max(0.0, _finite(cost) / _target(target) - 1)
 
 
 # ------------------------------------------------------------------------------------------------------------ losses
@@ -325,8 +325,12 @@ class Lagrangian:
         return loss + (paid.square() - self.multiplier**2) / (2 * self.damping)
 
     def slope(self, expected: float) -> float:
-        """What a share of the target more costs now: the derivative of the priced distance, at an expected cost."""
-        return max(0.0, self.multiplier + self.damping * (expected / self.target - 1))
+        """What a share of the target more costs now: the derivative of the priced distance, at an expected cost.
+
+        Raises:
+            CostError: If the cost is not a finite number.
+        """
+        return max(0.0, self.multiplier + self.damping * (_finite(expected) / self.target - 1))
 
     def update(self, expected: float) -> None:
         """Move the price by what the cost is now.
@@ -334,9 +338,7 @@ class Lagrangian:
         Raises:
             CostError: If the cost is not a finite number.
         """
-        if not math.isfinite(expected):
-            raise CostError(f"the expected cost is {expected}; expected a finite number")
-        self.multiplier = max(0.0, self.multiplier + self.rate * (expected / self.target - 1))
+        self.multiplier = max(0.0, self.multiplier + self.rate * (_finite(expected) / self.target - 1))
 
     def state_dict(self) -> dict[str, Any]:
         """The price."""
@@ -357,10 +359,16 @@ class Lagrangian:
 # ------------------------------------------------------------------------------------------------------------- parts
 
 
+def _finite(cost: float) -> float:
+    if not math.isfinite(cost):
+        raise CostError(f"the cost is {cost}; expected a finite number")
+    return cost
+
+
 def _power(cost: float, target: float, exponent: float) -> float:
-    if not cost > 0:
-        raise CostError(f"cost is {cost}; it must be above 0")
-    if exponent > 0:
+    if not 0 < cost < math.inf:
+        raise CostError(f"cost is {cost}; it must be above 0 and finite")
+    if not exponent <= 0:
         raise RecipeError(f"exponent of the reward is {exponent}; it must be 0 or below, or cost would be rewarded")
     return float((cost / _target(target)) ** exponent)
 

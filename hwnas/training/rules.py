@@ -88,7 +88,7 @@ class SinglePath:
 
     Args:
         supernet: Trained.
-        random: Networks per step; fewer where the space or the batch has fewer.
+        random: Networks per step; fewer where the space has fewer, or the batch has not two images for each.
         label_smoothing: Share of each label spread over all classes.
         draw: Which; None for different ones, uniform over options.
     """
@@ -108,7 +108,8 @@ class SinglePath:
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One forward and backward pass per network; returns the mean loss over the images."""
         draw = self.supernet.space.sample if self.draw is None else self.draw
-        architectures = draw(min(self.random, len(batch)), rng)
+        # Two images each at least: batch norm learns nothing from one, and refuses it where features are 1x1.
+        architectures = draw(max(1, min(self.random, len(batch) // 2)), rng)
         parts = batch.split(len(architectures))
         share = [len(part) / len(batch) for part in parts]
         run = map if len(parts) == 1 else self._pool.map

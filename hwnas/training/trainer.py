@@ -59,13 +59,13 @@ class Schedule:
         if not 0 <= self.warmup < 1:
             raise RecipeError(f"warmup is {self.warmup}; it must be a share of the steps, 0..1")
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}; it must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise RecipeError(f"{name} is {getattr(self, name)}; it must be above 0 and finite")
         if not 0 <= self.average < 1:
             raise RecipeError(
                 f"average is {self.average}; it is the share of the average that stays, 0 or more, below 1"
             )
-        if self.weight_decay < 0 or not 0 <= self.momentum < 1:
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             raise RecipeError(f"weight_decay {self.weight_decay} or momentum {self.momentum} is out of range")
 
     def rate(self, share: float) -> float:
@@ -93,6 +93,8 @@ class Trainer:
         compiled: Whether the forward pass of an epoch is compiled by torch.compile, which pays for a fixed network and
             many steps; a supernet would be compiled anew for every network drawn.
         progress: Called with (steps done, steps in all, loss) after each step.
+        what: Is trained, for messages: "the supernet".
+        table: Of the recipe that holds the learning rate, for messages.
 
     Example:
         `hwnas/tour.py` trains a supernet in ten lines.
@@ -110,7 +112,10 @@ class Trainer:
         placement: Placement = _HERE,
         compiled: bool = False,
         progress: Callable[[int, int, float], None] | None = None,
+        what: str = "the network",
+        table: str = "training",
     ) -> None:
+        self.what, self.table = what, table
         self.module = placement.place(module)
         self._average = _average_of(module, schedule.average)
         self._forward = placement.forward_of(module)
@@ -145,7 +150,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: At the first loss that is not a finite number, with epoch and step, both counted from 1;
-                no weight has been changed by that step.
+                no weight has been changed by that step. Also if a weight or a statistic is not finite at the end.
         """
         self.module.train()
         with ExitStack() as within:
@@ -155,7 +160,27 @@ class Trainer:
             found = self._pass(k, rng)
         if self._average is not None and k == self.schedule.epochs - 1:
             self.module.load_state_dict(self._average.module.state_dict())
+        self._check_weights(k)
         return found
+
+    def _check_weights(self, k: int) -> None:
+        """Refuse weights that only the next loss would have shown: after the last step there is none.
+
+        Raises:
+            NonFiniteLossError: Naming the first tensor that is not finite.
+        """
+        for name, tensor in self.module.state_dict().items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise self._diverged(f"by the end of epoch {k + 1}: {name} is not finite")
+
+    def _diverged(self, when: str) -> NonFiniteLossError:
+        rate = self.schedule.learning_rate
+        if not self._follows_schedule:
+            rate = max(float(group["lr"]) for group in self.optimizer.param_groups)
+        return NonFiniteLossError(
+            f"training of {self.what} diverged {when} (learning rate {rate:.3g})",
+            hint=f"the last checkpoint is good; lower [{self.table}] learning_rate, or raise its warmup, and run again",
+        )
 
     def _pass(self, k: int, rng: np.random.Generator) -> dict[str, float]:
         total, images = 0.0, 0
@@ -169,10 +194,8 @@ class Trainer:
             loss = self.rule(batch, rng)
             norm = nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
             if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
-                raise NonFiniteLossError(
-                    f"training diverged in epoch {k + 1}, step {step + 1}: loss {loss}, gradient norm {float(norm)}; "
-                    "expected finite numbers",
-                    hint="the last checkpoint is good; lower [training] learning_rate and run again",
+                raise self._diverged(
+                    f"in epoch {k + 1}, step {step + 1}: loss {loss}, gradient norm {float(norm)}; expected finite ones"
                 )
             self.optimizer.step()
             if self._average is not None:

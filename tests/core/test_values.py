@@ -77,3 +77,20 @@ def test_evaluations_round_trip(value: float, status: str, reason: str, weights:
 def test_impossible_budgets_are_refused(parts: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Budget(**parts)  # type: ignore[arg-type]
+
+
+def test_nan_is_outside_every_limit() -> None:
+    assert Limit("m", at_most=1).violation(math.nan) == math.inf
+    assert Limit("m", at_least=1).violation(math.nan) == math.inf
+
+
+@pytest.mark.parametrize(("low", "high"), [(math.nan, 1.0), (0.5, math.inf)])
+def test_a_band_is_finite(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="the band of a metric must be finite"):
+        Metric(0.7, "ms", "predicted", low=low, high=high)
+
+
+@pytest.mark.parametrize("minutes", [math.nan, math.inf, 0.0, -1.0])
+def test_a_budget_of_no_end_is_refused(minutes: float) -> None:
+    with pytest.raises(RecipeError, match=f"minutes is {minutes}; it must be above 0 and finite"):
+        Budget(minutes=minutes)

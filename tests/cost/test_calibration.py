@@ -221,7 +221,9 @@ def test_tau_counts_pairs(pairs: list[tuple[int, int]]) -> None:
         assert tau == pytest.approx((a * b).sum() / np.sqrt((a != 0).sum() * (b != 0).sum()))
 
 
-@pytest.mark.parametrize(("p", "m"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan], [1.0]), ([1.0], [0.0])])
+@pytest.mark.parametrize(
+    ("p", "m"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan], [1.0]), ([1.0], [0.0]), ([1.0], [np.inf])]
+)
 def test_score_refuses(p: list[float], m: list[float]) -> None:
     with pytest.raises(CostError, match="expected as many, finite and above 0"):
         score(p, m)

@@ -179,3 +179,21 @@ def test_a_norm_that_was_forgotten_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("hwnas.export.onnx_file.write_onnx", written)
     with pytest.raises(ExportError, match="1 batch norms were not folded"):
         export_onnx(network, tmp_path / "net.onnx", input_shape=(1, 4, 4), metadata={})
+
+
+@pytest.mark.parametrize("fault", [float("nan"), float("inf")])
+def test_a_network_that_answers_with_nan_does_not_pass_as_equal(tmp_path: Path, fault: float) -> None:
+    """Issue 23: max(0.0, nan) is 0.0, so a network of NaN agreed with its file to the bit."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    path = tmp_path / "net.onnx"
+    write_onnx(network, path, input_shape=(1, 2, 2))
+    nn.init.constant_(network[1].bias, fault)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"the network answers with 2 of 2 logits that are not finite.*at batch 1"):
+        check_parity(network, path, input_shape=(1, 2, 2))
+    with pytest.raises(ExportError, match="the network answers with 2 of 2 logits that are not finite"):
+        export_onnx(network, tmp_path / "other.onnx", input_shape=(1, 2, 2), metadata={})
+    broken = tmp_path / "broken.onnx"
+    write_onnx(network, broken, input_shape=(1, 2, 2))
+    nn.init.zeros_(network[1].bias)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="the ONNX file answers with 2 of 2 logits that are not finite"):
+        check_parity(network, broken, input_shape=(1, 2, 2))

@@ -328,6 +328,21 @@ def test_training_that_diverges_stops_with_epoch_and_step_and_keeps_the_checkpoi
     assert all(bool(torch.isfinite(value).all()) for value in state.values())
 
 
+def test_a_member_that_diverges_is_named_with_its_table_and_is_never_exported(workspace: Path) -> None:
+    """Issue 23: its weights of NaN reached the exporter, which was blamed."""
+    recipe = workspace / "search" / "toy.toml"
+    recipe.write_text(
+        RECIPE.replace(
+            "count = 2\nepochs = 1", "count = 2\nepochs = 1\nlearning_rate = 3e38\nclip = 1e38\nwarmup = 0.0"
+        )
+    )
+    with pytest.raises(NonFiniteLossError) as caught:
+        search(recipe, root=workspace)
+    assert re.search(r"training of member-[0-9a-f]{12} diverged .*epoch 1.*learning rate 3e\+38", caught.value.message)
+    assert "lower [members] learning_rate" in caught.value.hint
+    assert not (workspace / "runs" / "toy" / "members").exists()
+
+
 def test_picks_from_a_real_front(finished: Path) -> None:
     front = Front.load(finished / "runs" / "toy")
     fastest, best = front.pick("fastest"), front.pick("most-accurate")

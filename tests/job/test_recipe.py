@@ -49,6 +49,26 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
         ),
         ("evaluations = 20", "evaluations = -5", r"\[budget\] evaluations is -5; input should be greater than"),
         ("evaluations = 20", "evaluations = 'many'", r"\[budget\] evaluations is 'many'; input should be a valid int"),
+        (
+            "evaluations = 20",
+            "evaluations = 20\n[training]\nbatch_size = 1",
+            r"\[training\] batch_size is 1; batch norm learns from 2 images or more",
+        ),
+        (
+            "evaluations = 20",
+            "evaluations = 20\n[members]\nbatch_size = 1",
+            r"\[members\] batch_size is 1; batch norm learns from 2",
+        ),
+        (
+            "evaluations = 20",
+            "evaluations = 20\n[evaluation]\nbatch_norm_images = 1",
+            r"\[evaluation\] batch_norm_images is 1; batch norm learns from 2",
+        ),
+        (
+            "evaluations = 20",
+            "evaluations = 20\n[evaluation]\nseconds = 0",
+            r"\[evaluation\] seconds is 0; input should be greater than 0",
+        ),
         ("evaluations = 20", "", r"\[budget\] give evaluations, minutes or both"),
         ('name = "toy"', 'name = "toi"', r'\[space\] name is "toi"; did you mean "toy"'),
         ('name = "toy"', "", r"\[space\] name is missing; known: .*toy"),

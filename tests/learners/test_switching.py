@@ -128,3 +128,19 @@ def test_a_fit_of_the_largest_archive_takes_seconds_not_minutes() -> None:
     start = time.process_time()
     Switching().fit(x, x @ np.random.default_rng(1).normal(size=135))
     assert time.process_time() - start < 20  # about 3 s on an idle core of 2023
+
+
+def test_a_candidate_that_predicts_nan_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tau would be NaN, and a NaN that comes first is the largest of all."""
+
+    class Broken:
+        def fit(self, x: Floats, y: Floats) -> "Broken":
+            return self
+
+        def predict(self, x: Floats) -> Floats:
+            return np.full(len(x), np.nan)
+
+    monkeypatch.setitem(SURROGATES, "gp", lambda seed: Broken())
+    fitted = Switching(("gp", "rbf")).fit(bits(40), bits(40) @ np.arange(10.0))
+    assert fitted.winner == "rbf"
+    assert fitted.scores["gp"] == -1.0

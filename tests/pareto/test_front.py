@@ -209,6 +209,6 @@ def test_a_front_beyond_the_noise_is_never_empty_and_beaten_only_clearly(seed: i
 
 
 def test_noise_is_one_number_per_objective_and_one_objective_is_noisy() -> None:
-    for noise in ([0.1], [0.1, 0.1], [-0.1, 0.0]):
+    for noise in ([0.1], [0.1, 0.1], [-0.1, 0.0], [np.nan, 0.0]):
         with pytest.raises(ValueError, match="expected 2 numbers, at most one of them above 0"):
             non_dominated_beyond(np.ones((2, 2)), noise)

@@ -58,3 +58,12 @@ def test_the_share_of_a_front_is_one_and_of_less_is_less() -> None:
     assert hypervolume_share(truth[:1], truth[:1]) == pytest.approx(1.0), "a front of one point has no range"
     with pytest.raises(ValueError, match="the front has no row"):
         hypervolume_share(truth, truth[:0])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_numbers_that_are_nan_are_refused(place: int) -> None:
+    numbers = [np.ones((1, 2)), np.full(2, 3.0), np.ones((1, 1)), np.ones((1, 1))]
+    numbers[place].flat[0] = np.nan
+    front, reference, values, known = numbers
+    with pytest.raises(ValueError, match="holds a number that is not finite"):
+        expected_improvement(front, reference, values, ONE, known)

@@ -111,3 +111,35 @@ def test_a_pair_batch_splits_as_every_batch() -> None:
     parts = PairBatch(torch.arange(5.0).reshape(5, 1, 1, 1), torch.arange(5)).split(2)
     assert [part.labels.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert len(PairBatch(torch.zeros(1, 1, 1, 1), torch.zeros(1)).split(3)) == 1
+
+
+class OnePixel(ModelSpace):
+    """Features of 1x1 under a batch norm, which refuses a batch of one."""
+
+    def __init__(self) -> None:
+        super().__init__(resolutions=(4,), channels=1)
+        self.see = LayerChoice({"a": nn.Conv2d(1, 3, 4), "b": nn.Conv2d(1, 3, 4)}, label="see")
+        self.rest = Block(nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.rest(self.see(x)))
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(17, [17]), (33, [16, 17]), (32, [16, 16]), (18, [16, 2])])
+def test_a_last_batch_of_one_joins_the_one_before(images: int, sizes: list[int]) -> None:
+    net = OnePixel()
+    seen: list[int] = []
+    search = DartsTrainer(
+        net,
+        loss=nn.CrossEntropyLoss(),
+        metrics=lambda output, target: {},
+        optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
+        num_epochs=1,
+        dataset_train=data(images),
+        dataset_valid=data(images),
+        batch_size=16,
+    )
+    net.rest.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])) if net.training else None)
+    search.fit()
+    assert [n for k, n in enumerate(seen) if k % 2] == sizes  # each weight step follows a step on validation images
+    assert search.history[0]["images"] == images

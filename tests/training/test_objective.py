@@ -243,7 +243,12 @@ ONE = torch.ones(())
         (lambda: target_two_regime_reward(0.5, 1.0, target=1.0, below=-1.0), RecipeError, "-1.0 up to the target"),
         (lambda: Lagrangian(target=1.0, rate=0.0), RecipeError, "rate of the objective is 0.0"),
         (lambda: Lagrangian(target=1.0, rate=1.0, multiplier=-1.0), RecipeError, "multiplier of the objective is -1.0"),
-        (lambda: Lagrangian(target=1.0, rate=1.0).update(math.nan), CostError, "expected cost is nan"),
+        (lambda: Lagrangian(target=1.0, rate=1.0).update(math.nan), CostError, "the cost is nan"),
+        (lambda: Lagrangian(target=1.0, rate=1.0).slope(math.nan), CostError, "the cost is nan"),
+        (lambda: target_hinge_reward(0.5, math.nan, target=1.0, weight=1.0), CostError, "the cost is nan"),
+        (lambda: target_absolute_reward(0.5, math.inf, target=1.0, weight=1.0), CostError, "the cost is inf"),
+        (lambda: trade_off_product_reward(0.5, math.inf, target=1.0), CostError, "cost is inf"),
+        (lambda: trade_off_product_reward(0.5, 1.0, target=1.0, exponent=math.nan), RecipeError, "exponent .* is nan"),
     ],
 )
 def test_impossible_numbers_are_named(call: Callable[[], object], error: type[Exception], message: str) -> None:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hwnas.core import Architecture, generator
+from hwnas.core import Architecture, NonFiniteLossError, generator
 from hwnas.data import Batch, ImageData, Images, Part, Preprocessing, batches
 from hwnas.training import Adapting, Plain, Sandwich, SinglePath, accuracies, distillation
 from hwnas.zoo import FAMILIES, Family
@@ -176,3 +176,26 @@ def test_adapting_is_the_mean_of_its_networks_and_the_teacher_is_not_moved() -> 
         assert (p.grad is None) == (name not in found), name
         if p.grad is not None:
             assert torch.allclose(found[name], p.grad, atol=2e-4), name
+
+
+def test_an_accuracy_of_logits_that_are_nan_is_none() -> None:
+    """argmax would name the first of them, and a class of its index would be right."""
+    network = nn.Flatten()
+    images = torch.tensor([[[[1.0, 0.0]]], [[[float("nan"), 0.0]]], [[[0.0, float("inf")]]]])
+    with pytest.raises(NonFiniteLossError, match="2 of 3 images get logits that are not finite"):
+        accuracies(network, [(images, torch.tensor([0, 0, 1]))])
+
+
+def test_single_paths_never_get_one_image_alone() -> None:
+    """Batch norm refuses one value per channel: features of 1x1 and a part of one image are that."""
+    family = FAMILIES["toy"]
+    whole = toy_batch()
+    for images, networks in ((12, 4), (5, 2), (3, 1), (2, 1), (1, 1)):
+        batch = whole.split(12 // images)[0] if images != 5 else Batch(whole._source, whole.positions[:5], None, None)
+        assert len(batch) == images
+        sizes: list[int] = []
+        net = family.supernet()
+        net.register_forward_pre_hook(lambda module, inputs, sizes=sizes: sizes.append(len(inputs[0])))
+        SinglePath(net, random=4)(batch, generator(0, "x"))
+        assert len(sizes) == networks and sum(sizes) == images
+        assert min(sizes) >= min(2, images)

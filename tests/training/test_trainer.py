@@ -144,3 +144,29 @@ def test_the_gradient_is_clipped() -> None:
 def test_impossible_schedules_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Schedule(**({"epochs": 3} | changes))  # type: ignore[arg-type]
+
+
+def test_weights_that_overflow_in_the_last_step_are_found() -> None:
+    """No loss is computed after it, so nothing but the weights themselves can tell."""
+    data, module = images(16), network()
+    t = Trainer(
+        module,
+        Plain(module, 8),
+        batches=lambda rng: batches(data, batch_size=16, generator=rng),
+        steps=1,
+        schedule=Schedule(1, learning_rate=3e38, warmup=0.0, momentum=0.0, clip=1e38),
+        what="member-abc",
+        table="members",
+    )
+    module[4].bias.register_hook(lambda gradient: gradient + 100)  # type: ignore[index]
+    message = r"training of member-abc diverged by the end of epoch 1: 4.bias is not finite \(learning rate 3e\+38\)"
+    with pytest.raises(NonFiniteLossError, match=message) as caught:
+        t.epoch(0, generator(0, 0))
+    assert "lower [members] learning_rate" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "clip", "momentum", "average", "warmup"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_schedule_is_made_of_numbers(name: str, value: float) -> None:
+    with pytest.raises(RecipeError, match=name):
+        Schedule(**({"epochs": 1} | {name: value}))  # type: ignore[arg-type]
