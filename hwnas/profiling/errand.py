@@ -1,9 +1,9 @@
 """The other end of an ssh connection: unpacks a job from the standard input, runs it, hands its result back.
 
-`ssh.py` hands this text to the device's own Python, so it imports the standard library only. Everything goes through
-the one connection: a tar archive comes in, the program's progress goes out, and last a line that says how many bytes of
-result follow. The standard input stays open until the other side has what it wants. When it ends early, whoever asked
-is gone, and nothing may be left here: no process, no files.
+`ssh.py` hands this text to the device's own Python, having looked whether that is new enough; it imports the standard
+library only. Everything goes through the one connection: a tar archive comes in, the program's progress goes out, and
+last a line that says how many bytes of result follow. The standard input stays open until the other side has what it
+wants. When it ends early, whoever asked is gone, and nothing may be left here: no process, no files.
 """
 
 from __future__ import annotations
@@ -20,15 +20,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-OLDEST = (3, 9)
-
 
 def errand() -> int:
     """Do one job; the exit code is that of the measuring program."""
-    if sys.version_info[:2] < OLDEST:
-        found = ".".join(map(str, sys.version_info[:3]))
-        print(f"Python is {found}; measure.py needs 3.9 or newer", file=sys.stderr)
-        return 1
     # Before numpy is loaded: its thread pools would stand beside the runtime's.
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     for name in ("SIGHUP", "SIGTERM"):

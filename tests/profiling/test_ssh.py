@@ -24,7 +24,8 @@ from hwnas.device import Device, fingerprint
 from hwnas.profiling import ModelFile, Progress, measure_models, profile
 from hwnas.profiling.program import PROGRAM
 from hwnas.profiling.runtimes import runtime_version
-from hwnas.profiling.ssh import ERRAND, SshReach
+from hwnas.profiling.session import job_of
+from hwnas.profiling.ssh import BOOT, ERRAND, Patience, SshReach
 from tests.profiling.chain import build, build_network, chain
 from tests.profiling.models import write_broken_model, write_model
 
@@ -136,6 +137,13 @@ def test_what_is_sent_needs_the_standard_library_and_an_old_python_only() -> Non
     imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in imported} <= set(sys.stdlib_module_names)
     ast.parse(PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 9))
+    # What runs before the version is known: no annotation, no f-string, no print, so that a Python of any age reads it.
+    first = list(ast.walk(ast.parse(BOOT, feature_version=(3, 4))))
+    assert not [node for node in first if isinstance(node, ast.JoinedStr | ast.AnnAssign | ast.ImportFrom)]
+    assert "print" not in BOOT
+    # Small servers take commands of up to 9000 bytes.
+    whole = SshReach(Device(name="pi", host="user@board")).command("-c", BOOT, "x" * 40, ERRAND.read_text())
+    assert len(whole[-1]) < 8000
 
 
 def test_without_an_ssh_client_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,11 +153,13 @@ def test_without_an_ssh_client_the_way_out_is_told(monkeypatch: pytest.MonkeyPat
     assert "hwnas kit" in info.value.hint
 
 
-def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Device:
-    (folder / "ssh").write_text(f"#!/bin/sh\n{script}\n")
+def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, python: str = "python3.99") -> Device:
+    """A program called ssh, which is given all that ssh would be given; $mark is the line that comes first."""
+    find = r"""mark=$(echo "$*" | grep -o 'hwnas-[0-9a-f]\{16\}')"""
+    (folder / "ssh").write_text(f"#!/bin/sh\n{find}\n{script}\n")
     (folder / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return Device(name="pi", host="user@board", python="python3.99")
+    return Device(name="pi", host="user@board", python=python)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +213,12 @@ STEP = '{"stage": "measure", "done": 30, "total": 90}'
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (f"echo '{STEP}'; exit 255", r"connection to user@board was lost after 30 of 90 \(measure\): it said nothing"),
-        (f"echo '{STEP}'; kill -9 $$", r"was lost after 30 of 90"),
-        ("echo '{\"result_bytes\": 100}'; echo cut; exit 0", "was lost: no result came"),
+        (
+            f"echo $mark; echo '{STEP}'; exit 255",
+            r"connection to user@board was lost after 30 of 90 \(measure\): it said nothing",
+        ),
+        (f"echo $mark; echo '{STEP}'; kill -9 $$", r"was lost after 30 of 90"),
+        ("echo $mark; echo '{\"result_bytes\": 100}'; echo cut; exit 0", "was lost: no result came"),
         ("exit 0", "was lost: no result came"),
         ("echo 'OSError: [Errno 28] No space left' >&2; exit 1", "ended with code 1: OSError: .* No space left"),
     ],
@@ -213,11 +226,116 @@ STEP = '{"stage": "measure", "done": 30, "total": 90}'
 def test_a_device_that_vanishes_is_told_with_how_far_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
-    probe = f"case \"$*\" in *--machine*) cat > {tmp_path}/program; echo '{MACHINE}'; exit 0;; esac\n"
+    probe = f"case \"$*\" in *--machine*) echo $mark; cat > {tmp_path}/program; echo '{MACHINE}'; exit 0;; esac\n"
     device = fake_ssh(tmp_path, monkeypatch, f"{probe}{script}")
     model = write_model(tmp_path / "a.onnx", "Tanh")
     with pytest.raises(MeasureError, match=message):
         measure_models({"a": model}, device=device, rounds=2)
+
+
+# ----------------------------------------------------------------------------------- a shell that talks, or hangs
+
+TALK = {
+    "nothing": "",
+    "a banner without an end of line": "printf 'Welcome to board'",
+    "a million letters": "head -c 1000000 /dev/zero | tr '\\0' x",
+    "a million lines": "yes welcome | head -c 1000000",
+    "JSON": """echo '{"ended": 0}'; echo '{"result_bytes": 5}'; echo '{"python": "3.1.0"}'""",
+    "the command itself": 'echo "$*"; set -x',
+    "something that keeps the connection open": "sleep 30 &",
+}
+RUN_IT = 'for command; do :; done\nexec sh -c "$command"'
+
+
+@pytest.mark.parametrize("talk", TALK.values(), ids=TALK)
+def test_what_a_login_shell_says_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, talk: str) -> None:
+    device = fake_ssh(tmp_path, monkeypatch, f"{talk}\n{RUN_IT}", sys.executable)
+    model = write_model(tmp_path / "a.onnx", "Tanh")
+    began = time.monotonic()
+    found = measure_models({"a": model}, device=device, rounds=2, on_noise="mark")
+    assert found.timings["a"].visits >= 2
+    assert time.monotonic() - began < 30
+
+
+QUICK = Patience(start=1.0, answer=1.0, copy=1.0, work=1.0)
+
+
+@pytest.mark.parametrize(
+    ("script", "patience", "message", "hint"),
+    [
+        (
+            "echo welcome; sleep 100",
+            QUICK,
+            r"device pi: user@board: Python did not start there within 1 s; before it, its shell said: welcome",
+            "ssh user@board true must end by itself",
+        ),
+        ("yes", QUICK, r"Python did not start there within 1 s; before it, its shell said: y", ".bashrc"),
+        ("echo $mark; sleep 100", QUICK, r"it did not say what machine it is within 1 s", "import numpy, onnxruntime"),
+        (
+            f"case \"$*\" in *--machine*) echo $mark; echo '{MACHINE}';; *) echo $mark; sleep 100;; esac",
+            QUICK,
+            r"it took no data for 1 s while files were copied",
+            "free space",
+        ),
+        (
+            f"case \"$*\" in *--machine*) echo $mark; echo '{MACHINE}';; "
+            f"*) echo $mark; head -c 300000 > /dev/null; echo '{STEP}'; sleep 100;; esac",
+            QUICK,
+            r"the measuring program said nothing for 1 s, after 30 of 90 \(measure\)",
+            "nothing was written",
+        ),
+    ],
+)
+def test_every_step_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, patience: Patience, message: str, hint: str
+) -> None:
+    device = fake_ssh(tmp_path, monkeypatch, script)
+    model = tmp_path / "big.onnx"
+    model.write_bytes(bytes(200_000))
+    reach = SshReach(device, patience)
+    job = job_of({"a": model}, tmp_path, device=device, cores=None, rounds=2, seed=0, on_noise="mark")
+    began = time.monotonic()
+    with pytest.raises(DeviceError, match=message) as info:
+        reach.identity()
+        reach.run(job, progress=None)
+    assert hint in info.value.hint
+    assert time.monotonic() - began < 20
+    assert wait_until(lambda: not ssh_children(tmp_path)), "a child stayed"
+
+
+def ssh_children(folder: Path) -> list[str]:
+    """Processes of the stub that still run."""
+    return [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if f"{folder}/ssh".encode() in _read(path) and b"board" in _read(path)
+    ]
+
+
+def old_python(folder: Path) -> str:
+    """A Python that says it is 3.6."""
+    path = folder / "python"
+    path.write_text(
+        f"#!/bin/sh\nshift\ntext=$1\nshift\nexec {sys.executable} -c 'import sys\n"
+        'sys.version_info = (3, 6, 9, "final", 0)\nexec(sys.argv.pop(1))\' "$text" "$@"\n'
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def interpreters(folder: Path) -> list[str]:
+    found = [shutil.which(f"python{version}") for version in ("2.7", "3.6", "3.7", "3.8")]
+    return [old_python(folder), *(path for path in found if path is not None)]
+
+
+def test_a_python_that_is_too_old_is_named_before_it_reads_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for python in interpreters(tmp_path):
+        device = fake_ssh(tmp_path, monkeypatch, RUN_IT, python)
+        with pytest.raises(DeviceError, match=r"on user@board is Python [23]\.\d\.\d+; measure.py needs 3.9") as info:
+            SshReach(device).identity()
+        assert "python = " in info.value.hint
 
 
 # ------------------------------------------------------------------------------------------------- with a server
