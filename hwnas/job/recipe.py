@@ -118,14 +118,17 @@ class TrainingTable(RecipePart):
 
 
 class AdaptationTable(RecipePart):
-    """`[adaptation]`: how a strategy that asks for it (`nat` with `adapt_epochs`) trains the supernet on.
+    """`[adaptation]`: how a strategy that asks for it (`nat`) trains the supernet on.
 
+    Defaults are those of Lu et al. 2021 (TPAMI 43(9)).
     Every step trains so many `networks`, drawn as the best of the archive are, on the labels and, with weight
-    `imitation`, on the outputs of the largest. Momentum, decay and clip are those of `[training]`.
+    `imitation`, on the outputs of the largest network as it was before the first adaptation. The rate falls to 0 by a
+    cosine in each adaptation. Momentum and clip are those of `[training]`.
     """
 
     networks: Count = 4
-    learning_rate: Positive = 0.01
+    learning_rate: Positive = 2.5e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 3e-4
     imitation: Annotated[float, Field(ge=0)] = 1.0
 
 
@@ -406,7 +409,7 @@ class Recipe(RecipePart):
     def adaptation_schedule(self, epochs: int) -> Schedule:
         """How an adaptation of so many epochs moves the supernet's weights."""
         t = self.training
-        return Schedule(epochs, self.adaptation.learning_rate, 0.0, t.momentum, t.weight_decay, t.clip)
+        return Schedule(epochs, self.adaptation.learning_rate, 0.0, t.momentum, self.adaptation.weight_decay, t.clip)
 
     def member_schedule(self) -> Schedule | None:
         """How a member's weights are moved; None if they stay as inherited."""

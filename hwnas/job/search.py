@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.core import DeviceError, LimitError, RecipeError, StoreError, counted, write_atomically
+from hwnas.core import Architecture, DeviceError, LimitError, RecipeError, StoreError, counted, write_atomically
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation import Evaluator
 from hwnas.evaluation.from_scratch import FromScratch
 from hwnas.evaluation.own_metrics import WithOwnMetrics
-from hwnas.evaluation.shared_weights import SharedWeights
+from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
@@ -30,7 +29,7 @@ from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Sectioned, Supernet
 from hwnas.profiling import suffix_of
 from hwnas.space import Space
-from hwnas.store import discard
+from hwnas.store import Checkpoints, discard
 from hwnas.strategies import in_words
 from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import (
@@ -50,7 +49,7 @@ from hwnas.training import (
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import Family, HasSmallest
 
-_SUPERNET, _TEACHER = "supernet", "teacher"
+_SUPERNET, _TEACHER, _FIXED_TEACHER = "supernet", "teacher", "adaptation-teacher"
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,7 @@ def _study(
             "data": assembly.splits.to_json()["digest"],
             **{f"metrics.{metric.name}": metric.digest for metric in r.own_metrics()},
         },
-        adapt=partial(_adapt_supernet, assembly, teller) if shared else None,
+        adapt=_Adaptation(assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,
     )
@@ -378,29 +377,58 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
     return version
 
 
-def _adapt_supernet(
-    assembly: Assembly,
-    teller: Teller,
-    study: Study,
-    weights: str,
-    frequencies: Mapping[str, Sequence[float]],
-    epochs: int,
-) -> str:
-    r = assembly.recipe
-    before = int(weights.rpartition("@")[2])
-    supernet = assembly.family.supernet()
-    rule = Adapting(
-        supernet,
-        frequencies,
-        teacher=_macs(study).largest()[1],
-        networks=r.adaptation.networks,
-        imitation=r.adaptation.imitation,
-        label_smoothing=r.training.label_smoothing,
-    )
-    schedule = r.adaptation_schedule(epochs)
-    trainer = _trainer(assembly, cast(nn.Module, supernet), rule, schedule, teller, table="adaptation")
-    # The phase counts on; the schedule of an adaptation is its own.
-    return study.train(_SUPERNET, trainer.state, lambda k, rng: trainer.epoch(k - before, rng), epochs).version
+class _Adaptation:
+    """Trains a run's supernet on. All adaptations have one teacher: the largest network before the first of them."""
+
+    def __init__(self, assembly: Assembly, teller: Teller) -> None:
+        self._assembly, self._teller = assembly, teller
+        self._teacher: nn.Module | None = None
+
+    def __call__(self, study: Study, weights: str, frequencies: Mapping[str, Sequence[float]], epochs: int) -> str:
+        """The version after so many epochs more, with options drawn at these frequencies."""
+        r = self._assembly.recipe
+        before = int(weights.rpartition("@")[2])
+        largest = _macs(study).largest()[1]
+        if self._teacher is None:
+            self._teacher = self._fixed_teacher(study, weights, largest)
+        supernet = self._assembly.family.supernet()
+        rule = Adapting(
+            supernet,
+            frequencies,
+            teacher=self._teacher,
+            teacher_resolution=int(largest["resolution"]),
+            networks=r.adaptation.networks,
+            imitation=r.adaptation.imitation,
+            label_smoothing=r.training.label_smoothing,
+        )
+        schedule = r.adaptation_schedule(epochs)
+        module = cast(nn.Module, supernet)
+        trainer = _trainer(self._assembly, module, rule, schedule, self._teller, table="adaptation")
+        # The phase counts on; the schedule of an adaptation is its own.
+        return study.train(_SUPERNET, trainer.state, lambda k, rng: trainer.epoch(k - before, rng), epochs).version
+
+    def _fixed_teacher(self, study: Study, weights: str, largest: Architecture) -> nn.Module:
+        """The largest network with weights of its own. It is a phase, as the version that it comes from is not kept."""
+        assembly, r = self._assembly, self._assembly.recipe
+        teacher = assembly.family.supernet().extract(largest).to(assembly.placement.device)
+
+        def take(k: int, rng: np.random.Generator) -> JSON:  # noqa: ARG001 - the type's
+            supernet = assembly.family.supernet()
+            path = Checkpoints(assembly.run_folder / "checkpoints").existing(weights)
+            supernet.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["module"])
+            network = supernet.extract(largest)
+            calibrate_batch_norm(
+                network,
+                int(largest["resolution"]),
+                assembly.images["train"],
+                images=r.evaluation.batch_norm_images,
+                seed=r.seed,
+            )
+            teacher.load_state_dict(network.state_dict())
+            return {"from": weights}
+
+        study.train(_FIXED_TEACHER, {"module": teacher}, take)
+        return teacher
 
 
 def _trainer(

@@ -94,7 +94,7 @@ def only_choices(space: Space, gates: Gates) -> Architecture:
             kind = f"supports {len(gate.support)} options" if len(gate.support) > 1 else "has a gradient"
             raise SpaceError(
                 f"the gate of {decision.label!r} {kind}; the supernet of {space.name} takes choices only",
-                hint="search this space with a strategy that draws whole networks: spos, nat, alphanet",
+                hint="search this space with a strategy that draws whole networks: spos, nat, nsga2",
             )
         options[decision.label] = decision.options[gate.support[0]]
     return space.canonical(options)

@@ -46,8 +46,9 @@ class Bayesian:
     A Gaussian process learns the one objective that no cost model predicts, from one-hot decisions and from every known
     cost (multiply-adds and parameters say much about accuracy), and finds out how much each matters. Where a few values
     lie far from the rest (networks that hardly learn), they would decide everything, so values become normal scores
-    first; elsewhere that would only bend what is straight. The expected gain in volume is exact, for all other
-    objectives are known of every network; with one objective it is expected improvement. Small spaces are listed whole;
+    first; elsewhere that would only bend what is straight. The expected gain in volume is an integral over the one
+    uncertain objective alone, since all others are known of every network, and 12 quadrature nodes approximate it.
+    With one objective it is expected improvement. Small spaces are listed whole;
     in large ones candidates come from an evolution on the optimistic end of the prediction. Of several objectives that
     nothing predicts, random weights make one, anew for each proposal (ParEGO).
     A limit that nothing predicts is learned like the objective, and the gain multiplied with the chance to keep it. As

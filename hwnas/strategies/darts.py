@@ -16,19 +16,28 @@ from hwnas.training import Lagrangian
 class Darts:
     """Every option runs, weighted by its probability; probabilities follow the validation loss, weights the training's.
 
-    Differences from the paper: the cost of a network is part of the objective, at a price that settles where the
-    expected cost meets its target (the paper has no cost); several targets are searched at once on shared weights;
-    weights are not trained from scratch here but by the recipe's [members].
+    Differences from the paper:
+
+    - The cost of a network is part of the objective, at a price that settles where the expected cost meets its target;
+      the paper has no cost. Several targets are searched in turn on one set of shared weights.
+    - A decision of the space is what has a distribution. In the `darts` space that is a pair of inputs per node and an
+      operation per side of the pair: there is no distribution per edge, no operation "none" and no choice of the two
+      strongest inputs, as there are in the paper. In `nasbench201` a decision is an edge, as in the paper.
+    - Batch norms of the supernet keep their affine parameters; the paper's have none in the search.
+    - Networks at the end: the likeliest at the target, the most likely and some likely draws. They inherit the shared
+      weights, and the recipe's [members] train them further; the paper trains the most likely network from scratch.
+    - Defaults are for short runs: 20 epochs, a rate of 0.05 for the logits and a warm-up (50 epochs, 0.0003 and none
+      there). Nothing guards against a collapse to skips.
 
     Source: Liu et al. 2019 (arXiv 1806.09055), algorithm 1; the price is ours.
 
     Attributes:
-        targets: Points between the cheapest network and the limit, each with a distribution of its own.
-        epochs: Over the training images.
+        targets: Number of points between the cheapest network and the limit, each with a distribution of its own.
+        epochs: Epochs over the training images, the warm-up included.
         order: 2 looks one weight step ahead, at three times the cost; 1 does not.
-        learning_rate: Of the probabilities' logits, by Adam with betas (0.5, 0.999).
-        weight_decay: Of the logits.
-        warmup: Share of the epochs before the first architecture step.
+        learning_rate: Rate of the logits. Adam moves them with betas (0.5, 0.999).
+        weight_decay: Decay of the logits.
+        warmup: Share of the epochs before the first architecture step, one epoch at least unless it is 0.
         price_rate: How fast the price of the cost moves, per architecture step at twice the target.
         samples: Networks evaluated per target: the most likely, and the likeliest of some draws.
 

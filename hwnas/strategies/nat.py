@@ -25,6 +25,7 @@ from hwnas.study import JSON, Study, first_archive, survival_of
 from hwnas.study.foresight import foresee, learn
 
 _SWAP_ROUNDS = 5
+_ADAPT_EPOCHS = 5  # of the paper, in each iteration
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,38 @@ class Nat:
     Each iteration (1) fits a surrogate to every metric that no cost model predicts, on one-hot codes of the archive,
     switching to whichever kind ranks best; (2) evolves a population on surrogate and predicted costs, starting from the
     archive's front; (3) picks those unseen members of its front that fill the gaps of the archive's front most evenly;
-    (4) evaluates them; (5) with `adapt_epochs`, trains the shared weights on, drawing each option as often as the best
-    of the archive have it, and evaluates the whole archive anew with them. The first archive is random, with the ends
-    of the space in it.
+    (4) evaluates them; (5) where networks are scored with shared weights, trains these on for `adapt_epochs`, drawing
+    each option as often as the best of the archive have it, and evaluates the whole archive anew with them. The first
+    archive is random, with the ends of the space in it. Without (5) this is MSuNAS.
 
-    Differences from the paper: one objective is searched by NSGA-II as well, two by NSGA-II and more by NSGA-III as
-    there; the subset of (3) is found by greedy choice and swaps instead of by a second evolution; the distributions of
-    (5) are smoothed frequencies, which suit options without an order, instead of fitted densities. With a budget below
-    twice `initial`, the first archive takes half of the budget. The budget counts networks: evaluating the archive anew
-    costs time alone.
+    Differences from the paper:
+
+    - One objective is searched by NSGA-II as well; two by NSGA-II and more by NSGA-III, as there.
+    - The subset of (3) is found by greedy choice and swaps instead of by a second evolution.
+    - The distributions of (5) are smoothed frequencies, which suit options without an order, instead of fitted
+      densities.
+    - The supernet is trained by the recipe on the user's images; the paper's comes from ImageNet. The teacher of (5) is
+      its largest network as it was before the first adaptation, with its own batch-norm statistics; it never changes.
+    - The surrogates are radial basis functions with a ridge, a Gaussian process and extra-trees; the paper has 5,000
+      single trees and, as a fourth candidate, a multilayer perceptron.
+    - With a budget below twice `initial`, the first archive takes half of the budget. The budget counts networks:
+      evaluating the archive anew costs time alone.
+    - Rate, decay and number of networks of (5) are the recipe's `[adaptation]`, with the paper's values as defaults.
 
     Source: Lu et al. 2021 (TPAMI 43(9), Neural Architecture Transfer), and MSuNAS (Lu et al. 2020, ECCV).
 
     Attributes:
         initial: Networks of the first archive.
         per_iteration: Networks evaluated per iteration.
-        population: Of the evolution on the surrogate.
-        generations: Of the evolution on the surrogate.
+        population: Networks of the evolution on the surrogate.
+        generations: Generations of that evolution.
         surrogates: Candidates for switching, in order of preference; see `hwnas.learners.SURROGATES`.
-        folds: Of the cross validation that switches.
+        folds: Parts of the cross validation that chooses the surrogate.
         crossover_probability: Share of matings that exchange codes.
         mutations: Codes of a child moved on average (about half of the moves round back).
         mutation_eta: How near a moved code stays; small is far.
-        adapt_epochs: Epochs of (5) in each iteration; 0 leaves the weights as they are.
+        adapt_epochs: Epochs of (5) in each iteration. None stands for the paper's 5 where the study has shared weights
+            to train, and for 0 elsewhere. 0 leaves the weights as they are.
         survivors: The best of the archive, by rank and crowding, that (5) draws like.
 
     Raises:
@@ -76,7 +86,7 @@ class Nat:
     crossover_probability: float = 0.9
     mutations: float = 2.0
     mutation_eta: float = 1.0
-    adapt_epochs: int = 0
+    adapt_epochs: int | None = None
     survivors: int = 150
 
     def __post_init__(self) -> None:
@@ -89,8 +99,9 @@ class Nat:
             "survivors": 1,
         }
         for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise RecipeError(f"nat: {name} is {getattr(self, name)}; expected at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RecipeError(f"nat: {name} is {value}; expected at least {least}")
         try:
             self._variation()
         except ValueError as error:
@@ -100,13 +111,16 @@ class Nat:
     def search(self, study: Study) -> None:
         """Evaluate, fit, evolve and choose until the budget is spent."""
         archive = study.evaluate(self._first(study))
+        epochs = self.adapt_epochs
+        if epochs is None:
+            epochs = _ADAPT_EPOCHS if study.adaptable else 0
         while True:
             proposal = study.once("proposal", partial(self._propose, study, tuple(archive)))
             if not proposal["architectures"]:
                 break
             archive += study.evaluate([Architecture(options) for options in proposal["architectures"]])
-            if self.adapt_epochs:
-                study.adapt(self._frequencies(study, archive), self.adapt_epochs)
+            if epochs:
+                study.adapt(self._frequencies(study, archive), epochs)
                 archive = study.evaluate([evaluation.architecture for evaluation in archive])
         while True:  # hardly anything new is left: take the rest at random, until the study sees that nothing comes
             study.evaluate(study.sample(self.per_iteration))

@@ -24,7 +24,7 @@ class Nsga2:
 
     Attributes:
         population: Networks kept, and bred per generation. Of 20, 30, 40 and 50, 20 was the best or equal on 200 and
-            1,000 evaluations of MBv3-45 and on 220 of Toy201.
+            1,000 evaluations of MBv3-45 and on 220 of Toy201. So figures on these two are figures on what was tuned.
         crossover_probability: Share of matings that exchange codes.
         mutations: Codes of a child moved on average (about half of the moves round back).
         mutation_eta: How near a moved code stays; small is far.

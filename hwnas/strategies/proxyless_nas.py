@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -23,8 +24,15 @@ def _product(target: float, exponent: float, error: Tensor, cost: Tensor) -> Ten
     return -(1.0 - error) * (target / cost) ** exponent
 
 
+_MS_TO_US = math.log(80_000) / math.log(80)
+"""What an exponent on a logarithm of microseconds is to one of milliseconds, at the release's reference of 80 ms.
+
+The release prices (log latency in ms / log 80)^weight, which has no meaning below 1 ms. A relative change of latency
+moves the loss by weight / log(latency), so at 80 ms the exponent 2.58 x weight on microseconds has the same price."""
+
+
 def _log_ratio(target: float, weight: float, loss: Tensor, expected: Tensor) -> Tensor:
-    return trade_off_log_ratio_loss(loss, expected, target_ms=target, exponent=weight)
+    return trade_off_log_ratio_loss(loss, expected, target_ms=target, exponent=_MS_TO_US * weight)
 
 
 _FORMS = {"add_linear": _linear, "mul_log": _log_ratio, "product": _product}
@@ -43,20 +51,37 @@ class ProxylessNas:
     `weights`: the target in them only rescales. `loss = "target"` prices the latency until the expected one meets a
     target, for each of `targets` between the cheapest network and the limit.
 
-    Source: Cai et al. 2019 (arXiv 1812.00332), sections 3.2 and 3.3, and their released code for the losses; the target
-    form is ours.
+    Differences from the paper and its release:
+
+    - The target form is ours. Several distributions learn in turn on one set of shared weights; the paper trains one.
+    - "mul_log" takes the logarithm of microseconds, as networks for small images need less than 1 ms. Its exponent is
+      the given weight times 2.58, so that the price at the release's reference of 80 ms is that of the release.
+      The constant factor of the release's loss (0.2) is left out, since Adam does not see it.
+    - Expected latency comes from all options; the release's two-path step takes that of the drawn pair.
+    - A step in which the zero operation was drawn moves that decision too; the release skips it.
+    - The baseline of "reinforce" with "product" is the one of earlier steps; the release lets a step's own rewards
+      enter first. With "target", where the price moves from step to step, it is the mean of the step.
+    - Networks at the end: the likeliest at the target, the most likely and some likely draws; the release takes the
+      most likely. They inherit the shared weights, and the recipe's [members] train them further; the release trains
+      anew.
+    - Defaults are for short runs: 20 epochs and a rate of 0.05 for the logits (120 epochs and 0.001 there).
+
+    Source: Cai et al. 2019 (arXiv 1812.00332), sections 3.2 and 3.3, and their released code for the losses.
 
     Attributes:
         update: "gradient" or "reinforce".
         paths: "two" options per decision in an architecture step by gradient, or "all".
-        networks: Drawn and scored in an architecture step by reinforce.
+        networks: Networks drawn and scored in an architecture step by reinforce.
         loss: "target"; by gradient also "add_linear" and "mul_log", by reinforce "product".
-        targets: Points between the cheapest network and the limit; of "target".
+        targets: Number of points between the cheapest network and the limit, for "target".
         weights: lambda of "add_linear", or exponent of "mul_log" and "product"; one distribution each.
-        epochs: Over the training images.
-        learning_rate: Of the logits, by Adam with betas (0, 0.999): most have no gradient in a step.
-        warmup: Share of the epochs before the first architecture step; the weights learn from uniform draws.
-        every: Weight steps to an architecture step.
+        epochs: Epochs over the training images, the warm-up included.
+        learning_rate: Rate of the logits. Adam moves them with betas (0, 0.999), as most have no gradient in a step.
+        warmup: Share of the epochs before the first architecture step, one epoch at least; the weights learn from
+            uniform draws. The release has 40 of 160 epochs in all.
+        every: Weight steps of a distribution to one of its architecture steps, 5 in the release. A run of few epochs
+            needs fewer.
+        baseline_momentum: Share of the old baseline that is kept at each step, for "product"; 0.01 in the release.
         price_rate: How fast the price of the latency moves, per architecture step at twice the target.
         samples: Networks evaluated per distribution: the most likely, and the likeliest of some draws.
 
@@ -78,8 +103,9 @@ class ProxylessNas:
     weights: tuple[float, ...] = (0.1, 0.5)
     epochs: int = 20
     learning_rate: float = 0.05
-    warmup: float = 0.3
-    every: int = 2
+    warmup: float = 0.25
+    every: int = 5
+    baseline_momentum: float = 0.01
     price_rate: float = 0.05
     samples: int = 4
 
@@ -126,5 +152,6 @@ class ProxylessNas:
             every=self.every,
             after_step=rescale_pairs if self.paths == "two" and not scored else None,
             draws=scored,
+            baseline_momentum=self.baseline_momentum,
         )
         derive(study, distributions, samples=self.samples)

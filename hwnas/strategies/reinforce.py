@@ -29,9 +29,9 @@ class Reinforce:
 
     The decisions of a policy are independent. After an evaluation its logits follow the advantage, the worth of the
     network less an average of those before, times the gradient of the network's log-probability; by Adam, one step a
-    network. With one objective worth is that objective. With several there is a policy for each direction: worth is
-    the weighted distance to the best values seen so far (the largest of the objectives', scaled by the ranges seen), so
-    that fronts of any shape are reached.
+    network. With one objective worth is that objective, scaled by the range seen so far. With several there is a policy
+    for each direction: worth is the weighted distance to the best values seen so far (the largest of the objectives',
+    scaled by the ranges seen), so that fronts of any shape are reached.
 
     Differences from the usual form: limits on predicted costs are kept by drawing again, which leaves the gradient
     unbiased as the mean advantage is 0; outside other limits a network is worth less than any inside, by how far

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ CLOSE = 0.02
 """How far below its target a network may cost, as a share, to count as one that meets it."""
 
 _KEPT, _CHILDREN, _ROUNDS = 100, 200, 40  # of the evolution towards networks that meet a target
+_TRIES = 50  # draws for each network that is wanted
 _REDRAWN = 2.0  # decisions of a child, on average
 _FLATTER = 0.25  # exponent of the shares that children are drawn from
 
@@ -75,7 +76,7 @@ class Distribution:
     """What became of a `Pull`.
 
     Attributes:
-        name: As there.
+        name: Name of the `Pull` that this distribution was trained for.
         shares: By decision, the probability of each option.
         expected_cost: Of a network drawn from it, in the cost's unit.
         target: Of the cost, where the pull has a price; None else.
@@ -175,6 +176,7 @@ def train_distributions(
     second_order: bool = False,
     after_step: AfterStep | None = None,
     draws: int = 0,
+    baseline_momentum: float | None = None,
 ) -> list[Distribution]:
     """Train shared weights and several distributions over networks, and evaluate with those weights from here on.
 
@@ -184,17 +186,20 @@ def train_distributions(
         study: Holds the shared weights and the cost.
         pulls: One distribution for each.
         epochs: Over the training images, the warm-up included.
-        gates: Of architecture steps, for the share 0..1 of epochs that is done, and the space that is drawn from.
+        gates: Gates of architecture steps, for the progress of the training and the space that is drawn from. The
+            progress is 0 in the first epoch and 1 in the last; a single epoch has 1.
         weight_gates: Of weight steps; None for the same.
         alphas: How the distributions are moved.
         cost_of: From the gates of a step to those whose cost is counted; None for the distribution's own expectation.
-        warmup: Share of the epochs in which the weights alone learn.
-        every: Weight steps to an architecture step.
+        warmup: Share of the epochs in which the weights alone learn. Above 0 it is one epoch at least, where there are
+            two or more.
+        every: Weight steps of a distribution to one of its architecture steps.
         second_order: Whether architecture steps look one weight step ahead.
         after_step: As in `Bilevel`.
         draws: Networks per architecture step that are scored by their error and their own cost, with the score function
             in place of gradients through gates; 0 for gates. A pull with a price then adds it to the error; each
             network moves the price.
+        baseline_momentum: As in `Bilevel`, for pulls without a price.
 
     Raises:
         RecipeError: If the study has no weights to train, or a value does not make sense.
@@ -236,10 +241,11 @@ def train_distributions(
                 else _objective(pull, parameters, expected, at_one, cost_of),
                 look_ahead=(lambda: found[0].optimizer) if second_order else None,
                 every=every,
-                warmup=round(warmup * epochs) * one_shot.steps // len(pulls),
+                warmup=_warmup_steps(warmup, epochs, one_shot.steps) // len(pulls),
                 after_step=None if after_step is None else at_one.without(after_step),
                 label_smoothing=one_shot.label_smoothing,
                 draws=drawn if draws else None,
+                baseline_momentum=baseline_momentum if pull.price is None else None,
             )
         )
     in_turn = _InTurn(rules, [pull.price for pull in pulls])
@@ -256,9 +262,10 @@ def train_distributions(
     found.append(trainer)
 
     def epoch(k: int, rng: np.random.Generator) -> Any:
+        progress = k / (epochs - 1) if epochs > 1 else 1.0
         for rule in rules:
-            rule.gates = at_one.making(gates(k / epochs, at_one.space))
-            rule.weight_gates = at_one.making((weight_gates or gates)(k / epochs, at_one.space))
+            rule.gates = at_one.making(gates(progress, at_one.space))
+            rule.weight_gates = at_one.making((weight_gates or gates)(progress, at_one.space))
         row: dict[str, Any] = trainer.epoch(k, rng)
         with torch.no_grad():
             row["shares"] = [
@@ -275,6 +282,13 @@ def train_distributions(
         Distribution(pull.name, shares, value, None if pull.price is None else pull.price.target)
         for pull, shares, value in zip(pulls, last["shares"], last["expected"], strict=True)
     ]
+
+
+def _warmup_steps(share: float, epochs: int, steps: int) -> int:
+    """Weight steps before the first architecture step: whole epochs, one at least unless there is only one epoch."""
+    if not share:
+        return 0
+    return max(1, round(share * epochs)) * steps if epochs > 1 else round(share * steps)
 
 
 def _objective(
@@ -354,11 +368,20 @@ class _OneResolution:
         return call
 
 
-def derive(study: Study, distributions: Sequence[Distribution], *, samples: int) -> list[Evaluation]:
-    """Evaluate the networks that distributions stand for: of each the most likely, and the likeliest of some draws.
+def derive(
+    study: Study,
+    distributions: Sequence[Distribution],
+    *,
+    samples: int,
+    by: Literal["likeliest", "draw"] = "likeliest",
+) -> list[Evaluation]:
+    """Evaluate the networks that distributions stand for: the likeliest ones, or plain draws.
 
-    A distribution whose cost meets a target on average is a mixture of cheaper and dearer networks: in one or two
-    decisions it stays undecided, as the best mixture of a budget does, and the most likely network may lie far off. So
+    With `by = "draw"` the networks are the first different draws that keep all limits.
+
+    With `by = "likeliest"` they are the most likely network and the likeliest of some draws. A distribution whose cost
+    meets a target on average is a mixture of cheaper and more expensive networks. It stays undecided in one or two
+    decisions, as the best mixture of a budget does, and the most likely network may lie far from the target. So
     for a target the first network of a distribution is the likeliest of those that cost what was asked for, or up to
     `CLOSE` less. On planted problems (three targets, three methods, three seeds) the most likely networks ended up to
     27 % off their targets.
@@ -369,19 +392,39 @@ def derive(study: Study, distributions: Sequence[Distribution], *, samples: int)
     Args:
         study: Evaluates.
         distributions: Trained.
-        samples: Networks of each: the likeliest at its target, the most likely, and then the likeliest of the rest.
+        samples: Networks of each distribution. By likelihood these are the likeliest at its target, the most likely,
+            and then the likeliest of the rest.
+        by: "likeliest" or "draw".
 
     Raises:
         BudgetSpent: If the budget ends; what was evaluated is kept.
     """
     # One durable step: which networks are likeliest hangs on the last bits of probabilities.
-    chosen = study.once("networks of the distributions", partial(_chosen, study, distributions, samples))
+    choose = _drawn if by == "draw" else _likeliest
+    chosen = study.once("networks of the distributions", partial(choose, study, distributions, samples))
     for text in chosen["missed"]:
         study.note(text)
     return study.evaluate([Architecture(options) for options in chosen["networks"]])
 
 
-def _chosen(
+def _drawn(
+    study: Study, distributions: Sequence[Distribution], samples: int, rng: np.random.Generator
+) -> dict[str, list[str] | list[dict[str, Option]]]:
+    wanted: dict[Architecture, None] = {}
+    missed: list[str] = []
+    for distribution in distributions:
+        drawn = list(dict.fromkeys(study.space.sample_by(distribution.shares, _TRIES * samples, rng)))
+        kept = [a for a, ok in zip(drawn, study.feasible(study.space.encode(drawn)), strict=True) if ok]
+        if not kept:
+            missed.append(
+                f"distribution {distribution.name}: none of {_TRIES * samples} draws keeps the limits, so it adds no "
+                "network"
+            )
+        wanted |= dict.fromkeys(kept[:samples])
+    return {"networks": [dict(network) for network in wanted], "missed": missed}
+
+
+def _likeliest(
     study: Study, distributions: Sequence[Distribution], samples: int, rng: np.random.Generator
 ) -> dict[str, list[str] | list[dict[str, Option]]]:
     wanted: dict[Architecture, None] = {}
@@ -390,7 +433,7 @@ def _chosen(
         codes = {d.label: int(np.argmax(distribution.shares[d.label])) for d in study.space.decisions}
         row = np.array([[codes[d.label] for d in study.space.decisions]], dtype=np.int64)
         likeliest = study.space.decode(study.space.canonical_codes(row))
-        drawn = list(dict.fromkeys([*likeliest, *study.space.sample_by(distribution.shares, 50 * samples, rng)]))
+        drawn = list(dict.fromkeys([*likeliest, *study.space.sample_by(distribution.shares, _TRIES * samples, rng)]))
         kept = [a for a, ok in zip(drawn, study.feasible(study.space.encode(drawn)), strict=True) if ok]
         order = np.argsort(-_log_shares(study.space, distribution.shares, study.space.encode(kept)), kind="stable")
         kept = [kept[n] for n in order]

@@ -518,6 +518,11 @@ class Study:
         self.use_weights(self._adapt(self, self._weights, frequencies, epochs))
 
     @property
+    def adaptable(self) -> bool:
+        """Whether networks are scored with shared weights that `adapt` can train on."""
+        return self._adapt is not None and self._weights is not None
+
+    @property
     def one_shot(self) -> OneShot:
         """Shared weights and images, for a strategy that trains them.
 

@@ -257,6 +257,10 @@ class Bilevel:
             drawn, each gives its error (1 less its accuracy) on one validation batch, and `objective` joins its own
             gates' cost. Nothing has to be differentiable then, and one network at a time is in memory. None for
             `gates`.
+        baseline_momentum: How the score function's baseline is found. With a share 0..1 it is a moving average of what
+            the networks of earlier steps were worth, which keeps that share of itself when a step's mean enters it. In
+            the first step it is this step's mean. With None it is always this step's mean, and the spread is the unit:
+            for an objective whose price moves, so that worths of two steps cannot be compared.
 
     Raises:
         RecipeError: If alpha is among the weights, the optimizer does not hold exactly alpha, or `every` or `warmup` is
@@ -293,9 +297,12 @@ class Bilevel:
         label_smoothing: float = 0.0,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         draws: Draws | None = None,
+        baseline_momentum: float | None = None,
     ) -> None:
         if every < 1 or warmup < 0:
             raise RecipeError(f"every is {every} and warmup {warmup} steps; expected 1 or more, and 0 or more")
+        if baseline_momentum is not None and not 0 <= baseline_momentum < 1:
+            raise RecipeError(f"baseline_momentum is {baseline_momentum}; expected a share from 0, below 1")
         self._alphas: list[Tensor] = list(parameters.parameters())
         self._weights: list[Tensor] = list(supernet.parameters())
         _check_apart(self._weights, self._alphas, optimizer)
@@ -314,6 +321,8 @@ class Bilevel:
         self.label_smoothing = label_smoothing
         self.loss = loss
         self.draws = draws
+        self.baseline_momentum = baseline_momentum
+        self.baseline: float | None = None
         self.steps = 0
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
@@ -388,17 +397,14 @@ class Bilevel:
     def _score_gradient(
         self, draws: Draws, validation: MiniBatch, rng: np.random.Generator
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """The mean of what drawn networks are worth, and the score function's estimate of its gradient.
-
-        What all of them have in common says nothing about any: their mean is taken off, and their spread is the unit.
-        """
+        """The mean of what drawn networks are worth, and the score function's estimate of its gradient."""
         drawn = draws(self.parameters(), rng)
         with torch.no_grad():
             errors = [self._error(validation, gates) for gates, _ in drawn]
             values = torch.stack([
                 self.objective(error, gates) for error, (gates, _) in zip(errors, drawn, strict=True)
             ])
-            advantages = (values - values.mean()) / (values.std() + 1e-8) if len(values) > 1 else values
+        advantages = self._advantages(values)
         surrogate = (advantages * torch.stack([log_prob for _, log_prob in drawn])).mean()
         return values.mean(), torch.autograd.grad(surrogate, self._alphas, allow_unused=True)
 
@@ -408,12 +414,24 @@ class Bilevel:
             return logits.new_tensor(math.nan)
         return 1.0 - (logits.argmax(1) == validation.labels).float().mean()
 
+    def _advantages(self, values: Tensor) -> Tensor:
+        if self.baseline_momentum is None:
+            # What all networks of a step have in common says nothing about any of them.
+            return (values - values.mean()) / (values.std() + 1e-8) if len(values) > 1 else values
+        mean = float(values.mean())
+        # The baseline of earlier steps: one that the networks of this step had entered would bias the gradient.
+        before = mean if self.baseline is None else self.baseline
+        if math.isfinite(mean):
+            self.baseline = self.baseline_momentum * before + (1 - self.baseline_momentum) * mean
+        return values - before
+
     def state_dict(self) -> dict[str, Any]:
-        """Architecture parameters, their optimizer, and the number of steps."""
+        """Architecture parameters, their optimizer, the number of steps and the score function's baseline."""
         return {
             "parameters": self.parameters.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
+            "baseline": self.baseline,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -421,6 +439,7 @@ class Bilevel:
         self.parameters.load_state_dict(state_dict["parameters"])
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.steps = int(state_dict["steps"])
+        self.baseline = state_dict.get("baseline")  # absent in checkpoints from before there was one
 
     def _logits(self, batch: MiniBatch, gates: Mapping[str, Gate]) -> Tensor:
         # Depthwise convolutions on a CPU run about twice as fast in this layout.

@@ -133,30 +133,34 @@ class SinglePath:
 
 @dataclass(frozen=True)
 class Adapting:
-    """Networks drawn by a distribution learn from the labels and from the largest network, which is not moved by it.
+    """Networks drawn by a distribution learn from the labels and from a teacher with weights of its own.
 
     Source: Lu et al. 2021 (TPAMI 43(9)), section 3.4: shared weights are adapted to the networks that a search favours.
 
     Attributes:
-        supernet: Trained.
-        frequencies: By decision, how often each option is drawn; see `Space.sample_by`.
-        teacher: The network that is imitated, the largest; it runs as in training, without gradient.
-        networks: Per step, each on the whole batch.
-        imitation: Weight of the imitation beside that of the labels, 1.
+        supernet: Its weights are trained.
+        frequencies: How often each option of each decision is drawn; see `Space.sample_by`.
+        teacher: The network that is imitated. It shares no weight with the supernet and runs in evaluation mode, so
+            that it gives the same answers throughout.
+        teacher_resolution: Side of the teacher's images.
+        networks: Networks per step, each on the whole batch.
+        imitation: Weight of the imitation; the labels' weight is 1.
         label_smoothing: Share of each label spread over all classes.
     """
 
     supernet: Supernet
     frequencies: Mapping[str, Sequence[float]]
-    teacher: Architecture
+    teacher: nn.Module
+    teacher_resolution: int
     networks: int = 4
     imitation: float = 1.0
     label_smoothing: float = 0.0
 
     def __call__(self, batch: MiniBatch, rng: np.random.Generator) -> float:
         """One pass of the teacher, a forward and a backward pass of each network; returns their mean loss."""
+        self.teacher.eval()
         with torch.no_grad():
-            target = self.supernet(images_of(batch, self.teacher), self.teacher)
+            target = self.teacher(_channels_last(batch.images(self.teacher_resolution)))
         total = 0.0
         for architecture in self.supernet.space.sample_by(self.frequencies, self.networks, rng):
             logits = self.supernet(images_of(batch, architecture), architecture)

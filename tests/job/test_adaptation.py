@@ -45,6 +45,9 @@ def test_members_are_judged_and_made_with_the_newest_weights(finished: Front) ->
     """Without a final training a member's accuracy is what the search said of it with the last weights."""
     # Two epochs of training, two adaptations of two epochs each (after 6 and after 8 networks).
     assert [path.name for path in (finished.folder / "checkpoints").glob("supernet@*")] == ["supernet@6.ckpt"]
+    assert [path.name for path in (finished.folder / "checkpoints").glob("adaptation-teacher@*")] == [
+        "adaptation-teacher@1.ckpt"
+    ], "one teacher for all adaptations"
     assert finished.facts["search"]["evaluations"] == 4 + (2 + 6) + (2 + 8)
     for member in finished.members:
         assert member.predicted["accuracy"].value == pytest.approx(member.metrics["accuracy"].value, abs=1e-9)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from hwnas.core import Budget, Limit, RecipeError
-from hwnas.nn import BinaryGate, HardSample, TwoPath
+from hwnas.nn import BinaryGate, Concrete, HardSample, TwoPath
 from hwnas.strategies import BY_GRADIENT, Darts, FBNet, ProxylessNas, build
+from hwnas.strategies.proxyless_nas import _log_ratio
 from hwnas.study import Outcome, Strategy, Study
 from hwnas.study.relaxed import (
     CLOSE,
     Alphas,
     Distribution,
     Pull,
+    _warmup_steps,
     at_target,
     derive,
     differentiable_cost,
@@ -25,7 +27,7 @@ from hwnas.study.relaxed import (
     train_distributions,
 )
 from hwnas.testing import Problem, check_replay, toy201
-from hwnas.training import Lagrangian
+from hwnas.training import Bilevel, Lagrangian
 from tests.strategies.relaxed_problem import relaxed_problem, tiny
 
 TINY: dict[str, dict[str, object]] = {
@@ -284,3 +286,75 @@ def test_impossible_values_are_refused() -> None:
         train_distributions(
             study(), [], epochs=2, gates=lambda s, p: BinaryGate(), alphas=Alphas(0.1, (0, 0.9)), warmup=1
         )
+
+
+# ------------------------------------------------------------------------------------------------- as the papers say
+
+
+def test_fbnet_draws_from_its_distribution() -> None:
+    """Networks come as often as their probability says; the likeliest alone would always be the same few."""
+    opened = study()
+    skewed = next(d for d in tiny().space.decisions if len(d.options) == 2 and d.label != "resolution")
+    shares = {**undecided(1.0).shares, skewed.label: [0.8, 0.2]}
+    distributions = [Distribution(str(n), shares, 1.0) for n in range(40)]
+    found: list[str] = []
+    for n, distribution in enumerate(distributions):
+        opened = relaxed_problem().study(budget=Budget(evaluations=5), seed=n)
+        [network] = derive(opened, [distribution], samples=1, by="draw")
+        found.append(str(network.architecture.get(skewed.label)))
+    drawn = [x for x in found if x != "None"]
+    share = drawn.count(str(skewed.options[0])) / len(drawn)
+    assert 0.6 < share < 0.95, "0.8 within three standard errors; the likeliest would give 1"
+
+
+def test_draws_outside_the_limits_are_drawn_again() -> None:
+    middle = float(np.median([cost_of(a) for a in tiny().space.enumerate() if a["resolution"] == 8]))
+    opened = relaxed_problem(limits=[Limit("macs", at_most=middle)]).study(budget=Budget(evaluations=50))
+    found = derive(opened, [undecided(2 * middle)], samples=8, by="draw")
+    assert len(found) == 8 and all(evaluation["macs"] <= middle for evaluation in found)
+
+
+def test_the_temperature_reaches_its_end_and_the_warm_up_is_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    class Watched(Concrete):
+        def __post_init__(self) -> None:
+            seen.append(self.temperature)
+            super().__post_init__()
+
+    monkeypatch.setattr("hwnas.strategies.fbnet.Concrete", Watched)
+    run(FBNet(targets=1, epochs=4, samples=1, temperature=5.0, last_temperature=0.1))
+    epochs = sorted(set(seen), reverse=True)
+    assert epochs == pytest.approx([5.0, 5.0 * 0.02 ** (1 / 3), 5.0 * 0.02 ** (2 / 3), 0.1])
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "steps"), [(0.1, 4, 100), (0.1, 90, 900), (0.3, 10, 300), (0.0, 4, 0), (0.1, 1, 10)]
+)
+def test_a_warm_up_is_whole_epochs(share: float, epochs: int, steps: int) -> None:
+    assert _warmup_steps(share, epochs, 100) == steps
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.3])
+def test_mul_log_has_the_price_of_the_release_at_its_reference(weight: float) -> None:
+    """The slope at 80 ms is that of (log ms / log 80)^weight, found by finite differences of plain numbers."""
+    cost = torch.tensor(80.0, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(_log_ratio(80.0, weight, torch.tensor(1.0, dtype=torch.float64), cost), cost)
+    step = 1e-4
+    released = [(np.log(80.0 + sign * step) / np.log(80.0)) ** weight for sign in (1, -1)]
+    assert float(slope) == pytest.approx((released[0] - released[1]) / (2 * step), rel=1e-6)
+
+
+def test_only_a_fixed_objective_has_a_moving_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+
+    class Watched(Bilevel):
+        def __init__(self, *args: Any, baseline_momentum: float | None = None, **options: Any) -> None:
+            asked.append(baseline_momentum)
+            super().__init__(*args, baseline_momentum=baseline_momentum, **options)
+
+    monkeypatch.setattr("hwnas.study.relaxed.Bilevel", Watched)
+    losses: tuple[Literal["target", "product"], ...] = ("target", "product")
+    for loss in losses:
+        run(ProxylessNas(update="reinforce", networks=3, loss=loss, targets=1, weights=(0.1,), epochs=2, samples=1))
+    assert asked == [None, 0.01]

@@ -262,3 +262,21 @@ def test_without_weights_adaptation_is_refused_with_the_way_out() -> None:
     with pytest.raises(RecipeError, match="asks for 2 epochs of adaptation.*no shared weights") as caught:
         toy201().study(budget=Budget(evaluations=20)).run(ADAPTING)
     assert "adapt_epochs" in caught.value.hint
+
+
+@pytest.mark.parametrize(("adapt_epochs", "expected"), [(None, 5), (2, 2), (0, None)])
+def test_weights_are_adapted_by_default_where_there_are_some(adapt_epochs: int | None, expected: int | None) -> None:
+    asked: list[int] = []
+
+    def recorded(study: Study, weights: str, frequencies: Mapping[str, Sequence[float]], epochs: int) -> str:
+        asked.append(epochs)
+        return adapt(study, weights, frequencies, epochs)
+
+    strategy = dataclasses.replace(ADAPTING, adapt_epochs=adapt_epochs)
+    dataclasses.replace(adapting(), adapt=recorded).study(budget=Budget(evaluations=12)).run(Adapted(strategy))
+    assert asked == ([] if expected is None else [expected] * 2)
+
+
+def test_without_weights_nothing_is_adapted_by_default() -> None:
+    outcome = run(dataclasses.replace(ADAPTING, adapt_epochs=None), evaluations=12)
+    assert len(outcome.evaluations) == 12 and {e.weights for e in outcome.evaluations} == {None}

@@ -528,7 +528,7 @@ def test_a_step_by_the_score_function_is_the_one_written_out() -> None:
         for gates, error in drawn:
             outputs = s.net(validation.images(SIDE).to(torch.float64), gates)
             assert error == pytest.approx(1 - float((outputs.argmax(1) == validation.labels).double().mean()), abs=1e-6)
-    assert same(s.net, weights) or s.net.load_state_dict(weights)
+    s.net.load_state_dict(weights)  # the networks above ran in training mode and moved the norms' statistics
     values = 3.0 * np.array([error for _, error in drawn])
     assert mean == pytest.approx(values.mean(), rel=1e-5)
     advantages = (values - values.mean()) / values.std(ddof=1)
@@ -538,3 +538,26 @@ def test_a_step_by_the_score_function_is_the_one_written_out() -> None:
             slopes = np.eye(len(logits))[codes] - logits.softmax(0).numpy()
             expected = logits.numpy() - (advantages[:, None] * slopes).mean(axis=0)
             assert s.parameters()[label].detach().numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_baseline_is_that_of_earlier_steps_and_outlives_a_restart() -> None:
+    """Second implementation of a moving average, on worths that are known beforehand."""
+    worths = iter([np.array([1.0, 3.0]), np.array([5.0, 9.0]), np.array([2.0, 4.0])])
+
+    def rule() -> Any:
+        return Setting(draws=by_score(2), dtype=torch.float64, baseline_momentum=0.25).rule
+
+    first = rule()
+    found = [first._advantages(torch.tensor(next(worths))).tolist() for _ in range(2)]
+    assert found[0] == [-1.0, 1.0], "in the first step the step's own mean"
+    assert found[1] == [3.0, 7.0], "then the mean before: 2"
+    assert first.baseline == 0.25 * 2.0 + 0.75 * 7.0
+    second = rule()
+    second.load_state_dict(first.state_dict())
+    assert second._advantages(torch.tensor(next(worths))).tolist() == [2.0 - 5.75, 4.0 - 5.75]
+    assert second.baseline == pytest.approx(0.25 * 5.75 + 0.75 * 3.0)
+
+
+def test_a_moving_average_that_cannot_be_is_refused() -> None:
+    with pytest.raises(RecipeError, match="baseline_momentum is 1.0; expected a share from 0, below 1"):
+        Setting(draws=by_score(2), baseline_momentum=1.0)

@@ -148,7 +148,7 @@ def test_more_networks_than_images_are_not_asked_for() -> None:
 
 
 def test_adapting_is_the_mean_of_its_networks_and_the_teacher_is_not_moved() -> None:
-    """Second implementation, with a distribution that draws one network: the largest teaches and gets no gradient."""
+    """Second implementation, with a distribution that draws one network: a network of its own weights teaches."""
     family = FAMILIES["toy"]
     smallest, largest = ends(family)
     chosen = {
@@ -159,14 +159,21 @@ def test_adapting_is_the_mean_of_its_networks_and_the_teacher_is_not_moved() -> 
     torch.manual_seed(0)
     net = family.supernet().train()
     initial = {name: value.clone() for name, value in net.state_dict().items()}
-    rule = Adapting(net, chosen, teacher=largest, networks=3, imitation=0.5, label_smoothing=0.1)
+    side = int(largest["resolution"])
+    teacher = net.extract(largest)
+    fixed = {name: value.clone() for name, value in teacher.state_dict().items()}
+    rule = Adapting(
+        net, chosen, teacher=teacher, teacher_resolution=side, networks=3, imitation=0.5, label_smoothing=0.1
+    )
     loss = rule(batch, generator(0, "step"))
+    assert all(torch.equal(value, fixed[name]) for name, value in teacher.state_dict().items()), "nor its statistics"
+    assert all(p.grad is None for p in teacher.parameters())
     found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
     net.load_state_dict(initial)
     net.zero_grad()
     with torch.no_grad():
-        target = net(batch.images(int(largest["resolution"])), largest).softmax(1)
+        target = teacher.eval()(batch.images(side)).softmax(1)
     logits = net(batch.images(int(smallest["resolution"])), smallest)
     total = F.cross_entropy(logits, batch.labels, label_smoothing=0.1)
     total = total - 0.5 * (target * logits.log_softmax(1)).sum(1).mean()
