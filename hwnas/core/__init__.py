@@ -1,5 +1,6 @@
 """Values that every other room speaks in: architectures, objectives, evaluations, budgets, errors, seeds."""
 
+from hwnas.core.answers import SHARES, TIE_ERRORS, Answers, Chance, Gap, share_error
 from hwnas.core.architecture import Architecture, Option
 from hwnas.core.budget import Budget
 from hwnas.core.counting import counted
@@ -27,14 +28,19 @@ from hwnas.core.objective import Limit, Objective
 from hwnas.core.seeding import digest_of, generator, seed_of
 
 __all__ = [
+    "SHARES",
+    "TIE_ERRORS",
+    "Answers",
     "Architecture",
     "Budget",
     "BudgetSpent",
+    "Chance",
     "CostError",
     "DataError",
     "DeviceError",
     "Evaluation",
     "ExportError",
+    "Gap",
     "HwnasError",
     "Limit",
     "LimitError",
@@ -56,5 +62,6 @@ __all__ = [
     "digest_of",
     "generator",
     "seed_of",
+    "share_error",
     "write_atomically",
 ]

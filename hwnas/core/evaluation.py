@@ -26,6 +26,7 @@ class Metric:
         high: Upper end of the band.
         extrapolated: Whether the network lies outside what the predictor was fitted on; the band is then the least to
             expect.
+        standard_error: Of a share of images, as an estimate for images not seen; None where there is none.
 
     Raises:
         ValueError: If the value or an end of its band is not a finite number.
@@ -41,6 +42,7 @@ class Metric:
     low: float | None = None
     high: float | None = None
     extrapolated: bool = False
+    standard_error: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -49,11 +51,12 @@ class Metric:
             raise ValueError(f"the band of a metric must be finite, not {self.low} to {self.high}")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain map, without the band and the mark where there is none."""
+        """A plain map, without the band, the mark and the error where there is none."""
         row: dict[str, Any] = {"value": self.value, "unit": self.unit, "origin": self.origin}
         if self.low is not None and self.high is not None:
             row |= {"low": self.low, "high": self.high}
-        return row | ({"extrapolated": True} if self.extrapolated else {})
+        row |= {"extrapolated": True} if self.extrapolated else {}
+        return row | ({} if self.standard_error is None else {"standard_error": self.standard_error})
 
 
 @dataclass(frozen=True)

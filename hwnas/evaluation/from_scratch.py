@@ -10,7 +10,7 @@ import torch
 from hwnas.core import Architecture, Metric, generator
 from hwnas.data import Augment, Batch, DataSource, Images, Preprocessing, Splits, batches
 from hwnas.evaluation.shared_weights import served
-from hwnas.training import Placement, Plain, Schedule, Trainer, accuracies
+from hwnas.training import Placement, Plain, Schedule, Trainer, accuracy_metrics, answers
 from hwnas.zoo import Family
 
 
@@ -70,7 +70,7 @@ class FromScratch:
         weights: str | None,  # noqa: ARG002 - nothing is inherited
         seed: int,
     ) -> Mapping[str, float | Metric]:
-        """Validation accuracy, plain and balanced.
+        """Validation accuracy, plain and balanced, with the standard error of each.
 
         Raises:
             NonFiniteLossError: If the training diverges.
@@ -94,11 +94,7 @@ class FromScratch:
         )
         for k in range(self.schedule.epochs):
             trainer.epoch(k, generator(seed, "epoch", k))
-        plain, balanced = accuracies(network, served(validation, side))
-        return {
-            "accuracy": Metric(plain, "share", "measured"),
-            "balanced_accuracy": Metric(balanced, "share", "measured"),
-        }
+        return accuracy_metrics(answers(network, served(validation, side)))
 
     def prepare(self) -> None:
         """Read the images.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hwnas.core import Architecture, Metric, StoreError, generator
 from hwnas.data import DataSource, Images, Preprocessing, Splits
 from hwnas.nn import Supernet, reestimate_batch_norm
-from hwnas.training import accuracies
+from hwnas.training import accuracy_metrics, answers
 from hwnas.zoo import Family
 
 _BATCH = 256
@@ -70,7 +70,7 @@ class SharedWeights:
         weights: str | None,
         seed: int,  # noqa: ARG002 - nothing is random: the images for batch norm are the same for every network
     ) -> Mapping[str, float | Metric]:
-        """Validation accuracy, plain and balanced.
+        """Validation accuracy, plain and balanced, with the standard error of each.
 
         Raises:
             StoreError: If no weights are named, or they are not there.
@@ -83,11 +83,7 @@ class SharedWeights:
         side = int(architecture["resolution"])
         train, validation = self._parts()
         calibrate_batch_norm(network, side, train, images=self.batch_norm_images, seed=self.seed)
-        plain, balanced = accuracies(network, served(validation, side))
-        return {
-            "accuracy": Metric(plain, "share", "measured"),
-            "balanced_accuracy": Metric(balanced, "share", "measured"),
-        }
+        return accuracy_metrics(answers(network, served(validation, side)))
 
     def prepare(self) -> None:
         """Read the images.

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.core import Architecture, Limit, Metric, Objective, PickError, StoreError, counted, write_atomically
-from hwnas.pareto import Rule, pick
+import numpy as np
+
+from hwnas.core import (
+    SHARES,
+    Answers,
+    Architecture,
+    Chance,
+    Gap,
+    Limit,
+    Metric,
+    Objective,
+    PickError,
+    StoreError,
+    counted,
+    share_error,
+    write_atomically,
+)
+from hwnas.pareto import (
+    Margins,
+    Rule,
+    cheaper_first,
+    costs_of,
+    non_dominated,
+    non_dominated_beyond,
+    pick,
+    violations_of,
+)
 
 SCHEMA = 1
 
@@ -29,11 +55,13 @@ class Member:
         parity: Largest difference between file and torch, over all logits of batches 1, 2, 5 and 16.
         raw_latency_ms: As measured, before the session's correction; None where nothing was timed.
         training_seconds: Of its own final training.
-        on_front: Whether nothing measured beats it within the limits.
-        role: "member", or "default": the network one would take without a search, trained alone for as long.
+        on_front: Whether nothing measured beats it within the limits, see `marked`.
+        role: "member", or "default": the network one would take without a search, trained alone. It competes with the
+            members and may be on the front.
         memory: Bytes: `peak_activation_bytes` and `weight_bytes` from the exported graph; `resident_loaded_bytes` and
             `resident_run_bytes` as a process of its own held them at most, beyond one with an empty model (see
             `Resident`). None is unmeasured; the map is empty in files of earlier versions.
+        answers: By part, "validation" and "test": which images it names rightly. Empty in files of earlier versions.
     """
 
     architecture: Architecture
@@ -48,6 +76,7 @@ class Member:
     on_front: bool
     role: str = "member"
     memory: Mapping[str, int | None] = field(default_factory=dict)
+    answers: Mapping[str, Answers] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -74,6 +103,7 @@ class Member:
             "raw_latency_ms": self.raw_latency_ms,
             "training_seconds": self.training_seconds,
             "memory": dict(self.memory),
+            "answers": {part: self.answers[part].to_json() for part in sorted(self.answers)},
             "architecture": dict(self.architecture),
         }
 
@@ -93,6 +123,7 @@ class Member:
             on_front=row["on_front"],
             role=row["role"],
             memory=row.get("memory", {}),
+            answers={part: Answers.from_json(found) for part, found in row.get("answers", {}).items()},
         )
 
 
@@ -124,25 +155,173 @@ class Front:
         """The members that nothing beats, in the order of `members`."""
         return [member for member in self.members if member.on_front]
 
+    @property
+    def share(self) -> str:
+        """The metric that says how good a network is: the first objective that is a share of images, else accuracy."""
+        return next((objective.name for objective in self.objectives if objective.name in SHARES), "accuracy")
+
+    def letter(self, member: Member) -> str:
+        """A short name: A for the first of `members`, and so on. `member` understands it."""
+        return letter_of(self.members.index(member))
+
+    def gap(self, one: Member, other: Member, name: str | None = None) -> Gap:
+        """How far the validation accuracies of two networks are apart, and its standard error.
+
+        It is that of the pair on the same images; in files of earlier versions, which hold no answers, that of two
+        independent samples, which is larger.
+
+        Args:
+            one: Its value is the first.
+            other: Its value is subtracted.
+            name: One of `hwnas.core.SHARES`; by default `share`.
+        """
+        name = name or self.share
+        if "validation" in one.answers and "validation" in other.answers:
+            return one.answers["validation"].minus(other.answers["validation"], name)
+        images = int(self.facts["data"]["counts"]["validation"])
+        return Gap(
+            one.values[name] - other.values[name],
+            math.hypot(share_error(one.values[name], images), share_error(other.values[name], images)),
+        )
+
+    def test_gap(self, member: Member, name: str | None = None) -> Gap | None:
+        """How far its validation accuracy is above that on the test images; None where that is not known.
+
+        Args:
+            member: Of this front.
+            name: One of `hwnas.core.SHARES`; by default `share`.
+        """
+        name = name or self.share
+        if {"validation", "test"} <= set(member.answers):
+            return member.answers["validation"].apart(member.answers["test"], name)
+        if name not in member.test:
+            return None
+        counts = self.facts["data"]["counts"]
+        shares = {"validation": member.values[name], "test": member.test[name]}
+        errors = [share_error(share, int(counts[part])) for part, share in shares.items()]
+        return Gap(shares["validation"] - shares["test"], math.hypot(*errors))
+
+    def chance(self, name: str | None = None) -> Chance:
+        """What a network that does not look at the image gets on the validation images.
+
+        Args:
+            name: One of `hwnas.core.SHARES`; by default `share`.
+        """
+        name = name or self.share
+        for member in self.members:
+            if "validation" in member.answers:
+                return member.answers["validation"].chance(name)
+        # Earlier versions stored no counts by class: taken as equal.
+        classes, images = len(self.facts["data"]["classes"]), int(self.facts["data"]["counts"]["validation"])
+        return Chance.of(name, [max(1, images // classes)] * classes)
+
+    def at_chance(self, member: Member) -> bool:
+        """Whether its validation accuracy is no better than a guesser's, which luck with the images may explain."""
+        value = member.values[self.share]
+        return self.chance().explains(1 - value if self.share == "error" else value)
+
+    def margins(self, members: Sequence[Member]) -> Margins:
+        """Differences that are noise, [members, members, objectives]: of shares `hwnas.core.Gap.margin`.
+
+        Of measured latencies it is the share by which two times of the latency table's session differ and be equal.
+        """
+        found = np.zeros((len(members), len(members), len(self.objectives)))
+        latency_tie = float(self.facts.get("ties", {}).get("latency", 0.0))
+        for column, objective in enumerate(self.objectives):
+            for n, one in enumerate(members):
+                for k, other in enumerate(members[:n]):
+                    if objective.name in SHARES:
+                        margin = self.gap(one, other, objective.name).margin
+                    elif objective.name == "latency_ms":
+                        margin = latency_tie * max(one.values[objective.name], other.values[objective.name])
+                    else:
+                        margin = 0.0
+                    found[n, k, column] = found[k, n, column] = margin
+        return found
+
+    def marked(self) -> Front:
+        """With the front as measured marked, the best in the first objective first, networks not searched last.
+
+        Whatever was trained and measured under the run's conditions competes, the default network too. Networks at
+        chance do not, unless all are. A network whose gain over a cheaper one is within the noise is left out; see
+        `hwnas.pareto.non_dominated_beyond`.
+        """
+        values = [member.values for member in self.members]
+        costs = costs_of(values, self.objectives)
+        allowed = [n for n, violation in enumerate(violations_of(values, self.limits).tolist()) if violation == 0]
+        allowed = [n for n in allowed if not self.at_chance(self.members[n])] or allowed
+        margins = self.margins([self.members[n] for n in allowed])
+        kept = non_dominated_beyond(costs[allowed], margins, first=cheaper_first(self.objectives))
+        best = {allowed[n] for n in kept.tolist()}
+        order = sorted(range(len(values)), key=lambda n: (self.members[n].role != "member", *costs[n].tolist()))
+        return replace(self, members=tuple(replace(self.members[n], on_front=n in best) for n in order))
+
+    def standing(self, member: Member) -> str:
+        """Where a member stands, in a word or two for people.
+
+        "front"; "outside the limits"; "at chance"; "no gain over B": it would be on the front if it were not for noise;
+        "beaten".
+        """
+        if self.at_chance(member):
+            return "at chance"
+        if member.on_front:
+            return "front"
+        if violations_of([member.values], self.limits)[0]:
+            return "outside the limits"
+        rivals = self.on_front
+        costs = costs_of([member.values, *(one.values for one in rivals)], self.objectives)
+        if 0 not in non_dominated(costs):
+            return "beaten"
+        margins = self.margins([member, *rivals])
+        ties = [one for n, one in enumerate(rivals, 1) if (costs[n] <= costs[0] + margins[n, 0]).all()]
+        return f"no gain over {self.letter(ties[0])}" if ties else "beaten"
+
+    def next_cheaper(self, member: Member) -> Member | None:
+        """Of the front, the one before it when sorted by what is spent first; None if it is the cheapest."""
+        first = cheaper_first(self.objectives)
+        costs = costs_of([one.values for one in self.on_front], self.objectives)[:, first].tolist()
+        own = costs_of([member.values], self.objectives)[0, first].tolist()
+        cheaper = [(row, n) for n, row in enumerate(costs) if row < own]
+        return self.on_front[max(cheaper)[1]] if cheaper else None
+
     def pick(self, by: Rule | Mapping[str, float] = "knee", *, limits: Sequence[Limit] = ()) -> Member:
-        """One member of the front; the rules are those of `hwnas.pareto.pick`.
+        """One member of the front; the rules are those of `hwnas.pareto.pick`, with ties within the noise.
+
+        A network at chance is never picked by a rule.
 
         Raises:
             PickError: If nothing fits; names the nearest.
         """
-        found = self.on_front
-        return found[pick([member.values for member in found], self.objectives, by=by, limits=limits)]
+        alive = [member for member in self.on_front if not self.at_chance(member)]
+        if self.on_front and not alive:
+            best = max(self.on_front, key=lambda member: member.values[self.share])
+            raise PickError(
+                f"{self.folder}: no network is better than guessing: {self.share} {best.values[self.share]:.1%} at "
+                f"best, chance is {self.chance().value:.1%}",
+                hint=f"train longer ([training] and [members] epochs); --by {best.architecture.digest} takes it anyway",
+            )
+        found = pick(
+            [member.values for member in alive],
+            self.objectives,
+            by=by,
+            limits=limits,
+            margins=self.margins(alive),
+        )
+        return alive[found]
 
-    def member(self, digest: str) -> Member:
-        """The member whose digest begins so.
+    def member(self, name: str) -> Member:
+        """The member of a letter ("A"), or the one whose digest begins so.
 
         Raises:
             PickError: If none or several do.
         """
-        found = [member for member in self.members if member.architecture.digest.startswith(digest)]
+        if name.isupper():
+            found = [member for n, member in enumerate(self.members) if letter_of(n) == name]
+        else:
+            found = [member for member in self.members if member.architecture.digest.startswith(name)]
         if len(found) != 1:
-            known = ", ".join(member.architecture.digest for member in self.members)
-            raise PickError(f'{self.folder}: "{digest}" fits {counted(len(found), "member")}; expected one of {known}')
+            known = ", ".join(f"{letter_of(n)} {member.architecture.digest}" for n, member in enumerate(self.members))
+            raise PickError(f'{self.folder}: "{name}" fits {counted(len(found), "member")}; expected one of {known}')
         return found[0]
 
     def onnx_path(self, member: Member) -> Path:
@@ -199,3 +378,14 @@ class Front:
             raise StoreError(
                 f"{path}: damaged: {error}", hint="run hwnas search with its recipe again: it writes the file anew"
             ) from error
+
+
+def letter_of(n: int) -> str:
+    """A short name for the nth thing, from 0.
+
+    Example:
+        >>> letter_of(0), letter_of(25), letter_of(26)
+        ('A', 'Z', 'AA')
+    """
+    rest, letter = divmod(n, 26)
+    return (letter_of(rest - 1) if rest else "") + chr(ord("A") + letter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import (
+    SHARES,
+    TIE_ERRORS,
+    Answers,
+    Chance,
     Evaluation,
     Limit,
     MeasureError,
@@ -26,6 +29,7 @@ from hwnas.core import (
     Objective,
     counted,
     seed_of,
+    share_error,
 )
 from hwnas.data import Batch, batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
@@ -35,10 +39,16 @@ from hwnas.job.front import Front, Member
 from hwnas.job.teller import Teller
 from hwnas.job.timing import Timer, Times, Untimed, prediction_error
 from hwnas.nn import ModelSpace, Supernet, save_network
-from hwnas.pareto import costs_of, crowding, fronts, non_dominated_beyond, violations_of
+from hwnas.pareto import costs_of, crowding, fronts, reference_of
 from hwnas.profiling import footprint_of
-from hwnas.study import Outcome, Study, Training
-from hwnas.training import Plain, Trainer, accuracies
+from hwnas.study import Outcome, Study, Training, evaluated, volumes
+from hwnas.training import Plain, Trainer, answers
+
+CHOICE_RULE = (
+    "the cheapest network; in each equal step of predicted cost the best, of ties within one standard error the "
+    "cheapest; then the searched front and those behind it, the least crowded first; those at chance after all others"
+)
+"""Of `chosen`, for front.json."""
 
 
 def chosen(
@@ -48,15 +58,16 @@ def chosen(
     *,
     cheap: Objective | None,
     noise: float = 0.0,
+    guesses: Callable[[Evaluation], bool] = lambda _: False,
 ) -> list[Evaluation]:
     """The networks worth a final training, spread over what the devices of users need.
 
     With inherited weights large networks look worse than they are: each of their weights has seen fewer steps. So the
     front as searched ends too early, and members are not simply taken from it. The cheapest network is one; the rest of
     the range of the predicted cost is cut into equal steps (each costs the same factor more), and the best of each is
-    one; where several are as good within the noise, the dearest, which gains most from training. Where a step is empty,
-    and where nothing is predicted, the front and those behind it fill up, the least crowded first. The final front is
-    made of what was measured after training.
+    one; where several are as good within the noise, the cheapest. Where a step is empty, and where nothing is
+    predicted, the front and those behind it fill up, the least crowded first. The final front is made of what was
+    measured after training.
 
     Args:
         evaluations: With status ok.
@@ -64,6 +75,7 @@ def chosen(
         count: At most so many.
         cheap: An objective that a cost model predicts, None if there is none.
         noise: Difference of the best objective below which two networks are as good.
+        guesses: Whether a network is no better than chance; such come after all others.
 
     Example:
         >>> from hwnas.core import Architecture
@@ -73,25 +85,34 @@ def chosen(
         ...         Architecture({"k": ms}),
         ...         {"accuracy": Metric(share, "share", "measured"), "latency_ms": Metric(ms, "ms", "predicted")},
         ...     )
-        ...     for share, ms in ((0.5, 1), (0.7, 2), (0.6, 2.5), (0.65, 7), (0.6, 8))
+        ...     for share, ms in ((0.5, 1), (0.7, 2), (0.6, 2.5), (0.65, 7), (0.64, 6))
         ... ]
         >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency)]
         [1, 2, 7]
-        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency, noise=0.06)]
-        [1, 2, 8]
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency, noise=0.02)]
+        [1, 2, 6]
+        >>> halves = lambda one: one["accuracy"] <= 0.5
+        >>> [e["latency_ms"] for e in chosen(points, [accuracy, latency], 3, cheap=latency, guesses=halves)]
+        [2, 2.5, 7]
     """
+    better = [evaluation for evaluation in evaluations if not guesses(evaluation)]
+    if 0 < len(better) < len(evaluations):
+        found = chosen(better, objectives, count, cheap=cheap, noise=noise)
+        others = [evaluation for evaluation in evaluations if guesses(evaluation)]
+        rest = count - len(found)
+        return found + (chosen(others, objectives, rest, cheap=cheap, noise=noise) if rest > 0 else [])
     costs = costs_of([_values(evaluation) for evaluation in evaluations], objectives)
     kept: list[int] = []
-    others = [n for n, objective in enumerate(objectives) if objective != cheap]
-    if cheap is not None and others and evaluations:
+    gained = [n for n, objective in enumerate(objectives) if objective != cheap]
+    if cheap is not None and gained and evaluations:
         column = costs[:, objectives.index(cheap)]
-        order = np.lexsort((column, costs[:, others[0]]))  # the best first, of equals the cheapest
-        kept.append(int(np.lexsort((costs[:, others[0]], column))[0]))
+        order = np.lexsort((column, costs[:, gained[0]]))  # the best first, of equals the cheapest
+        kept.append(int(np.lexsort((costs[:, gained[0]], column))[0]))
         edges = np.geomspace(column.min(), column.max(), max(2, count))
         for low, high in itertools.pairwise(edges.tolist()[: count or 1]):
             inside = [n for n in order.tolist() if low < column[n] <= high * (1 + 1e-9) and n not in kept]
-            best = costs[inside[:1], others[0]] + noise
-            kept += sorted((n for n in inside if costs[n, others[0]] <= best), key=lambda n: -column[n])[:1]
+            best = costs[inside[:1], gained[0]] + noise
+            kept += sorted((n for n in inside if costs[n, gained[0]] <= best), key=lambda n: column[n])[:1]
     left = np.setdiff1d(np.arange(len(evaluations)), kept)
     for layer in fronts(costs[left]):
         part = left[layer].tolist()
@@ -113,6 +134,7 @@ class Finished:
         evaluation: What the search knew of it.
         network: In evaluation mode.
         accuracies: `accuracy` and `balanced_accuracy` on validation, `test_accuracy` and `test_balanced_accuracy`.
+        answers: As in `Member`.
         seconds: Of its final training.
         role: As in `Member`.
     """
@@ -120,6 +142,7 @@ class Finished:
     evaluation: Evaluation
     network: nn.Module
     accuracies: Mapping[str, float]
+    answers: Mapping[str, Answers]
     seconds: float
     role: str
 
@@ -172,6 +195,7 @@ class Finisher:
         self.study = study
         self.timer = timer
         self.teller = teller
+        self._weights = weights
         self._supernet: Supernet | None = None
         if weights is not None:
             self._supernet = assembly.family.supernet()
@@ -256,22 +280,25 @@ class Finisher:
             network, side, images["train"], images=recipe.evaluation.batch_norm_images, seed=recipe.seed
         )
 
-        def measure(_: np.random.Generator) -> dict[str, float]:
-            found: dict[str, float] = {}
+        def measure(_: np.random.Generator) -> dict[str, Any]:
+            found: dict[str, Any] = {"answers": {}}
             for part, prefix in (("validation", ""), ("test", "test_")):
-                plain, balanced = accuracies(network, served(images[part], side))
-                found |= {f"{prefix}accuracy": plain, f"{prefix}balanced_accuracy": balanced}
+                answered = answers(network, served(images[part], side))
+                found["answers"][part] = answered.to_json()
+                found |= {f"{prefix}{metric}": answered.value(metric) for metric in ("accuracy", "balanced_accuracy")}
             return found
 
         try:
-            found: dict[str, float] = self.study.once(f"accuracy of {name}", measure)
+            found: dict[str, Any] = self.study.once(f"accuracy of {name}", measure)
         except NonFiniteLossError as error:
             table = "members" if run.training is not None and run.role != "default" else "training"
             raise NonFiniteLossError(
                 f"{name}: its training diverged: {error.message}", hint=f"lower [{table}] learning_rate and run again"
             ) from error
+        # Runs of earlier versions stored no answers.
+        by_part = {part: Answers.from_json(row) for part, row in found.pop("answers", {}).items()}
         seconds = self.study.seconds_of(name) if run.training else 0.0
-        return Finished(run.evaluation, network, found, seconds, run.role)
+        return Finished(run.evaluation, network, found, by_part, seconds, run.role)
 
     def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
         images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
@@ -337,7 +364,12 @@ class Finisher:
         predicted = {cost.name for cost in self.study.costs}
         cheap = next((objective for objective in assembly.objectives if objective.name in predicted), None)
         picked = chosen(
-            succeeded, assembly.objectives, assembly.recipe.members.count, cheap=cheap, noise=self._noise(succeeded)
+            succeeded,
+            assembly.objectives,
+            assembly.recipe.members.count,
+            cheap=cheap,
+            noise=self._noise(succeeded),
+            guesses=self._guesses,
         )
         largest_first = sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json()))
         waiting = [(evaluation, "member") for evaluation in largest_first]
@@ -374,24 +406,17 @@ class Finisher:
                 f"{assembly.device.name}, so there is no front",
                 hint="the warnings above name the reason of each; run the same command again to time them again",
             )
-        members = _ranked(members, assembly.objectives, limits, tie=times.tie)
-        if not any(member.on_front for member in members):
+        facts = self._facts(outcome, picked, times, members)
+        front = Front(assembly.run_folder, tuple(assembly.objectives), tuple(limits), tuple(members), facts).marked()
+        if not front.on_front:
             raise NoFeasibleError(
                 f"{assembly.run_folder}: of {counted(len(members), 'trained network')} none keeps "
                 f"{' and '.join(map(str, limits))}",
                 hint="set the limit a little above what you need, or search with more members",
             )
-        learnt = self.timer.learn(members)
-        front = Front(
-            assembly.run_folder,
-            tuple(assembly.objectives),
-            tuple(limits),
-            tuple(members),
-            {
-                **self._facts(outcome, times, members, seconds=time.perf_counter() - started),
-                "refit": learnt.facts,
-            },
-        )
+        learnt = self.timer.learn(front.members)
+        seconds = round(time.perf_counter() - started, 1)
+        front = replace(front, facts={**facts, "refit": learnt.facts, "seconds_of_this_process": seconds})
         front.save()
         # After the front: a run cut off between is whole without it. And into the run's folder, not beside the table:
         # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
@@ -399,12 +424,55 @@ class Finisher:
         return front
 
     def _noise(self, evaluations: Sequence[Evaluation]) -> float:
-        """One standard error of a share of the validation images, 0 where the first objective is no such share."""
-        name = self.assembly.objectives[0].name
-        if name not in ("accuracy", "balanced_accuracy", "error"):
+        """By how much the first accuracy among the objectives must differ to differ; 0 where there is none."""
+        name = next((o.name for o in self.assembly.objectives if o.name in SHARES), None)
+        if name is None or not evaluations:
             return 0.0
-        share = float(np.median([evaluation[name] for evaluation in evaluations]))
-        return math.sqrt(share * (1 - share) / len(self.assembly.images["validation"]))
+        images = len(self.assembly.images["validation"])
+        errors = [
+            share_error(evaluation[name], images)
+            if evaluation.metrics[name].standard_error is None
+            else evaluation.metrics[name].standard_error
+            for evaluation in evaluations
+        ]
+        return TIE_ERRORS * float(np.median(np.array(errors, dtype=np.float64)))
+
+    def _guesses(self, evaluation: Evaluation) -> bool:
+        """Whether a network is no better than chance by the first accuracy among the objectives."""
+        name = next(
+            (o.name for o in self.assembly.objectives if o.name in evaluation.metrics and o.name in SHARES), None
+        )
+        if name is None:
+            return False
+        counts = np.bincount(self.assembly.splits.validation.labels).tolist()
+        value = evaluation[name]
+        return Chance.of(name, counts).explains(1 - value if name == "error" else value)
+
+    def _hypervolume(self, outcome: Outcome) -> dict[str, Any]:
+        """How the front grew, network by network, up to a reference that the space and the metrics fix, not the run."""
+        objectives = self.assembly.objectives
+        known = evaluated(outcome.evaluations, objectives)
+        reference = self._reference([evaluation for evaluation in known if evaluation.status == "ok"])
+        found = volumes(known, objectives, self.study.limits, reference)
+        return {"reference": reference, "after_each_network": found}
+
+    def _reference(self, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+        """By objective the worst value that counts.
+
+        0 of an accuracy, 1 of an error; of a predicted cost 1 % beyond the largest of the space; of anything else 1 %
+        beyond the worst that was seen.
+        """
+        costs = {cost.name: cost for cost in self.study.costs}
+        found = {}
+        for objective in self.assembly.objectives:
+            if objective.name in SHARES:
+                found[objective.name] = 1.0 if objective.name == "error" else 0.0
+            elif objective.name in costs:
+                found[objective.name] = 1.01 * costs[objective.name].largest()[0]
+            else:
+                seen = costs_of([{objective.name: one[objective.name]} for one in evaluations], [objective])
+                found[objective.name] = float(objective.as_cost(reference_of(seen))[0])
+        return found
 
     def _member(self, finished: Finished, file: Exported, times: Times) -> Member:
         evaluation, name = finished.evaluation, file.path.stem
@@ -412,15 +480,25 @@ class Finisher:
         if times.conditions is not None:
             conditions = {**times.conditions, "raw_ms": raw_ms}
             add_metadata(file.path, {"latency_measured": {**latency.to_json(), "conditions": conditions}})
-        shares = finished.accuracies
+        shares, answered = finished.accuracies, finished.answers.get("validation")
         footprint = footprint_of(file.path, batch=self.assembly.device.batch)
         metrics = {
             # What no measurement takes the place of: counts, the user's own, and predictions for devices elsewhere.
             **{k: m for k, m in evaluation.metrics.items() if m.origin == "computed" or "@" in k},
             "latency_ms": latency,
-            "accuracy": Metric(shares["accuracy"], "share", "measured"),
-            "balanced_accuracy": Metric(shares["balanced_accuracy"], "share", "measured"),
-            "error": Metric(1 - shares["accuracy"], "share", "measured"),
+            **{
+                name: Metric(
+                    value,
+                    "share",
+                    "measured",
+                    standard_error=answered.standard_error(name) if answered else None,
+                )
+                for name, value in (
+                    ("accuracy", shares["accuracy"]),
+                    ("balanced_accuracy", shares["balanced_accuracy"]),
+                    ("error", 1 - shares["accuracy"]),
+                )
+            },
         }
         folder = self.assembly.run_folder
         return Member(
@@ -435,6 +513,7 @@ class Finisher:
             training_seconds=finished.seconds,
             on_front=False,
             role=finished.role,
+            answers=finished.answers,
             memory={
                 "peak_activation_bytes": footprint.peak_activation_bytes,
                 "weight_bytes": footprint.weight_bytes,
@@ -443,8 +522,11 @@ class Finisher:
             },
         )
 
-    def _facts(self, outcome: Outcome, times: Times, members: Sequence[Member], *, seconds: float) -> dict[str, Any]:
+    def _facts(
+        self, outcome: Outcome, picked: Sequence[Evaluation], times: Times, members: Sequence[Member]
+    ) -> dict[str, Any]:
         assembly = self.assembly
+        searched = {evaluation.architecture for evaluation in outcome.front}
         return {
             "run": assembly.recipe.name,
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -456,36 +538,25 @@ class Finisher:
             "data": assembly.splits.to_json(),
             "search": {
                 "reason": outcome.reason,
+                # What the budget counts; `evaluations` also counts networks evaluated again under newer weights.
+                "networks": len({e.architecture for e in evaluated(outcome.evaluations, assembly.objectives)}),
                 "evaluations": sum(e.status != "infeasible" for e in outcome.evaluations),
                 "failed": sum(e.status == "failed" for e in outcome.evaluations),
+                "weights": self._weights,
                 "front_before_training": len(outcome.front),
+                "hypervolume": self._hypervolume(outcome),
                 "seconds": outcome.seconds,
                 "notes": list(outcome.notes),
             },
-            "seconds_of_this_process": round(seconds, 1),
+            "finished": {
+                "networks": len(members),
+                "of_the_searched_front": sum(evaluation.architecture in searched for evaluation in picked),
+                "rule": CHOICE_RULE,
+            },
+            "ties": {"standard_errors": TIE_ERRORS, "latency": times.tie},
             **times.facts,
             "prediction_error": prediction_error(members),
         }
-
-
-def _ranked(
-    members: Sequence[Member], objectives: Sequence[Objective], limits: Sequence[Limit], *, tie: float
-) -> list[Member]:
-    """Members with the front as measured marked, best in the first objective first, the default network last.
-
-    Latencies that differ by no more than `tie`, a share, are equal.
-    """
-    values = [member.values for member in members]
-    costs = costs_of(values, objectives)
-    allowed = [
-        n
-        for n, violation in enumerate(violations_of(values, limits).tolist())
-        if violation == 0 and members[n].role == "member"
-    ]
-    noises = [tie if objective.name == "latency_ms" else 0.0 for objective in objectives]
-    best = {allowed[n] for n in non_dominated_beyond(costs[allowed], noises).tolist()} if allowed else set()
-    order = sorted(range(len(members)), key=lambda n: (members[n].role == "default", *costs[n].tolist()))
-    return [replace(members[n], on_front=n in best) for n in order]
 
 
 def _steps(images: int, batch_size: int) -> int:

@@ -17,8 +17,10 @@ from hwnas.pareto.evolution import (
 )
 from hwnas.pareto.exchange import Exchange, exchanges, reason
 from hwnas.pareto.front import (
+    Margins,
     Point,
     Standings,
+    cheaper_first,
     costs_of,
     crowding,
     front_of,
@@ -36,6 +38,7 @@ from hwnas.pareto.improvement import expected_improvement
 __all__ = [
     "RULES",
     "Exchange",
+    "Margins",
     "Niches",
     "Point",
     "Points",
@@ -45,6 +48,7 @@ __all__ = [
     "Standings",
     "Variation",
     "breed",
+    "cheaper_first",
     "costs_of",
     "crowding",
     "directions",

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from hwnas.core import Limit, Objective, PickError
 from hwnas.core.errors import did_you_mean
-from hwnas.pareto.front import costs_of, non_dominated, violations_of
+from hwnas.pareto.front import (
+    Margins,
+    cheaper_first,
+    costs_of,
+    non_dominated,
+    non_dominated_beyond,
+    violations_of,
+)
 
 Rule = Literal["knee", "fastest", "most-accurate"]
 RULES: tuple[Rule, ...] = ("knee", "fastest", "most-accurate")
@@ -23,6 +30,7 @@ def pick(
     *,
     by: Rule | Mapping[str, float] = "knee",
     limits: Sequence[Limit] = (),
+    margins: Margins | None = None,
 ) -> int:
     """One point of a front, by a rule that gives the same answer every time.
 
@@ -38,13 +46,16 @@ def pick(
     - most-accurate: the best value of the first objective that is a share.
     - weights, {objective: weight}: the smallest weighted sum of the scaled objectives; an objective left out weighs 0.
 
-    Ties: the better in the first objective, then in the next, ...; of equal points the first given.
+    Ties: the better in the first objective, then in the next, ...; of equal points the first given. With `margins`
+    points that gain nothing beyond the noise are left out, too (`non_dominated_beyond`), and where noise alone explains
+    by how much the best point leads, the cheapest of those that tie with it is taken.
 
     Args:
         points: The front, one map of metric to value each; more than the objectives may be known.
         objectives: In order of importance for ties.
         by: A rule, or weights.
         limits: What the pick must meet; a point that lacks a limit's metric does not.
+        margins: [points, points, objectives]: differences up to here are noise. None is none.
 
     Returns:
         The index into `points`.
@@ -61,6 +72,10 @@ def pick(
         >>> pick(front, objectives, by={"accuracy": 3, "latency_ms": 1})
         1
         >>> pick(front, objectives, by="most-accurate", limits=[Limit("latency_ms", at_most=4)])
+        1
+        >>> noise = np.zeros((3, 3, 2))
+        >>> noise[:, :, 0] = 0.03
+        >>> pick(front, objectives, by="most-accurate", margins=noise)
         1
     """
     if not points:
@@ -81,17 +96,31 @@ def pick(
         nearest = points[int(kept[np.argmin(violations)])]
         raise PickError(_nothing_fits(points, nearest, limits), hint="loosen the limit, or search under it")
     kept = kept[violations == 0]
-    kept = kept[non_dominated(costs[kept])]
-    scaled = _scaled(costs[kept])
+    first = cheaper_first(objectives)
+    if margins is None:
+        margins = np.zeros((len(points), len(points), len(objectives)))
+        kept = kept[non_dominated(costs[kept])]
+    else:
+        kept = kept[non_dominated_beyond(costs[kept], margins[np.ix_(kept, kept)], first=first)]
+    own = costs[kept]
+    scaled, span = _scaled(own)
+    noise = margins[np.ix_(kept, kept)] / span
     if order is None:
         # Rounded, so that points that tie on paper also tie in floating point.
         keys = np.round(np.stack([scaled.sum(axis=1), scaled.max(axis=1)], axis=1), 12)
+        doubt = noise.sum(axis=2)
+        if own.shape == (2, 2):
+            doubt[:] = 0.0  # two points always tie: that is no noise
     elif isinstance(order, int):
-        keys = costs[kept][:, [order]]
+        keys = own[:, [order]]
+        doubt = noise[:, :, order] * span[order]
     else:
         keys = np.round(scaled @ order, 12)[:, None]
-    ranked = [(*key, *cost) for key, cost in zip(keys.tolist(), costs[kept].tolist(), strict=True)]
-    return int(kept[ranked.index(min(ranked))])
+        doubt = noise @ order
+    ranked = [(*key, *cost) for key, cost in zip(keys.tolist(), own.tolist(), strict=True)]
+    best = ranked.index(min(ranked))
+    tied = [n for n in range(len(kept)) if n == best or keys[n, 0] - keys[best, 0] <= doubt[best, n] > 0]
+    return int(kept[min(tied, key=lambda n: (*own[n, first], n))])
 
 
 def _order(by: Rule | Mapping[str, float], objectives: Sequence[Objective]) -> None | int | NDArray[np.float64]:
@@ -128,12 +157,12 @@ def _weights(by: Mapping[str, float], objectives: Sequence[Objective]) -> NDArra
     return normed
 
 
-def _scaled(costs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each column from 0 (its best) to 1 (its worst); 0 throughout where all are equal."""
+def _scaled(costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each column from 0 (its best) to 1 (its worst), 0 throughout where all are equal; and what 1 stands for."""
     best, worst = costs.min(axis=0), costs.max(axis=0)
-    span = np.where(worst > best, worst - best, 1.0)
+    span: NDArray[np.float64] = np.where(worst > best, worst - best, 1.0)
     scaled: NDArray[np.float64] = (costs - best) / span
-    return scaled
+    return scaled, span
 
 
 def _nothing_fits(points: Sequence[Mapping[str, float]], nearest: Mapping[str, float], limits: Sequence[Limit]) -> str:

@@ -71,7 +71,7 @@ def reason(
     *,
     by: Rule | Mapping[str, float],
 ) -> str:
-    """Why a rule picks this point: the rule in words, and how far it is from the worst to the best of the front.
+    """Why a rule picks this point: the rule in words, and how far it is on the way from the front's worst to its best.
 
     Args:
         points: The front, or what of it meets the limits.
@@ -85,8 +85,10 @@ def reason(
         >>> reason(front, objectives, 1, by="fastest").partition("; ")[2]
         "from the front's worst value (0 %) to its best (100 %): accuracy 75 %, latency_ms 75 %"
     """
+    if len(points) == 1:
+        return "the only one"
     words = (
-        "best weighted sum of " + ", ".join(f"{name} ({weight:g})" for name, weight in by.items())
+        "the best weighted sum of " + ", ".join(f"{name} ({weight:g})" for name, weight in by.items())
         if isinstance(by, Mapping)
         else _WORDS[by]
     )

@@ -21,6 +21,7 @@ _SLACK = 1e-9
 
 Costs = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Margins = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -59,37 +60,63 @@ def non_dominated(costs: Costs) -> Indices:
     return np.flatnonzero(kept)
 
 
-def non_dominated_beyond(costs: Costs, noise: Sequence[float]) -> Indices:
-    """As `non_dominated`, with costs that differ by no more than their noise taken for equal: a tie beats nobody.
+def non_dominated_beyond(costs: Costs, margins: Margins, *, first: Sequence[int]) -> Indices:
+    """As `non_dominated`, less those that gain nothing beyond the noise: of ties the cheaper is kept.
+
+    The rows of `non_dominated` are gone through from the cheapest. One that no row kept so far ties or beats in every
+    column is kept; rows kept before that it beats (no worse in any column, better in one, both beyond the margins) go.
+    So a row is never left out for another that was left out itself.
 
     Args:
         costs: [points, objectives], all minimised.
-        noise: Per objective the relative difference that a repeated measurement shows. With more than one above 0 three
-            rows could beat each other in a circle, so at most one may be.
+        margins: [points, points, objectives], symmetric: differences up to here are noise.
+        first: Columns in the order in which "cheaper" looks at them, see `cheaper_first`; the others follow.
+
+    Returns:
+        Indices in input order, at least one where there is a row.
 
     Raises:
-        ValueError: If a cost is not finite, or the noise is not one number per objective, at most one of them above 0.
+        ValueError: If a number is not finite, a margin is negative, or the shapes do not fit.
 
     Example:
-        >>> costs = np.array([[1.0, 0.30], [1.005, 0.20], [2.0, 0.10]])
-        >>> non_dominated(costs).tolist(), non_dominated_beyond(costs, [0.01, 0.0]).tolist()
-        ([0, 1, 2], [1, 2])
+        >>> costs = np.array([[-0.900, 1.0], [-0.905, 2.0], [-0.920, 3.0]])
+        >>> margins = np.zeros((3, 3, 2))
+        >>> margins[:, :, 0] = 0.01
+        >>> non_dominated_beyond(costs, margins, first=[1]).tolist()
+        [0, 2]
     """
     checked = _checked(costs, "non_dominated_beyond")
-    if not len(checked):
-        return np.empty(0, dtype=np.int64)
-    shares = np.asarray(noise, dtype=np.float64)
-    if shares.shape != checked.shape[1:] or not (shares >= 0).all() or (shares > 0).sum() > 1:
-        raise ValueError(f"noise is {list(noise)}; expected {checked.shape[1]} numbers, at most one of them above 0")
-    margin = np.abs(checked) * shares
-    kept = []
-    for n in non_dominated(checked) if not shares.any() else range(len(checked)):
-        not_worse = (checked <= checked[n] + margin[n]).all(axis=1)
-        better = (checked < checked[n] - margin[n]).any(axis=1)
-        same = (checked[:n] == checked[n]).all(axis=1).any()
-        if not (not_worse & better).any() and not same:
-            kept.append(int(n))
-    return np.array(kept, dtype=np.int64)
+    n, columns = checked.shape
+    if margins.shape != (n, n, columns) or not (np.isfinite(margins) & (margins >= 0)).all():
+        raise ValueError(
+            f"non_dominated_beyond: margins of shape {margins.shape}; expected {(n, n, columns)}, 0 or above"
+        )
+    order = [*first, *(column for column in range(columns) if column not in first)]
+    candidates = sorted(non_dominated(checked).tolist(), key=lambda row: tuple(checked[row, order]))
+    kept: list[int] = []
+    for row in candidates:
+        if any((checked[other] <= checked[row] + margins[other, row]).all() for other in kept):
+            continue
+        kept = [
+            other
+            for other in kept
+            if not (
+                (checked[row] <= checked[other] + margins[row, other]).all()
+                and (checked[row] < checked[other] - margins[row, other]).any()
+            )
+        ]
+        kept.append(row)
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def cheaper_first(objectives: Sequence[Objective]) -> list[int]:
+    """Columns in the order in which a tie is decided: what is spent before what is gained by it.
+
+    Example:
+        >>> cheaper_first([Objective.named("accuracy"), Objective.named("latency_ms"), Objective.named("macs")])
+        [1, 2, 0]
+    """
+    return sorted(range(len(objectives)), key=lambda n: objectives[n].unit == "share")
 
 
 def fronts(costs: Costs) -> list[Indices]:

@@ -6,7 +6,7 @@
 from hwnas.study.generations import FAR, Survive, best_so_far, evolve, first_archive, survival_of
 from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
-from hwnas.study.outcome import FULL, Event, Outcome
+from hwnas.study.outcome import FULL, Event, Outcome, evaluated, volumes
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
 from hwnas.study.study import Study
 
@@ -29,7 +29,9 @@ __all__ = [
     "Survive",
     "Training",
     "best_so_far",
+    "evaluated",
     "evolve",
     "first_archive",
     "survival_of",
+    "volumes",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hwnas.core import Evaluation
+from hwnas.core import Evaluation, Limit, Objective
+from hwnas.pareto import costs_of, front_of, hypervolume
 
 FULL = "full"
 """The fidelity that counts: for the budget, and for fronts."""
@@ -74,3 +75,64 @@ def newest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
         [0.6]
     """
     return list({e.architecture: e for e in evaluations if e.fidelity == FULL}.values())
+
+
+def volumes(
+    evaluations: Iterable[Evaluation],
+    objectives: Sequence[Objective],
+    limits: Sequence[Limit],
+    reference: Mapping[str, float],
+) -> list[float]:
+    """The hypervolume of what is known after each network, in the order in which networks first came.
+
+    A later evaluation of a known network belongs to the newest network before it. So a volume can shrink where weights
+    are trained on.
+
+    Args:
+        evaluations: Those at other fidelities than "full", and those never evaluated, are passed over.
+        objectives: What the volume is of.
+        limits: A network outside them adds nothing.
+        reference: By objective, the worst value that still counts, in the metric's own unit.
+
+    Returns:
+        [networks], in the product of the objectives' units.
+
+    Example:
+        >>> from hwnas.core import Architecture, Metric
+        >>> rows = [(0.5, 1.0), (0.4, 2.0), (0.8, 2.0)]
+        >>> found = [
+        ...     Evaluation(
+        ...         Architecture({"k": n}),
+        ...         {"accuracy": Metric(a, "share", "measured"), "latency_ms": Metric(ms, "ms", "predicted")},
+        ...     )
+        ...     for n, (a, ms) in enumerate(rows)
+        ... ]
+        >>> objectives = [Objective.named("accuracy"), Objective.named("latency_ms")]
+        >>> [round(volume, 6) for volume in volumes(found, objectives, [], {"accuracy": 0.0, "latency_ms": 3.0})]
+        [1.0, 1.0, 1.3]
+    """
+    corner = costs_of([reference], objectives)[0]
+    latest: dict[str, Evaluation] = {}
+    found: list[float] = []
+
+    def volume() -> float:
+        front = front_of(list(latest.values()), objectives, limits)
+        values = [{name: metric.value for name, metric in one.metrics.items()} for one in front]
+        return hypervolume(costs_of(values, objectives), corner) if front else 0.0
+
+    for evaluation in evaluated(evaluations, objectives):
+        digest = evaluation.architecture.digest
+        if latest and digest not in latest:
+            found.append(volume())
+        latest[digest] = evaluation
+    return [*found, volume()] if latest else found
+
+
+def evaluated(evaluations: Iterable[Evaluation], objectives: Sequence[Objective]) -> list[Evaluation]:
+    """Those at full fidelity that cost something: all but networks that a predicted cost ruled out beforehand."""
+    return [
+        evaluation
+        for evaluation in evaluations
+        if evaluation.fidelity == FULL
+        and (evaluation.status != "infeasible" or all(o.name in evaluation.metrics for o in objectives))
+    ]

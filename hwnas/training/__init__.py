@@ -1,6 +1,6 @@
 """The one training loop, its step rules and losses."""
 
-from hwnas.training.accuracy import accuracies
+from hwnas.training.accuracy import accuracies, accuracy_metrics, answers
 from hwnas.training.bilevel import (
     Bilevel,
     LookAhead,
@@ -49,7 +49,9 @@ __all__ = [
     "StepRule",
     "Trainer",
     "accuracies",
+    "accuracy_metrics",
     "alpha_divergence",
+    "answers",
     "at_any_resolution",
     "binned_draw",
     "check_kinds",

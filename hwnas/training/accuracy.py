@@ -7,7 +7,47 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hwnas.core import NonFiniteLossError
+from hwnas.core import Answers, Metric, NonFiniteLossError
+
+
+def answers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Answers:
+    """Which images a network names rightly; the network is left in the mode it was in.
+
+    Args:
+        network: Images [n, c, h, w] to logits [n, classes].
+        batches: Pairs of images and labels [n].
+
+    Raises:
+        ValueError: If there is no image.
+        NonFiniteLossError: If a logit is NaN or infinite.
+
+    Example:
+        >>> network = nn.Flatten()
+        >>> images = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
+        >>> answers(network, [(images, torch.tensor([0, 0, 1, 1]))]).right.tolist()
+        [True, True, True, False]
+    """
+    training = network.training
+    network.eval()
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
+    try:
+        with torch.inference_mode():
+            for images, labels in batches:
+                logits = network(images)
+                if not bool(logits.isfinite().all()):  # argmax would name a class all the same
+                    raise NonFiniteLossError(
+                        f"{int((~logits.isfinite()).any(1).sum())} of {len(logits)} images get logits that are not "
+                        "finite numbers, so there is no accuracy",
+                        hint="the weights have overflowed: train with a lower learning rate",
+                    )
+                found.append(logits.argmax(1))
+                expected.append(labels)
+    finally:
+        network.train(training)
+    if not expected:
+        raise ValueError("accuracy of no images is unknown")
+    return Answers.of(torch.cat(found).cpu().numpy(), torch.cat(expected).cpu().numpy())
 
 
 def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -30,29 +70,19 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
         >>> accuracies(network, [(images, torch.tensor([0, 0, 1, 1]))])
         (0.75, 0.75)
     """
-    training = network.training
-    network.eval()
-    found: list[Tensor] = []
-    expected: list[Tensor] = []
-    try:
-        with torch.inference_mode():
-            for images, labels in batches:
-                logits = network(images)
-                if not bool(logits.isfinite().all()):  # argmax would name a class all the same
-                    raise NonFiniteLossError(
-                        f"{int((~logits.isfinite()).any(1).sum())} of {len(logits)} images get logits that are not "
-                        "finite numbers, so there is no accuracy",
-                        hint="the weights have overflowed: train with a lower learning rate",
-                    )
-                found.append(logits.argmax(1))
-                expected.append(labels)
-    finally:
-        network.train(training)
-    if not expected:
-        raise ValueError("accuracy of no images is unknown")
-    right = (torch.cat(found) == torch.cat(expected)).double()
-    labels = torch.cat(expected)
-    per_class = [
-        float(right[labels == label].mean()) for label in range(int(labels.max()) + 1) if bool((labels == label).any())
-    ]
-    return float(right.mean()), sum(per_class) / len(per_class)
+    found = answers(network, batches)
+    return found.accuracy, found.balanced_accuracy
+
+
+def accuracy_metrics(found: Answers) -> dict[str, Metric]:
+    """Plain and balanced accuracy, as metrics with their standard errors.
+
+    Example:
+        >>> import numpy as np
+        >>> accuracy_metrics(Answers((50, 50), np.arange(100) < 90))["balanced_accuracy"].value
+        0.9
+    """
+    return {
+        name: Metric(found.value(name), "share", "measured", standard_error=found.standard_error(name))
+        for name in ("accuracy", "balanced_accuracy")
+    }

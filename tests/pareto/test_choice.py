@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from hwnas.core import Limit, Objective, PickError
 from hwnas.pareto import RULES, Rule, non_dominated, pick
@@ -102,7 +103,7 @@ def test_limits_on_other_metrics_than_the_objectives_count_and_unknown_is_not_fe
 def test_knee_is_farthest_from_the_line_through_the_ends(xs: list[float]) -> None:
     front = points(*((x**0.3, 1 + 9 * x) for x in xs))
     chosen = front[pick(front, BOTH)]
-    ends = [max(front, key=lambda p: p["accuracy"]), min(front, key=lambda p: p["latency_ms"])]
+    ends = [max(front, key=lambda p: p["accuracy"]), min(front, key=lambda p: (p["latency_ms"], -p["accuracy"]))]
     span = [ends[0][name] - ends[1][name] for name in ("accuracy", "latency_ms")]
     if min(span) < 1e-9:
         return
@@ -191,3 +192,41 @@ def test_error_is_an_accuracy_too() -> None:
     front = [{"error": 0.1, "latency_ms": 9.0}, {"error": 0.3, "latency_ms": 1.0}]
     assert pick(front, [LATENCY, Objective.named("error")], by="most-accurate") == 0
     assert np.isfinite(costs_of(front, [Objective.named("error")])).all()
+
+
+# --------------------------------------------------------------------------------------------------- within the noise
+
+
+def noise(n: int, accuracy: float) -> NDArray[np.float64]:
+    margins = np.zeros((n, n, 2))
+    margins[:, :, 0] = accuracy
+    return margins
+
+
+@pytest.mark.parametrize("by", [*RULES, {"accuracy": 1.0}, {"accuracy": 9.0, "latency_ms": 1.0}])
+def test_a_gain_within_the_noise_is_a_tie_and_the_cheaper_is_taken(by: Rule | Mapping[str, float]) -> None:
+    """PneumoniaMNIST: four times the latency for 0.14 points of balanced accuracy, which 0.8 points of noise cover."""
+    two = points((0.9664, 0.265), (0.9650, 0.066))
+    assert pick(two, BOTH, by=by, margins=noise(2, 0.008)) == 1
+    assert pick(two, BOTH, by=by, margins=noise(2, 0.001)) == pick(two, BOTH, by=by)
+
+
+def test_where_noise_explains_a_knee_s_lead_the_cheaper_is_the_knee() -> None:
+    front = points((0.90, 10.0), (0.85, 5.0), (0.74, 2.8), (0.60, 1.0))
+    assert pick(front, BOTH) == 1  # sums of scaled costs: 1, 0.61, 0.73, 1
+    assert pick(front, BOTH, margins=noise(4, 0.04)) == 2, "0.04 of 0.3 is worth 0.13 of the sum"
+    assert pick(front, BOTH, margins=noise(4, 0.01)) == 1
+
+
+@given(fronts, st.sampled_from([*RULES, {"accuracy": 1.0, "latency_ms": 2.0}]))
+def test_without_noise_margins_change_nothing(front: list[dict[str, float]], by: Rule | Mapping[str, float]) -> None:
+    index = pick(front, BOTH, by=by, margins=noise(len(front), 0.0))
+    assert front[index] == front[pick(front, BOTH, by=by)]
+
+
+def test_margins_belong_to_the_points_that_limits_leave() -> None:
+    front = points((0.99, 20.0), (0.90, 10.0), (0.89, 4.0))
+    margins = np.zeros((3, 3, 2))
+    margins[1, 2, 0] = margins[2, 1, 0] = 0.02
+    within = [Limit("latency_ms", at_most=10)]
+    assert pick(front, BOTH, by="most-accurate", limits=within, margins=margins) == 2

@@ -69,7 +69,7 @@ def test_a_reason_names_rule_and_shares() -> None:
     said = reason(points, BOTH, chosen, by={"accuracy": 2.0, "latency_ms": 1.0})
     assert chosen == 1
     assert said == (
-        "best weighted sum of accuracy (2), latency_ms (1); "
+        "the best weighted sum of accuracy (2), latency_ms (1); "
         "from the front's worst value (0 %) to its best (100 %): accuracy 85 %, "
         "latency_ms 67 %"
     )
