@@ -15,6 +15,7 @@ import typer
 
 from hwnas.cli.options import AllowMismatch, AsJson
 from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.cost import LatencyTable
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
@@ -180,13 +181,12 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
             f"{file}: made under other conditions: {'; '.join(differing.values())}",
             hint="measure this machine: hwnas profile RECIPE; or look at the table alone: --allow-mismatch",
         )
-    held = header.calibration.holdout if header.calibration else None
     lines = [
         f"{file}: {counted(len(table.rows), 'block')} of {header.space}, whole and undamaged, schema version "
         f"{header.schema_version}",
         f"  device {header.device.name}: {header.device.cpu_model}, {counted(header.threads, 'thread')}, "
         f"batch {header.batch}, {header.runtime}",
-        f"  held-out error {held.mape:.2%}, tau {held.tau:.3f}" if held else "  not calibrated: it predicts nothing",
+        f"  {verdict(header)}",
         *(f"  when it was measured, the machine was {mark}" for mark in header.protocol.marks),
         *(f"  not for this machine: {line}" for line in differing.values()),
     ]

@@ -9,6 +9,7 @@ import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.cli.verdict import verdict
 from hwnas.core import RecipeError, counted
 from hwnas.job import profile as run_profile
 from hwnas.job import take_in, use_refit
@@ -78,6 +79,7 @@ def _use_refit(recipe: Path, *, as_json: bool) -> None:
     if as_json:
         show_json({"refit": str(path), "networks": calibration.n, "loo_mape": calibration.loo_mape})
         return
+    assert calibration.loo_mape is not None  # for the type checker: only a fit is fitted again
     show(
         f"{path}: {counted(calibration.n, 'network')}, leave-one-out error {calibration.loo_mape:.2%}; searches "
         "predict with it until the table is measured again"
@@ -96,6 +98,7 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "repeat": header.protocol.repeat.model_dump() if header.protocol.repeat else None,
         "dropped_visits": header.protocol.dropped_visits,
         "noise": header.noise.model_dump() if header.noise else None,
+        "verdict": verdict(header),
         "calibration": calibration.model_dump(mode="json") if calibration else None,
         "warnings": report.warnings,
     }
@@ -104,32 +107,42 @@ def summary(report: ProfileReport) -> dict[str, Any]:
 def in_words(report: ProfileReport) -> list[str]:
     """The same for people."""
     header = report.table.header
-    lines = [f"{report.path}: {len(report.table.rows)} blocks, {report.seconds:.0f} s"]
+    lines = [
+        f"{report.path}: {counted(len(report.table.rows), 'block')}, {report.seconds:.0f} s",
+        f"  {verdict(header)}",
+    ]
     if header.noise:
         lines.append(
-            f"  repeatability: halves of the session differ by {header.noise.median:.2%} at the median, tau "
-            f"{header.noise.tau:.3f}"
+            f"  repeatability: two halves of the measurement differ by {header.noise.median:.2%} at the median; rank "
+            f"correlation {header.noise.tau:.3f}"
         )
     protocol = header.protocol
     if protocol.drop_disturbed:
-        lines.append(f"  left out: {protocol.dropped_visits} of {protocol.visits} bursts, in which it was disturbed")
+        bursts = counted(protocol.visits or 0, "burst")
+        lines.append(f"  left out: {protocol.dropped_visits} of {bursts}, in which the machine was disturbed")
     if protocol.repeat:
         lines.append(
             f"  repeated in a fresh process: everything took {protocol.repeat.factor:.3f} times as long; after that "
-            f"factor {protocol.repeat.n} models differ by {protocol.repeat.median:.2%} at the median, "
+            f"factor {counted(protocol.repeat.n, 'model')} differ by {protocol.repeat.median:.2%} at the median, "
             f"{protocol.repeat.p95:.2%} at the 95th percentile"
         )
     calibration = header.calibration
-    if calibration:
+    if calibration and calibration.loo_mape is not None:
         lines.append(
-            f"  calibrated on {calibration.n} whole networks, {_KINDS[calibration.kind]}, with "
-            f"{' + '.join(calibration.terms)}: leave-one-out error "
+            f"  calibrated on {counted(calibration.n, 'whole network')}, {_KINDS[calibration.kind]}, with "
+            f"{' + '.join(calibration.terms)}: error of a network left out of the fit "
             f"{calibration.loo_mape:.2%}, 90 % band +-{calibration.band:.1%}"
         )
         held = calibration.holdout
         if held:
+            order = "" if held.tau is None else f", rank correlation {held.tau:.3f}"
             lines.append(
-                f"  held out, {held.n} networks never fitted: mean error {held.mape:.2%}, bias {held.bias:+.2%}, "
-                f"{held.within_5:.0%} within 5 %, {held.within_10:.0%} within 10 %, Kendall tau {held.tau:.3f}"
+                f"  checked on {counted(held.n, 'network')} never fitted: mean error {held.mape:.2%}, bias "
+                f"{held.bias:+.2%}, {held.within_5:.0%} within 5 %, {held.within_10:.0%} within 10 %{order}"
             )
+    elif calibration:
+        lines.append(
+            f"  {counted(calibration.n, 'whole network')} measured, which are all of the space: each is predicted by "
+            f"its own time, +-{calibration.band:.1%} (two halves of the measurement, 95th percentile)"
+        )
     return lines

@@ -12,6 +12,9 @@ The fit minimises relative errors with a small ridge. Terms are tried in the fix
 is kept if it lowers the leave-one-out error by at least 5 % of itself, and passed over otherwise. Passing over instead
 of stopping matters where a space has no use for an early term (no two networks with another number of blocks) but for
 a later one.
+
+Where blocks tell fewer than five networks of a small space apart there is nothing to fit: every network is measured,
+and predicted by its own time (`every_network`).
 """
 
 from __future__ import annotations
@@ -290,6 +293,34 @@ def calibrate(
             )
         networks += [_record(a, us, role) for a, us in zip(members, np.asarray(times).tolist(), strict=True)]
     return calibrate_records(space, rows, networks)
+
+
+def every_network(architectures: Sequence[Architecture], measured_us: Sequence[float], *, spread: float) -> Calibration:
+    """What predicts in a space all of whose networks were measured: nothing is fitted.
+
+    Args:
+        architectures: All of the space.
+        measured_us: Their times.
+        spread: How far two measurements of a network differ, relative: the band.
+
+    Raises:
+        CostError: If a time is not finite and above 0.
+
+    Example:
+        >>> every_network([Architecture({"k": 3})], [12.5], spread=0.01).kind
+        'networks'
+    """
+    networks = tuple(_record(a, us, "fitted") for a, us in zip(architectures, measured_us, strict=True))
+    return Calibration(
+        kind="networks",
+        terms=(),
+        coefficients=(),
+        n=len(networks),
+        loo_mape=None,
+        band=math.log1p(spread),
+        box={},
+        networks=networks,
+    )
 
 
 def calibrate_records(

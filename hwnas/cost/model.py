@@ -80,7 +80,7 @@ class UnitSumCost:
         unit: Of the metric.
         origin: How the number is obtained.
         calibration: What turned block times into network times; None for counts.
-        features: The features of the calibration; None for counts.
+        features: The features of the calibration; None for counts, and where every network was measured.
         drift_spread: See `LatencyTable.drift_spread`; it widens the band.
 
     Example:
@@ -150,6 +150,8 @@ class UnitSumCost:
     def from_table(cls, space: Space, table: LatencyTable, *, device_suffix: str = "") -> UnitSumCost:
         """Latency in milliseconds on the device of a table; the calibration is folded into the tensors.
 
+        Of a space all of whose networks were measured, each has its own time.
+
         Args:
             space: The one that the table was made for.
             table: Complete and calibrated.
@@ -157,7 +159,8 @@ class UnitSumCost:
 
         Raises:
             TableError: If the table is of another space, misses a block, or is not calibrated.
-            CostError: If the calibration predicts a network that takes no time.
+            CostError: If the calibration predicts a network that takes no time, or a network of a space that was to be
+                measured whole has no time.
         """
         table.check_space(space)
         table.check_coverage(space)
@@ -168,6 +171,12 @@ class UnitSumCost:
                 "to the time of a network",
                 hint="measure the device again: hwnas profile",
             )
+        metric = "latency_ms" + (f"@{device_suffix}" if device_suffix else "")
+        if calibration.kind == "networks":
+            timed = space.decode(space.encode(Architecture(one.architecture) for one in calibration.networks))
+            ms = [one.p25_us / _US_PER_MS for one in calibration.networks]
+            listed = UnitSum.listed(space, dict(zip(timed, ms, strict=True)))
+            return cls(listed, metric, "ms", "predicted", calibration, None, table.drift_spread)
         features = Features.of(space, table.rows)
         unknown = [term for term in calibration.terms if term not in features.terms]
         if unknown:
@@ -178,7 +187,7 @@ class UnitSumCost:
         weights = [calibration.coefficient(term) / _US_PER_MS for term in features.terms]
         cost = cls(
             UnitSum.weighted(features.sums, weights),
-            "latency_ms" + (f"@{device_suffix}" if device_suffix else ""),
+            metric,
             "ms",
             "predicted",
             calibration,
@@ -276,8 +285,8 @@ class UnitSumCost:
         return self._beyond(self._with_features(self.space.encode([architecture]))[1:])
 
     def _beyond(self, found: Sequence[float]) -> bool:
-        assert self.calibration is not None  # for the type checker: only a calibrated cost has features
-        assert self.features is not None
+        if self.calibration is None or self.features is None:  # a network that was measured is not beyond any fit
+            return False
         slack = 1e-9  # sums of the same times in another unit or order
         box = self.calibration.box
         for term, value in zip(self.features.terms, found, strict=True):

@@ -46,13 +46,19 @@ def refit(space: Space, table: LatencyTable, added: Sequence[NetworkRecord]) -> 
         added: Their times brought to the table's session.
 
     Raises:
-        TableError: If the table has no calibration, or one that does not say which networks it rests on.
+        TableError: If the table has no calibration, one that does not say which networks it rests on, or one that is
+            no fit.
         CostError: If the fit is impossible.
     """
     calibration = table.calibration
     if calibration is None or not calibration.networks:
         raise TableError(
             f"{table.source}: its calibration does not say which networks it rests on, so none can be added",
+            hint="measure the device again: hwnas profile",
+        )
+    if calibration.kind == "networks":
+        raise TableError(
+            f"{table.source}: every network of the space was measured when it was made, so nothing is fitted",
             hint="measure the device again: hwnas profile",
         )
     newer = {Architecture(network.architecture): network for network in added}

@@ -363,24 +363,28 @@ class NetworkRecord(_Record):
 class Calibration(_Record):
     """From the blocks of a network to its time: `time = sum over terms of coefficient * feature`, in microseconds.
 
+    Of a space whose blocks tell too few networks apart for a fit, every network is measured instead: there are no
+    terms, and a prediction is the time of that very network.
+
     Attributes:
         kind: What the table holds and "sum" adds up: "blocks", each measured as a whole, or "kernels" of blocks that
-            are too many.
-        terms: Those that were kept, in the order in which they were tried.
+            are too many; "networks" where every network of the space was measured and nothing is fitted.
+        terms: Those that were kept, in the order in which they were tried; none with "networks".
         coefficients: One per term; that of "sum" is a plain factor, the others are microseconds per unit.
-        n: Whole networks behind the fit.
-        loo_mape: Mean relative error of each network when it is left out.
-        band: Half-width of the 90 % band of log(measured / predicted).
+        n: Whole networks behind it.
+        loo_mape: Mean relative error of each network when it is left out of the fit; None with "networks".
+        band: Half-width of the 90 % band of log(measured / predicted); with "networks" how far two halves of the
+            measurement differ, at the 95th percentile.
         box: Smallest and largest value of each feature among those networks; beyond them one extrapolates.
         holdout: Error on networks that were never fitted; None if there were none.
         networks: All networks behind it, so that it can be fitted again with more; empty in tables of before that.
     """
 
-    kind: Literal["blocks", "kernels"] = "blocks"
-    terms: tuple[Term, ...] = Field(min_length=1)
+    kind: Literal["blocks", "kernels", "networks"] = "blocks"
+    terms: tuple[Term, ...]
     coefficients: tuple[float, ...]
     n: int = Field(ge=1)
-    loo_mape: float = Field(ge=0)
+    loo_mape: float | None = Field(ge=0)
     band: float = Field(ge=0)
     box: dict[Term, tuple[float, float]]
     holdout: Holdout | None = None
@@ -390,6 +394,16 @@ class Calibration(_Record):
     def _one_coefficient_per_term(self) -> Self:
         if len(self.coefficients) != len(self.terms) or len(set(self.terms)) != len(self.terms):
             raise ValueError(f"{len(self.coefficients)} coefficients for terms {list(self.terms)}; one each is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _fitted_or_measured(self) -> Self:
+        measured = self.kind == "networks"
+        if measured != (not self.terms) or measured != (self.loo_mape is None) or (measured and not self.networks):
+            raise ValueError(
+                f'kind "{self.kind}" with terms {list(self.terms)}, loo_mape {self.loo_mape} and {len(self.networks)} '
+                'networks; a fit has terms and an error, "networks" has only the networks'
+            )
         return self
 
     def coefficient(self, term: Term) -> float:

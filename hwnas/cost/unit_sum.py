@@ -131,6 +131,39 @@ class UnitSum:
         return cls(space, constant, tuple(sums.items()))
 
     @classmethod
+    def listed(cls, space: Space, values: Mapping[Architecture, float]) -> UnitSum:
+        """The numbers of every network of a small space, as one tensor over all its decisions.
+
+        Args:
+            space: Of few networks.
+            values: One for each.
+
+        Raises:
+            CostError: If a network has none, or the decisions have too many combinations.
+
+        Example:
+            >>> from hwnas.space import Decision
+            >>> space = Space("tiny", (Decision("kernel", (3, 5)),))
+            >>> times = {Architecture({"kernel": 3}): 1.5, Architecture({"kernel": 5}): 4.0}
+            >>> UnitSum.listed(space, times)(np.array([[1], [0]])).tolist()
+            [4.0, 1.5]
+        """
+        shape = tuple(len(decision.options) for decision in space.decisions)
+        if prod(shape) > _LARGEST_TABLE:
+            raise CostError(f"space {space.name}: {prod(shape):,} combinations of its options are too many to list")
+        genotypes = np.stack(np.unravel_index(np.arange(prod(shape)), shape), axis=1) if shape else np.zeros((1, 0))
+        architectures = space.decode(space.canonical_codes(genotypes.astype(np.int64)))
+        for architecture in architectures:
+            if architecture not in values:
+                raise CostError(f"space {space.name}: network {architecture} has no number; expected one for each")
+        numbers = [values[architecture] for architecture in architectures]
+        if not shape:
+            return cls(space, numbers[0], ())
+        tensor = np.array(numbers, dtype=np.float64).reshape(shape)
+        tensor.setflags(write=False)
+        return cls(space, 0.0, ((tuple(decision.label for decision in space.decisions), tensor),))
+
+    @classmethod
     def weighted(cls, sums: Sequence[UnitSum], weights: Sequence[float]) -> UnitSum:
         """A weighted sum of sums over one space.
 

@@ -61,6 +61,8 @@ def refit_members(
         return MemberRefit({"skipped": "the table no longer describes this machine"}, None)
     if not members:
         return MemberRefit({"skipped": "nothing was measured"}, None)
+    if _measured_whole(table):
+        return MemberRefit({"skipped": "every network of the space was measured for it, so nothing is fitted"}, None)
     records = [_record(member, run) for member in members]
     try:
         found = refit(space, table, records)
@@ -92,16 +94,21 @@ def use_refit(recipe: Path, *, root: Path = Path()) -> tuple[Path, Calibration]:
 
     Raises:
         StoreError: If the run has none: it is not finished, or nothing could be learnt from it.
-        TableError: If the table is missing, damaged, or another than the run used.
+        TableError: If the table is missing, damaged, another than the run used, or holds every network of its space.
     """
     assembly = assemble(recipe, root=root)
+    table = LatencyTable.load(assembly.table_path)
+    if _measured_whole(table):
+        raise TableError(
+            f"{assembly.table_path}: every network of the space was measured for it, so there is nothing to fit",
+            hint=f"measure the device again: hwnas profile {recipe}",
+        )
     kept = assembly.run_folder / assembly.table_path.name
     if not refit_path(kept).is_file():
         raise StoreError(
             f"{refit_path(kept)}: there is no such file; a finished run leaves one, unless it says why not",
             hint=f"hwnas search {recipe}, then hwnas front {assembly.recipe.name}",
         )
-    table = LatencyTable.load(assembly.table_path)
     found = with_refit(kept, table).refitted
     if found is None:
         raise TableError(
@@ -109,6 +116,10 @@ def use_refit(recipe: Path, *, root: Path = Path()) -> tuple[Path, Calibration]:
             hint=f"run the search with the new table: hwnas search {recipe} --fresh",
         )
     return save_refit(assembly.table_path, table, found), found
+
+
+def _measured_whole(table: LatencyTable) -> bool:
+    return table.calibration is not None and table.calibration.kind == "networks"
 
 
 def _record(member: Member, run: str) -> NetworkRecord:

@@ -67,7 +67,7 @@ def write_kit(
         progress: Called after each file.
 
     Raises:
-        MeasureError: If the folder is in use, no block could be exported, or the space has fewer than five networks.
+        MeasureError: If the folder is in use, or no block could be exported.
         CostError: If the space has no units.
     """
     check_free(folder)  # before a minute of exporting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hwnas.core import Architecture, CostError, MeasureError, generator, seed_of
+from hwnas.core import Architecture, CostError, generator, seed_of
 from hwnas.cost import UnitSum, blocks_of
 from hwnas.space import Codes, Space
 
@@ -23,7 +23,9 @@ CALIBRATION_OF_KERNELS = 60
 HELD_OUT = 24
 REFERENCES = 5
 FEWEST = 5
-"""Networks that a calibration needs."""
+"""Networks of different blocks that a calibration needs."""
+LISTED = CALIBRATION + HELD_OUT
+"""Networks up to which a space with fewer different ones is measured whole."""
 _POOL = 4096
 
 
@@ -36,11 +38,14 @@ class Networks:
         held_out: The printed error is of these; none is in `calibration`.
         reference: Measured again whenever the table is used. In a space too small for 49 networks they may be among
             the others.
+        whole: Whether `calibration` is every network of the space: each is then predicted by its own time, and nothing
+            is fitted.
     """
 
     calibration: tuple[Architecture, ...]
     held_out: tuple[Architecture, ...]
     reference: tuple[Architecture, ...]
+    whole: bool = False
 
 
 def choose_networks(space: Space, *, seed: int, calibration: int = CALIBRATION, held_out: int = HELD_OUT) -> Networks:
@@ -54,6 +59,10 @@ def choose_networks(space: Space, *, seed: int, calibration: int = CALIBRATION, 
     where a search tends to end up, which random networks do not cover (without squeeze-and-excitation, deep and thin,
     wide, shallow), and the others at the quantiles. Of those held out half are uniform random, half at quantiles.
 
+    Where fewer than five networks have different blocks, as with two choices of a layer and some optional skips, there
+    is too little to fit: every network is measured. If there are more than 44, some of them are, with equal blocks
+    among them, and none is held out, as none would be unseen.
+
     Args:
         space: With units.
         seed: Equal seeds choose equal networks.
@@ -61,22 +70,12 @@ def choose_networks(space: Space, *, seed: int, calibration: int = CALIBRATION, 
         held_out: At most so many to check with.
 
     Raises:
-        MeasureError: If the space has fewer than five networks.
         CostError: If the space has no units.
     """
-    size = space.size
-    if size < FEWEST:
-        raise MeasureError(
-            f"space {space.name} has {size} networks; a calibration needs at least {FEWEST}",
-            hint="so few are quickly trained and measured one by one; or give the space more options",
-        )
     picker = _Picker(space, generator(seed, "profiled networks"))
     n = len(picker.pool)
     if n < FEWEST:
-        raise MeasureError(
-            f"space {space.name}: of {size} networks {n} are different; a calibration needs at least {FEWEST}",
-            hint="give the space more options",
-        )
+        return _of_equal_blocks(space, seed=seed, calibration=calibration)
     small = n < calibration + held_out + REFERENCES
     held_out = min(held_out, n // 3, n - FEWEST)
     calibration = min(calibration, n - held_out)
@@ -86,17 +85,31 @@ def choose_networks(space: Space, *, seed: int, calibration: int = CALIBRATION, 
     checks = list(picker.at_random(held_out // 2))
     checks += picker.at_quantiles(held_out - len(checks))
     if small:
-        spread = np.linspace(0, len(chosen) - 1, min(REFERENCES, len(chosen))).round().astype(int)
-        by_size = sorted(chosen, key=lambda i: (picker.macs[i], i))
-        references = [by_size[i] for i in spread]
-    decoded = [tuple(space.decode(picker.pool[rows])) for rows in (chosen, checks, references)]
-    return Networks(*decoded)
+        references = picker.spread(chosen)
+    fitted, checked, referred = (tuple(space.decode(picker.pool[rows])) for rows in (chosen, checks, references))
+    return Networks(fitted, checked, referred)
+
+
+def _of_equal_blocks(space: Space, *, seed: int, calibration: int) -> Networks:
+    """All networks of a space whose blocks tell fewer than five apart; some, if they are more than `LISTED`."""
+    picker = _Picker(space, generator(seed, "profiled networks"), different=False)
+    whole = space.size <= LISTED
+    chosen = list(range(len(picker.pool))) if whole else list(islice(picker.telling(), calibration))
+    chosen += [] if whole else picker.at_quantiles(calibration - len(chosen))
+    measured, references = (tuple(space.decode(picker.pool[rows])) for rows in (chosen, picker.spread(chosen)))
+    return Networks(measured, (), references, whole=whole)
 
 
 class _Picker:
-    """Takes networks out of a pool, none twice: all of a small space, else a random sample with the two extremes."""
+    """Takes networks out of a pool, none twice: all of a small space, else a random sample with the two extremes.
 
-    def __init__(self, space: Space, rng: np.random.Generator) -> None:
+    Args:
+        space: With units.
+        rng: Draws the sample and its order.
+        different: Whether of networks with equal blocks one is enough.
+    """
+
+    def __init__(self, space: Space, rng: np.random.Generator, *, different: bool = True) -> None:
         macs = UnitSum.of(space, lambda block: block.macs)
         if space.size <= _POOL:
             everything = space.encode(space.enumerate())
@@ -107,7 +120,8 @@ class _Picker:
             sample = sample[np.sort(first)]  # in the order they were drawn, so that the first ones are random ones
             ends = [code for code in _ends(space, macs) if not (sample == code).all(axis=1).any()]
             self.pool = np.concatenate([sample, *ends])
-        self.pool = _different(space, self.pool)
+        if different:
+            self.pool = _different(space, self.pool)
         self.macs = macs(self.pool)
         self.blocks = UnitSum.of(space, lambda block: block.feature("blocks"))(self.pool)
         self.se = UnitSum.of(space, lambda block: block.se)(self.pool)
@@ -142,6 +156,12 @@ class _Picker:
         for share in (np.arange(n) + 0.5) / max(n, 1):
             nearest = np.argsort(np.abs(np.arange(len(order)) - share * (len(order) - 1)), kind="stable")
             yield from self._take(order[nearest].tolist())
+
+    def spread(self, chosen: Sequence[int]) -> list[int]:
+        """A few of those chosen, from the smallest to the largest."""
+        by_size = sorted(chosen, key=lambda i: (self.macs[i], i))
+        places = np.linspace(0, len(chosen) - 1, min(REFERENCES, len(chosen))).round().astype(int)
+        return [by_size[place] for place in places]
 
     def at_random(self, n: int) -> Iterator[int]:
         """The first ones left; the pool is in random order."""

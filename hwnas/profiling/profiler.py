@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, MeasureError, counted, digest_of
+from hwnas.core import Architecture, CostError, MeasureError, counted, digest_of
 from hwnas.cost import (
     TERMS,
     Calibration,
@@ -32,10 +32,11 @@ from hwnas.cost import (
     Timing,
     calibrate,
     entries_of,
+    every_network,
     terms_of,
 )
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.device.measure import Machine
+from hwnas.device.measure import P95_LIMIT, Machine
 from hwnas.nn import to_onnx, to_pt2
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.journal import Journal, sha256_of
@@ -149,9 +150,8 @@ def profile(
 
     Raises:
         StoreError: If another process works in the journal's folder.
-        MeasureError: If the measuring program failed, the machine was too noisy, the space has fewer than five
-            networks, no block could be measured, the journal is damaged, or the machine has drifted too far from the
-            existing table.
+        MeasureError: If the measuring program failed, the machine was too noisy, no block could be measured, the
+            journal is damaged, or the machine has drifted too far from the existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
         DeviceError: If the device cannot be reached, or has more threads than a process there has cores.
@@ -320,7 +320,7 @@ def table_of(
     rows = rescaled(old, drift(old, new)) | new
     calibration = None
     if rows.keys() >= blocks.keys():
-        calibration = _calibrate(space, rows, networks, measurement)
+        calibration = _calibrate(space, rows, networks, measurement, failures)
     sha256 = {key: sha256_of(path) for key, path in files.items() if key.startswith("reference")}
     header = _header(
         space,
@@ -485,12 +485,28 @@ def _first(failures: Mapping[str, str]) -> str:
     return next((f"{key}: {reason}" for key, reason in sorted(failures.items())), "none was tried")
 
 
-def _calibrate(space: Space, rows: Mapping[str, Timing], networks: Networks, measurement: Measurement) -> Calibration:
+def _calibrate(
+    space: Space,
+    rows: Mapping[str, Timing],
+    networks: Networks,
+    measurement: Measurement,
+    failures: Mapping[str, str],
+) -> Calibration:
     def timed(architectures: Sequence[Architecture]) -> tuple[list[Architecture], list[float]]:
         found = [a for a in architectures if _key("network", a) in measurement.timings]
         return found, [measurement.timings[_key("network", a)].p25_us for a in found]
 
     fitted, fitted_us = timed(networks.calibration)
+    if networks.whole:
+        untimed = [_key("network", a) for a in networks.calibration if a not in fitted]
+        if untimed:
+            raise CostError(
+                f"space {space.name}: {len(untimed)} of its {counted(len(networks.calibration), 'network')} could not "
+                f"be measured, and so few are not predicted from blocks; {untimed[0]}: "
+                f"{failures.get(untimed[0], 'no reason was given')}"
+            )
+        spread = measurement.noise.p95 if measurement.noise else P95_LIMIT
+        return every_network(fitted, fitted_us, spread=spread)
     held_out, held_out_us = timed(networks.held_out)
     return calibrate(space, rows, fitted, fitted_us, held_out=held_out, held_out_us=held_out_us)
 

@@ -244,7 +244,7 @@ def test_calibrate_a_space() -> None:
         held_out_us=measured[24:],
     )
     assert result.n == 24
-    assert result.loo_mape < 0.01
+    assert result.loo_mape is not None and result.loo_mape < 0.01
     assert 0 < result.band < 0.03
     assert set(result.box) == set(TERMS) - {"constant"}
     assert result.box["sum"] == (features[:24, 0].min(), features[:24, 0].max())

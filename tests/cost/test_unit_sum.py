@@ -40,6 +40,19 @@ def test_every_network_costs_what_its_units_add_up_to(space: Space) -> None:
 
 
 @settings(deadline=None)
+@given(random_spaces(), st.integers(0, 2**32 - 1))
+def test_listed_networks_have_the_numbers_they_were_given(space: Space, seed: int) -> None:
+    architectures = space.decode(np.unique(space.canonical_codes(all_genotypes(space)), axis=0))
+    numbers = np.random.default_rng(seed).random(len(architectures)).tolist()
+    listed = UnitSum.listed(space, dict(zip(architectures, numbers, strict=True)))
+    assert listed(space.encode(architectures)).tolist() == numbers
+    assert [float(listed(space.encode([a]))[0]) for a in architectures] == numbers
+    assert listed.largest() == (max(numbers), architectures[numbers.index(max(numbers))])
+    with pytest.raises(CostError, match="has no number"):
+        UnitSum.listed(space, dict(zip(architectures[1:], numbers[1:], strict=True)))
+
+
+@settings(deadline=None)
 @given(random_spaces())
 def test_smallest_and_largest_are_exact(space: Space) -> None:
     total = UnitSum.of(space, macs)

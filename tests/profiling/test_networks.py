@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwnas.core import Architecture, CostError, MeasureError
+from hwnas.core import Architecture, CostError
 from hwnas.cost import UnitSum
 from hwnas.profiling import build_seeded, choose_networks
 from hwnas.space import Block, Decision, Space, Unit
@@ -83,9 +83,38 @@ def test_tiny_spaces_calibrate_first(options: int, expected: tuple[int, int, int
     assert len(set(networks.calibration) | set(networks.held_out)) == expected[0] + expected[1]
 
 
-def test_fewer_than_five_networks_are_refused() -> None:
-    with pytest.raises(MeasureError, match="space row has 4 networks; a calibration needs at least 5"):
-        choose_networks(row(4), seed=0)
+@pytest.mark.parametrize("options", [1, 4])
+def test_fewer_than_five_networks_are_all_measured(options: int) -> None:
+    space = row(options)
+    networks = choose_networks(space, seed=0)
+    assert networks.whole
+    assert {*networks.calibration} == {*networks.reference} == {*space.enumerate()}
+    assert networks.held_out == ()
+
+
+def free(options: int, skips: int) -> Space:
+    """A row of blocks with skips, which are no blocks."""
+    decisions = (*row(options).decisions, *(Decision(f"skip{n}", (0, 1)) for n in range(skips)))
+    return Space("free", decisions, row(options).units)
+
+
+def test_networks_of_equal_blocks_are_all_measured_where_there_are_few() -> None:
+    space = free(4, 3)
+    networks = choose_networks(space, seed=0)
+    assert networks.whole
+    assert len(networks.calibration) == 32
+    assert {*networks.calibration} == {*space.enumerate()}
+    assert len({*networks.reference}) == 5
+    assert choose_networks(free(4, 3), seed=0) == networks
+
+
+def test_networks_of_equal_blocks_are_fitted_where_there_are_many() -> None:
+    space = free(4, 6)
+    networks = choose_networks(space, seed=0)
+    assert not networks.whole
+    assert (len({*networks.calibration}), networks.held_out, len(networks.reference)) == (20, (), 5)
+    assert {a["n"] for a in networks.calibration} == {1, 2, 3, 4}, "of each kind some are measured"
+    assert not choose_networks(free(5, 6), seed=0).whole
 
 
 def test_a_space_without_units_is_refused() -> None:

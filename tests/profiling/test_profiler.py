@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from hwnas.core import DeviceError, MeasureError, TableError
+from hwnas.core import Architecture, CostError, DeviceError, MeasureError, TableError
 from hwnas.cost import LatencyTable, RepeatRecord, UnitSumCost, blocks_of
+from hwnas.cost.refit import refit
 from hwnas.device import Device
 from hwnas.profiling import ProfileReport, Progress, matching, profile, profiler, table_matches
 from hwnas.profiling.journal import Journal
 from hwnas.profiling.profiler import drift, repeat_of, rescaled, spread_keys
 from hwnas.profiling.session import Verdict
-from hwnas.space import Block
-from tests.profiling.chain import build, build_network, chain, convolution
+from hwnas.space import Block, Decision, Space, Unit
+from tests.profiling.chain import HEAD, STEM, build, build_network, chain, convolution
 from tests.profiling.fake_machine import FakeMachine, by_size
 from tests.profiling.models import timing
 
@@ -342,6 +345,65 @@ def test_a_repeat_tells_the_factor_and_what_is_left_of_the_difference(tmp_path: 
     one, two = (replace(report.measurement, timings={"a": timing(us)}) for us in (10.0, 12.0))
     assert repeat_of(one, two) == RepeatRecord(factor=1.2, median=0.0, p95=0.0, n=1)
     assert repeat_of(one, replace(two, timings={})) is None
+
+
+class Doubled(nn.Module):
+    """A sum that no block holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x
+
+
+def few(*, breaks: str = "") -> tuple[Space, Callable[[Architecture], nn.Module]]:
+    """Two kernels and an optional sum: four networks, two of them of equal blocks each."""
+    kernels = Unit("layer", ("kernel",), (convolution(1), convolution(5)))
+    decisions = (Decision("kernel", (1, 5)), Decision("sum", (0, 1)))
+    space = Space("few", decisions, (Unit("stem", (), (STEM,)), kernels, Unit("head", (), (HEAD,))))
+
+    def network(architecture: Architecture) -> nn.Module:
+        if str(architecture) == breaks:
+            raise ValueError("no such network")
+        stem, layer, head = map(build, space.blocks_of(architecture))
+        return nn.Sequential(stem, layer, *([Doubled()] if architecture["sum"] else []), head)
+
+    return space, network
+
+
+def test_a_space_of_few_networks_is_measured_whole_and_predicts_what_was_measured(tmp_path: Path) -> None:
+    space, network = few()
+    report = profile(
+        space,
+        build,
+        network,
+        device=HERE,
+        folder=tmp_path,
+        rounds=4,
+        machine=FakeMachine().machine(),
+        quota=lambda: None,
+    )
+    table = LatencyTable.load(report.path)
+    assert table == report.table
+    calibration = table.header.calibration
+    assert calibration is not None
+    assert (calibration.kind, calibration.terms, calibration.n, calibration.holdout) == ("networks", (), 4, None)
+    cost = UnitSumCost.from_table(space, table)
+    measured = {Architecture(one.architecture): one.p25_us / 1000 for one in calibration.networks}
+    assert {a: cost(a).value for a in space.enumerate()} == measured
+    assert len({*measured.values()}) == 4, "equal blocks, other times"
+    assert cost.smallest()[0] == min(measured.values())
+    assert not any(cost(a).extrapolated for a in space.enumerate())
+    assert table_matches(table, HERE, space) is not None
+    even = {label: np.array([0.5, 0.5]) for label in ("kernel", "sum")}
+    assert cost.expectation(even) == pytest.approx(np.mean([*measured.values()]))
+    with pytest.raises(TableError, match="every network of the space was measured"):
+        refit(space, table, [])
+
+
+def test_a_network_of_few_that_could_not_be_measured_is_named(tmp_path: Path) -> None:
+    space, network = few(breaks=str(Architecture({"kernel": 5, "sum": 1})))
+    with pytest.raises(CostError, match="1 of its 4 networks could not be measured.*no such network"):
+        profile(space, build, network, device=HERE, folder=tmp_path, rounds=4, machine=FakeMachine().machine())
+    assert not [*tmp_path.glob("*.jsonl")]
 
 
 def test_energy_goes_into_the_rows(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""What a table is good for, in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwnas.cli.verdict import verdict
+from hwnas.cost import Calibration, Holdout, NetworkRecord, NoiseRecord
+from tests.cost.toy_space import IDENTITY, header, toy_space
+
+SPACE = toy_space()
+QUIET = NoiseRecord(median=0.002, p95=0.01, tau=0.99, passed=True)
+LOUD = NoiseRecord(median=0.02, p95=0.1, tau=0.9, passed=False)
+WHOLE = Calibration(
+    kind="networks",
+    terms=(),
+    coefficients=(),
+    n=1,
+    loo_mape=None,
+    band=0.01,
+    box={},
+    networks=(NetworkRecord(architecture={"size": 32}, p25_us=5.0),),
+)
+
+
+def held(mape: float, tau: float | None) -> Calibration:
+    checked = Holdout(mape=mape, bias=0.0, within_5=1.0, within_10=1.0, tau=tau, n=8)
+    return IDENTITY.model_copy(update={"holdout": checked})
+
+
+@pytest.mark.parametrize(
+    ("calibration", "noise", "words"),
+    [
+        (None, QUIET, "not usable yet: blocks are missing, so nothing can be predicted"),
+        (WHOLE, QUIET, "good: every network of the space was measured itself"),
+        (WHOLE, LOUD, "fair: every network of the space was measured itself; but the machine was noisy"),
+        (IDENTITY, None, "good: predictions are off by 1.0% on average"),
+        (held(0.01, 0.99), QUIET, "good: predictions are off by 1.0% on average, their order is right"),
+        (held(0.01, None), QUIET, "good: predictions are off by 1.0% on average"),
+        (held(0.01, 0.5), QUIET, "fair: predictions are off by 1.0% on average, their order is partly wrong"),
+        (held(0.05, 0.95), QUIET, "fair: predictions are off by 5.0% on average, their order is right"),
+        (held(0.01, 0.99), LOUD, "fair: predictions are off by 1.0% on average, their order is right; but the machine"),
+        (held(0.3, 0.99), QUIET, "poor: predictions are off by 30.0% on average"),
+    ],
+)
+def test_a_table_is_judged(calibration: Calibration | None, noise: NoiseRecord | None, words: str) -> None:
+    said = verdict(header(SPACE, calibration=calibration).model_copy(update={"noise": noise}))
+    assert said.startswith(words)
+    assert ("noisy" in said) == (calibration is not None and noise is LOUD)
