@@ -525,14 +525,15 @@ class LatencyTable:
         Raises:
             OSError: If the folder cannot be written.
         """
-        write_atomically(path, self._text())
+        write_atomically(path, self.text())
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits that stand for the whole file."""
-        return hashlib.sha256(self._text().encode()).hexdigest()[:16]
+        return hashlib.sha256(self.text().encode()).hexdigest()[:16]
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The content of the file."""
         body = "".join(_line({"key": key} | _written(timing)) for key, timing in self.rows.items())
         header = self.header.model_dump(mode="json", by_alias=True)
         return _line(header | {"sha256": hashlib.sha256(body.encode()).hexdigest()}) + body

@@ -25,6 +25,7 @@ from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
+from hwnas.job.run_tables import RunTables
 from hwnas.job.teller import Silent, Teller
 from hwnas.profiling import (
     LIMIT_S,
@@ -112,7 +113,12 @@ class Assembly:
         return table_path(self.root / "latency_tables", self.device, self.family.space)
 
     def load_table(
-        self, teller: Teller, *, recheck: bool = True, on_mismatch: MismatchCall | None = None
+        self,
+        teller: Teller,
+        *,
+        recheck: bool = True,
+        on_mismatch: MismatchCall | None = None,
+        tables: RunTables | None = None,
     ) -> LatencyTable:
         """The latency table, checked against this machine, device and space.
 
@@ -120,15 +126,21 @@ class Assembly:
             teller: Told what differs a little.
             recheck: Whether its five reference networks are timed again.
             on_mismatch: Takes what would otherwise be refused, and lets it pass; see `table_matches`.
+            tables: Of the run that is gone on with: its own copy is taken, whatever became of the file.
 
         Raises:
             TableError: If it is missing, damaged, incomplete, of other conditions, or no longer describes the machine;
                 the hint names the command that measures it.
+            StoreError: If the run's own copy is damaged.
             DeviceError: If the device is one that cannot be reached, so that no table can be its own.
         """
         self.device.check_reachable()
-        with self._way_out():
-            table = with_refit(self.table_path, LatencyTable.load(self.table_path))
+        tables = tables or RunTables(None)
+        own = tables.own()
+        if own is not None:
+            self._tell_change(own, self.table_path, teller)
+        with self._way_out(own):
+            table = own or with_refit(self.table_path, LatencyTable.load(self.table_path))
             found = table_matches(table, self.device, self.family.space, quota=self.quota, on_mismatch=on_mismatch)
             for warning in found:
                 teller.say(warning)
@@ -142,7 +154,16 @@ class Assembly:
                 for warning in again.warnings:
                     teller.say(warning)
                 table = replace(table, drift_spread=again.spread)
-        return table
+        return tables.use(tables.settled(table))
+
+    def _tell_change(self, own: LatencyTable, path: Path, teller: Teller) -> None:
+        """Say where a run's own table is another than the present one."""
+        try:
+            change = "" if LatencyTable.load(path).digest == own.digest else "was measured again since this run began"
+        except TableError:
+            change = "is gone or damaged" if path.exists() else "is gone"
+        if change:
+            teller.say(f"{path} {change}; the run goes on with the table that it began with, {own.source}")
 
     def estimate(self) -> EstimatedLatency:
         """Latency on a device that cannot be reached, from its data sheet and what somebody measured there.
@@ -191,8 +212,11 @@ class Assembly:
         )
 
     @contextmanager
-    def _way_out(self) -> Iterator[None]:
+    def _way_out(self, own: LatencyTable | None = None) -> Iterator[None]:
         """Name the command for this recipe where a lower room can only name the kind.
+
+        Args:
+            own: The run's own copy of the table, if that is what is looked at: another one would be another run.
 
         Raises:
             TableError: With that hint.
@@ -200,6 +224,12 @@ class Assembly:
         try:
             yield
         except TableError as error:
+            if own is not None:
+                hint = (
+                    "go on where the run began, on a quiet machine; or go on all the same: --allow-mismatch, which is "
+                    f"stored with the result; or under another name, after hwnas profile {self.path}"
+                )
+                raise TableError(error.message, hint=hint) from error
             missing = " --missing" if "--missing" in error.hint else ""
             raise TableError(error.message, hint=f"measure it: hwnas profile {self.path}{missing}") from error
 
@@ -219,8 +249,15 @@ class Assembly:
             fields={key: value for key, value in space.items() if key != "name"},
         )
 
-    def costs(self, latency: LatencyTable | EstimatedLatency, teller: Teller) -> list[CostModel]:
+    def costs(
+        self, latency: LatencyTable | EstimatedLatency, teller: Teller, *, tables: RunTables | None = None
+    ) -> list[CostModel]:
         """Latency, multiply-adds, parameters; memory, model bytes and other devices where the recipe asks for them.
+
+        Args:
+            latency: Of the device that is searched for.
+            teller: Told what a reader should know of further tables.
+            tables: Of the run that is gone on with; tables of further devices are taken from there.
 
         Raises:
             TableError: If a table lacks what predictions need; the hint names the command that measures it.
@@ -246,7 +283,7 @@ class Assembly:
             with self._way_out():
                 costs.insert(0, UnitSumCost.from_table(space, latency))
                 costs += [read(latency) for name, read in from_files.items() if name in asked]
-        costs += [self._elsewhere(name, teller) for name in self.recipe.devices]
+        costs += [self._elsewhere(name, teller, tables or RunTables(None)) for name in self.recipe.devices]
         known = {cost.name for cost in costs} | _VALIDATED | set(self.recipe.metrics)
         for name in (*self.recipe.objectives, *self.recipe.limits):
             if name not in known:
@@ -259,7 +296,7 @@ class Assembly:
                 )
         return costs
 
-    def _elsewhere(self, name: str, teller: Teller) -> CostModel:
+    def _elsewhere(self, name: str, teller: Teller, tables: RunTables) -> CostModel:
         """Latency on a further device: by its table, or estimated where it cannot be reached.
 
         Raises:
@@ -272,8 +309,12 @@ class Assembly:
                 space, device.roofline, precision=device.precision, batch=device.batch, device_suffix=name
             )
         path = table_path(self.root / "latency_tables", device, space)
+        own = tables.own(device.name)
+        if own is not None:
+            self._tell_change(own, path, teller)
         try:
-            table = with_refit(path, LatencyTable.load(path))
+            table = own or tables.settled(with_refit(path, LatencyTable.load(path)), device.name)
+            tables.use(table, device.name)
             # Nothing is timed there in this run, so its table is taken as one that was carried here by hand.
             for warning in table_matches(table, device.model_copy(update={"reach": "kit"}), space):
                 teller.say(warning)

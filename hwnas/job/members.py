@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import nn
 
 from hwnas.core import (
@@ -27,7 +28,9 @@ from hwnas.core import (
     NoFeasibleError,
     NonFiniteLossError,
     Objective,
+    StoreError,
     counted,
+    digest_of,
     seed_of,
     share_error,
 )
@@ -36,6 +39,7 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
+from hwnas.job.recipe import MembersTable, Recipe
 from hwnas.job.teller import Teller
 from hwnas.job.timing import Timer, Times, Untimed, prediction_error
 from hwnas.nn import ModelSpace, Supernet, save_network
@@ -137,6 +141,7 @@ class Finished:
         answers: As in `Member`.
         seconds: Of its final training.
         role: As in `Member`.
+        phase: Name of its training.
     """
 
     evaluation: Evaluation
@@ -145,6 +150,7 @@ class Finished:
     answers: Mapping[str, Answers]
     seconds: float
     role: str
+    phase: str
 
     @property
     def resolution(self) -> int:
@@ -160,6 +166,7 @@ class _Run:
         evaluation: What the search knew of it.
         role: As in `Member`.
         network: With the weights it starts from.
+        phase: Name of its training, which tells all that decides it.
         training: None where it keeps them.
         steps: Of the training.
     """
@@ -167,6 +174,7 @@ class _Run:
     evaluation: Evaluation
     role: str
     network: nn.Module
+    phase: str
     training: Training | None
     steps: int
 
@@ -196,6 +204,7 @@ class Finisher:
         self.timer = timer
         self.teller = teller
         self._weights = weights
+        self._taken = _taken(assembly)
         self._supernet: Supernet | None = None
         if weights is not None:
             self._supernet = assembly.family.supernet()
@@ -229,7 +238,7 @@ class Finisher:
         recipe, family = self.assembly.recipe, self.assembly.family
         architecture = evaluation.architecture
         side = int(architecture["resolution"])
-        name = f"{role}-{architecture.digest}"
+        label = f"{role}-{architecture.digest}"
         schedule = recipe.member_schedule()
         if role == "default":
             torch.manual_seed(recipe.seed)
@@ -237,12 +246,13 @@ class Finisher:
             schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
             teacher = None
         elif self._supernet is None:
-            torch.manual_seed(seed_of(recipe.seed, name))
+            torch.manual_seed(seed_of(recipe.seed, label))
             network = family.build_network(architecture)
         else:
             network = self._supernet.extract(architecture)
+        name = f"{label}-{_settings(recipe, role, teacher)}"
         if schedule is None:
-            return _Run(evaluation, role, network, None, 0)
+            return _Run(evaluation, role, network, name, None, 0)
         trainer = Trainer(
             network,
             Plain(
@@ -258,24 +268,23 @@ class Finisher:
             schedule=schedule,
             placement=self.assembly.placement,
             compiled=recipe.members.compiled,
-            progress=lambda done, _, loss: self._progress(name, done, loss),
-            what=name,
+            progress=lambda done, _, loss: self._progress(name, label, done, loss),
+            what=label,
             table="training" if role == "default" else "members",
         )
         training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
-        return _Run(evaluation, role, network, training, trainer.steps * schedule.epochs)
+        return _Run(evaluation, role, network, name, training, trainer.steps * schedule.epochs)
 
-    def _progress(self, name: str, done: int, loss: float) -> None:
+    def _progress(self, name: str, label: str, done: int, loss: float) -> None:
         # Called from the threads that train.
         if self.study.stopping():
-            raise InterruptedError(f"{name}: stopped, because another training was")
+            raise InterruptedError(f"{label}: stopped, because another training was")
         self._steps_done[name] = done
-        self.teller.progress(sum(self._steps_done.values()), self._steps_in_all, f"{name}: loss {loss:.3f}")
+        self.teller.progress(sum(self._steps_done.values()), self._steps_in_all, f"{label}: loss {loss:.3f}")
 
     def _finished(self, run: _Run) -> Finished:
         side = int(run.evaluation.architecture["resolution"])
         network, recipe, images = run.network.eval(), self.assembly.recipe, self.assembly.images
-        name = f"{run.role}-{run.evaluation.architecture.digest}"
         calibrate_batch_norm(
             network, side, images["train"], images=recipe.evaluation.batch_norm_images, seed=recipe.seed
         )
@@ -289,16 +298,17 @@ class Finisher:
             return found
 
         try:
-            found: dict[str, Any] = self.study.once(f"accuracy of {name}", measure)
+            found: dict[str, Any] = self.study.once(f"accuracy of {run.phase}", measure)
         except NonFiniteLossError as error:
             table = "members" if run.training is not None and run.role != "default" else "training"
             raise NonFiniteLossError(
-                f"{name}: its training diverged: {error.message}", hint=f"lower [{table}] learning_rate and run again"
+                f"{run.role}-{run.evaluation.architecture.digest}: its training diverged: {error.message}",
+                hint=f"lower [{table}] learning_rate and run again",
             ) from error
         # Runs of earlier versions stored no answers.
         by_part = {part: Answers.from_json(row) for part, row in found.pop("answers", {}).items()}
-        seconds = self.study.seconds_of(name) if run.training else 0.0
-        return Finished(run.evaluation, network, found, by_part, seconds, run.role)
+        seconds = self.study.seconds_of(run.phase) if run.training else 0.0
+        return Finished(run.evaluation, network, found, by_part, seconds, run.role, run.phase)
 
     def _batches(self, size: int) -> Callable[[np.random.Generator], Iterator[Batch]]:
         images, augment = self.assembly.images["train"], self.assembly.recipe.augmentation()
@@ -313,6 +323,8 @@ class Finisher:
         side = int(architecture["resolution"])
         folder = assembly.run_folder / "members"
         stem = f"{finished.role}-{architecture.digest}" if finished.role != "member" else architecture.digest
+        if f"members/{stem}.onnx" in self._taken:
+            stem = f"{stem}-{finished.phase.rpartition('-')[2]}"
         save_network(
             folder / f"{stem}.safetensors",
             finished.network,
@@ -418,10 +430,18 @@ class Finisher:
         seconds = round(time.perf_counter() - started, 1)
         front = replace(front, facts={**facts, "refit": learnt.facts, "seconds_of_this_process": seconds})
         front.save()
+        self._clear(front)
         # After the front: a run cut off between is whole without it. And into the run's folder, not beside the table:
         # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
         learnt.save(assembly.run_folder / assembly.table_path.name)
         return front
+
+    def _clear(self, front: Front) -> None:
+        """Delete files of members that are not on the front any more: of an earlier final training."""
+        kept = {name for member in front.members for name in (member.onnx, member.weights)}
+        for path in sorted((front.folder / "members").iterdir()):
+            if path.suffix in (".onnx", ".safetensors") and f"members/{path.name}" not in kept:
+                path.unlink()
 
     def _noise(self, evaluations: Sequence[Evaluation]) -> float:
         """By how much the first accuracy among the objectives must differ to differ; 0 where there is none."""
@@ -557,6 +577,25 @@ class Finisher:
             **times.facts,
             "prediction_error": prediction_error(members),
         }
+
+
+def _settings(recipe: Recipe, role: str, teacher: Finished | None) -> str:
+    """Eight hex digits for what decides a final training beside the search: other settings are another training."""
+    members = recipe.members.model_dump(mode="json", exclude={"count", "default_epochs"})
+    if role == "default":
+        members = {key: members[key] for key in ("batch_size", "label_smoothing", "compiled")}
+        members["epochs"] = recipe.members.default_epochs
+    return digest_of([members, teacher.phase if teacher else None])[:8]
+
+
+def _taken(assembly: Assembly) -> set[str]:
+    """Files of a front whose members were trained by other settings: whole until the new front takes its place."""
+    try:
+        front = Front.load(assembly.run_folder)
+        members = MembersTable.model_validate(front.facts["recipe"]["members"])
+    except (StoreError, KeyError, TypeError, ValidationError):
+        return set()
+    return set() if members == assembly.recipe.members else {member.onnx for member in front.members}
 
 
 def _steps(images: int, batch_size: int) -> int:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from hwnas.core import StoreError, TableError, write_atomically
+from hwnas.core import StoreError, TableError
 from hwnas.cost import Calibration, LatencyTable, NetworkRecord
 from hwnas.cost.refit import refit, refit_path, save_refit, with_refit
 from hwnas.job.assembly import assemble
@@ -152,37 +149,3 @@ def errors_of(ratios: Sequence[float]) -> dict[str, float]:
         "worst": max(map(abs, errors)),
         "bias": math.fsum(errors) / len(errors),
     }
-
-
-def settled(folder: Path, table: LatencyTable) -> LatencyTable:
-    """The table with the calibration and the drift that a run began with; a new run begins with the present ones.
-
-    Without it a run that goes on after another run has refitted the table, or on a machine that drifts otherwise, would
-    predict other numbers than it has stored.
-
-    Args:
-        folder: Of the run; gets "calibration.json".
-        table: As loaded now.
-
-    Raises:
-        StoreError: If the file is damaged.
-    """
-    path = folder / "calibration.json"
-    if path.is_file():
-        try:
-            row = json.loads(path.read_text(encoding="utf-8"))
-            if row["table_digest"] == table.digest:
-                calibration = Calibration.model_validate(row["calibration"])
-                return replace(table, refitted=calibration, drift_spread=float(row["drift_spread"]))
-        except (ValidationError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path}: damaged: {str(error).splitlines()[0]}", hint="start over with --fresh"
-            ) from error
-    if table.calibration is not None:
-        row = {
-            "table_digest": table.digest,
-            "drift_spread": table.drift_spread,
-            "calibration": table.calibration.model_dump(mode="json", by_alias=True),
-        }
-        write_atomically(path, json.dumps(row, allow_nan=False) + "\n")
-    return table

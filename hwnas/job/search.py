@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from hwnas.core import Architecture, DeviceError, LimitError, RecipeError, StoreError, counted, write_atomically
@@ -23,13 +24,15 @@ from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
 from hwnas.job.members import Finisher
-from hwnas.job.recipe import Recipe
+from hwnas.job.recipe import MembersTable, Recipe
+from hwnas.job.run_identity import search_differences, search_identity
+from hwnas.job.run_tables import FILES, RunTables
 from hwnas.job.teller import Silent, Teller
 from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Sectioned, Supernet
 from hwnas.profiling import suffix_of
 from hwnas.space import Space
-from hwnas.store import Checkpoints, discard
+from hwnas.store import Checkpoints, RunFolder
 from hwnas.strategies import in_words
 from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import (
@@ -50,6 +53,8 @@ from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import Family, HasSmallest
 
 _SUPERNET, _TEACHER, _FIXED_TEACHER = "supernet", "teacher", "adaptation-teacher"
+_FILES = ("front.json", "front.png", "recipe.toml", "*.refit.json", "members", "kit", *FILES)
+"""What a run writes into its folder beside its store."""
 
 
 @dataclass(frozen=True)
@@ -143,47 +148,53 @@ def search(
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
-    timer, latency = _timing(assembly, teller, fresh=fresh, allow_mismatch=allow_mismatch)
-    costs = assembly.costs(latency, teller)
-    limits = assembly.limits(costs)
-    if fresh:
-        (folder / "front.json").unlink(missing_ok=True)  # its members' files are overwritten or unused from here on
-    r = assembly.recipe
-    _use_cores(assembly)
-    if placement.processor != "cpu":
-        teller.say(f"trained on {torch.cuda.get_device_name()}, where equal seeds do not give equal bits")
-    told: list[str] = []
-    try:
-        opened = _study(assembly, costs, teller, told, clock=clock)
-    except LimitError as error:
-        raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
-    with opened as study:
-        write_atomically(folder / "recipe.toml", recipe.read_text(encoding="utf-8"))
-        inner = r.build_strategy()
-        wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
-        if not shared:
-            teller.stage(
-                f"search with {in_words(r.strategy)}, training every candidate for "
-                f"{counted(r.evaluation.epochs, 'epoch')}"
+    with RunFolder(folder, fresh=fresh, files=_FILES) as held:  # from here on nobody else; written to when it is opened
+        tables = RunTables(folder if held.begun else None)
+        timer, latency = _timing(assembly, teller, tables, allow_mismatch=allow_mismatch)
+        costs = assembly.costs(latency, teller, tables=tables)
+        limits = assembly.limits(costs)
+        for name, content in tables.files().items():
+            held.keep(name, content)
+        r = assembly.recipe
+        _use_cores(assembly)
+        if placement.processor != "cpu":
+            teller.say(f"trained on {torch.cuda.get_device_name()}, where equal seeds do not give equal bits")
+        told: list[str] = []
+        try:
+            opened = _study(assembly, costs, teller, told, held, clock=clock)
+        except LimitError as error:
+            raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
+        with opened as study:
+            write_atomically(folder / "recipe.toml", recipe.read_bytes())
+            inner = r.build_strategy()
+            wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
+            if not shared:
+                teller.stage(
+                    f"search with {in_words(r.strategy)}, training every candidate for "
+                    f"{counted(r.evaluation.epochs, 'epoch')}"
+                )
+            elif getattr(inner, "trains_weights", False):
+                teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
+            else:
+                teller.stage("train the supernet")
+            outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
+            for note in outcome.notes:
+                if note not in told:
+                    teller.say(note)
+            front = _whole_front(folder, r) if outcome.finished_before else None
+            if front is not None:
+                teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
+                return front
+            if study.follow_up(r.members.model_dump(mode="json")):
+                teller.say(
+                    "[members] was changed: what the search found is kept, members are trained by the new settings"
+                )
+            weights = study.version(_SUPERNET)
+            if shared and weights is None:
+                raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
+            return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
+                outcome, limits, started=started
             )
-        elif getattr(inner, "trains_weights", False):
-            teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
-        else:
-            teller.stage("train the supernet")
-        outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
-        for note in outcome.notes:
-            if note not in told:
-                teller.say(note)
-        front = _whole_front(folder) if outcome.finished_before else None
-        if front is not None:
-            teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
-            return front
-        weights = study.version(_SUPERNET)
-        if shared and weights is None:
-            raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
-        return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
-            outcome, limits, started=started
-        )
 
 
 def _check_sections(recipe: Path, family: Family) -> None:
@@ -198,49 +209,51 @@ def _check_sections(recipe: Path, family: Family) -> None:
 
 
 def _timing(
-    assembly: Assembly, teller: Teller, *, fresh: bool, allow_mismatch: bool
+    assembly: Assembly, teller: Teller, tables: RunTables, *, allow_mismatch: bool
 ) -> tuple[Timer, LatencyTable | EstimatedLatency]:
-    """Where latencies come from at the end of the run, and during it; empties the run's folder if that was asked."""
+    """Where latencies come from at the end of the run, and during it."""
     mismatches: list[str] = []
 
     def allow(difference: str) -> None:
         mismatches.append(difference)
         teller.say(f"allowed: {difference}")
 
-    def empty() -> None:
-        if fresh:
-            discard(assembly.run_folder)
-            (assembly.run_folder / "calibration.json").unlink(missing_ok=True)
-
     if assembly.device.estimated:
         estimate = assembly.estimate()
-        empty()
         teller.say(
             f"device {assembly.device.name} cannot be reached: latencies are {estimate.origin}, between "
             f"{estimate.low:.0%} and {estimate.high:.0%} of the value"
         )
         return OnPaper(assembly, estimate, teller), estimate
-    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None)
-    empty()
-    timer = OnDevice(assembly, table, teller, mismatches=mismatches).settled(assembly.run_folder)
-    return timer, timer.table
+    table = assembly.load_table(teller, on_mismatch=allow if allow_mismatch else None, tables=tables)
+    return OnDevice(assembly, table, teller, mismatches=mismatches), table
 
 
-def _whole_front(folder: Path) -> Front | None:
-    """The front of a finished run; None if it or one of its members' files is gone or damaged, to be written again."""
+def _whole_front(folder: Path, recipe: Recipe) -> Front | None:
+    """The front of a finished run; None if it is to be written again.
+
+    That is if it or one of its members' files is gone or damaged, or its members were trained in another way.
+    """
     try:
         front = Front.load(folder)
-    except StoreError:
+        members = MembersTable.model_validate(front.facts["recipe"]["members"])
+    except (StoreError, KeyError, TypeError, ValidationError):
         return None
-    return front if all(front.onnx_path(member).is_file() for member in front.members) else None
+    whole = all(front.onnx_path(member).is_file() for member in front.members)
+    return front if whole and members == recipe.members else None
 
 
 def _study(
-    assembly: Assembly, costs: list[CostModel], teller: Teller, told: list[str], *, clock: Callable[[], float]
+    assembly: Assembly,
+    costs: list[CostModel],
+    teller: Teller,
+    told: list[str],
+    held: RunFolder,
+    *,
+    clock: Callable[[], float],
 ) -> Study:
     r = assembly.recipe
     budget = r.spending()
-    folder = assembly.run_folder
     shared = r.evaluation.weights == "shared"
 
     def listen(event: Event) -> None:
@@ -259,17 +272,14 @@ def _study(
         costs=costs,
         budget=budget,
         seed=r.seed,
-        folder=folder,
+        folder=held,
         workers=r.evaluation.workers,
         in_flight=r.evaluation.in_flight,
         threads=r.evaluation.threads,
         evaluation_seconds=r.evaluation.seconds,
         clock=clock,
-        header={
-            **_flat("recipe", _what_decides(r)),
-            "data": assembly.splits.to_json()["digest"],
-            **{f"metrics.{metric.name}": metric.digest for metric in r.own_metrics()},
-        },
+        header=search_identity(r, assembly.splits),
+        compare=search_differences,
         adapt=_Adaptation(assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,
@@ -333,25 +343,6 @@ def _one_shot(assembly: Assembly, teller: Teller) -> OneShot:
         phase=_SUPERNET,
         progress=lambda done, total, loss: teller.progress(done, total, f"loss {loss:.3f}"),
     )
-
-
-def _what_decides(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without what may differ between two sittings of one run.
-
-    That is its name, how many processes help, and how long an evaluation may take: what timed out is stored as such.
-    """
-    row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table"})
-    row["evaluation"].pop("workers")
-    row["evaluation"].pop("seconds")
-    return row
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
-    """Nested maps as one map with dotted names, so that a difference names the very key."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    rows = [_flat(f"{prefix}.{key}", part) for key, part in value.items()]
-    return {key: part for row in rows for key, part in row.items()}
 
 
 def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:

@@ -29,7 +29,7 @@ from hwnas.evaluation.tabular import Benchmark
 from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, explain, in_file, in_table, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.pareto import hypervolume_share
-from hwnas.store import discard
+from hwnas.store import RunFolder
 from hwnas.strategies import BLACK_BOX, BY_GRADIENT, build
 from hwnas.study import Event, Outcome, Strategy, Study
 
@@ -282,9 +282,6 @@ def search_table(
     folder = root / "runs" / r.name
     if (folder / "front.json").exists():
         raise StoreError(f"{folder}: holds a run with a measured front", hint="give this recipe another name")
-    if fresh:
-        discard(folder)
-        (folder / RESULT).unlink(missing_ok=True)
     truth = {told: benchmark.true_front(objectives, limits, reported=told)[1] for told in (False, True)}
     budget = Budget(**r.budget.model_dump())
     teller.stage(f"search {benchmark.source} with {r.strategy['name']}")
@@ -295,20 +292,23 @@ def search_table(
         elif event.kind in ("resume", "environment", "note"):
             teller.say(event.text)
 
-    with Study(
-        benchmark.space,
-        evaluate=benchmark.evaluator,
-        objectives=objectives,
-        limits=(*benchmark.limits, *limits),
-        costs=benchmark.costs((*r.objectives, *r.known, *r.limits)),
-        budget=budget,
-        seed=r.seed,
-        folder=folder,
-        in_flight=r.in_flight,
-        clock=clock,
-        header={"benchmark": r.benchmark.model_dump(), "accuracies": benchmark.columns["accuracy"].digest},
-        progress=listen,
-    ) as study:
+    with (
+        RunFolder(folder, fresh=fresh, files=(RESULT,)) as held,
+        Study(
+            benchmark.space,
+            evaluate=benchmark.evaluator,
+            objectives=objectives,
+            limits=(*benchmark.limits, *limits),
+            costs=benchmark.costs((*r.objectives, *r.known, *r.limits)),
+            budget=budget,
+            seed=r.seed,
+            folder=held,
+            in_flight=r.in_flight,
+            clock=clock,
+            header={"benchmark": r.benchmark.model_dump(), "accuracies": benchmark.columns["accuracy"].digest},
+            progress=listen,
+        ) as study,
+    ):
         outcome = study.run(r.build_strategy())
     found = _judged(r, benchmark, objectives, outcome, truth, folder)
     write_atomically(folder / RESULT, json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n")

@@ -11,7 +11,7 @@ from hwnas.core import Metric, counted
 from hwnas.cost import EstimatedLatency, LatencyTable
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Member
-from hwnas.job.refitting import MemberRefit, errors_of, ratios_of, refit_members, settled
+from hwnas.job.refitting import MemberRefit, errors_of, ratios_of, refit_members
 from hwnas.job.teller import Teller
 from hwnas.profiling import Remeasurement, Resident, measure_resident, remeasure
 
@@ -152,15 +152,6 @@ class OnDevice:
             run=assembly.recipe.name,
             holds=self._measured is not None and self._measured.holds,
         )
-
-    def settled(self, folder: Path) -> OnDevice:
-        """With the calibration that the run in a folder began with; see `hwnas.job.refitting.settled`.
-
-        Raises:
-            StoreError: If its file is damaged.
-        """
-        table = settled(folder, self.table)
-        return OnDevice(self.assembly, table, self.teller, mismatches=self.mismatches)
 
 
 class OnPaper:

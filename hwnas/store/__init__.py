@@ -2,6 +2,7 @@
 
 from hwnas.store.checkpoints import Checkpoints
 from hwnas.store.lock import FolderLock
-from hwnas.store.store import SCHEMA_VERSION, EpochRow, StepRow, Store, discard
+from hwnas.store.run_folder import RunFolder
+from hwnas.store.store import SCHEMA_VERSION, EpochRow, StepRow, Store
 
-__all__ = ["SCHEMA_VERSION", "Checkpoints", "EpochRow", "FolderLock", "StepRow", "Store", "discard"]
+__all__ = ["SCHEMA_VERSION", "Checkpoints", "EpochRow", "FolderLock", "RunFolder", "StepRow", "Store"]

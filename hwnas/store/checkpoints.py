@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from hwnas.core import StoreError
+from hwnas.core import StoreError, refusal
 
 
 class Checkpoints:
@@ -67,7 +67,8 @@ class Checkpoints:
             temporary.replace(path)
             _sync_folder(self.folder)
         except OSError as error:
-            raise StoreError(f"{path}: the checkpoint could not be written: {error}") from error
+            said, hint = refusal(error)
+            raise StoreError(f"{path}: the checkpoint could not be written: {said}", hint=hint) from error
         finally:
             temporary.unlink(missing_ok=True)
         return path

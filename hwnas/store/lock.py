@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hwnas.core import StoreError
+from hwnas.core import StoreError, refusal
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class FolderLock:
         folder: Created if it is missing.
 
     Raises:
-        StoreError: If a living process holds the folder, or a process of another machine does.
+        StoreError: If a living process holds the folder, or a process of another machine does, or nothing can be
+            written there.
 
     Example:
         >>> import tempfile
@@ -43,16 +46,17 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
-        folder.mkdir(parents=True, exist_ok=True)
         self._me = _Holder(os.getpid(), _started(os.getpid()), socket.gethostname())
-        # The kernel lock is held only while the file is read and rewritten: two processes that both find a dead
-        # holder must not both take over.
-        with (folder / ".lock-guard").open("a") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            holder = self._holder()
-            if holder is not None:
-                self._refuse_living(folder, holder)
-            self.path.write_text(json.dumps(asdict(self._me)))
+        self._made = [room for room in (folder, *folder.parents) if not room.exists()]
+        try:
+            with _guarded(folder):
+                holder = self._holder()
+                if holder is not None:
+                    self._refuse_living(folder, holder)
+                self.path.write_text(json.dumps(asdict(self._me)))
+        except OSError as error:
+            message, hint = refusal(error)
+            raise StoreError(f"{folder}: nothing can be stored there: {message}", hint=hint) from error
 
     def _holder(self) -> _Holder | None:
         try:
@@ -75,9 +79,46 @@ class FolderLock:
             )
 
     def release(self) -> None:
-        """Give the folder back. Harmless if it was taken over or released before."""
-        if self._holder() == self._me:
+        """Give the folder back, and take it away if this lock made it and nothing was put into it.
+
+        Harmless if it was taken over or released before.
+        """
+        if self._holder() != self._me:
+            return
+        folder = self.path.parent
+        # Where the folder has become unwritable the file stays: that of a process that has ended holds nothing.
+        with suppress(OSError), _guarded(folder) as guard:
             self.path.unlink(missing_ok=True)
+            if self._made and [room.name for room in folder.iterdir()] == [guard.name]:
+                guard.unlink()
+                for room in self._made:
+                    room.rmdir()  # up to the first that holds something else
+
+
+@contextmanager
+def _guarded(folder: Path) -> Iterator[Path]:
+    """A kernel lock, held only while the lock file is read and rewritten, as two must not both take over."""
+    guard = folder / ".lock-guard"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = guard.open("a")
+        except FileNotFoundError:  # the folder was taken away in between
+            continue
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _same(file.fileno(), guard):
+                yield guard
+                return
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
 
 
 def _alive(pid: int) -> bool:

@@ -15,12 +15,13 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from hwnas.core import Evaluation, StoreError
+from hwnas.core import Evaluation, StoreError, counted, refusal
 from hwnas.store.checkpoints import Checkpoints
 from hwnas.store.lock import FolderLock
 
@@ -28,7 +29,9 @@ SCHEMA_VERSION = 1
 FILE_NAME = "store.sqlite"
 _APPLICATION_ID = 0x68776E61  # "hwna": tells our files from other programs' SQLite files
 _COMMIT_EVERY_S = 0.05  # a kill loses at most this much of quick evaluations; slow ones are committed one by one
-_START_OVER = "restore the file, start over with --fresh, or take another name"
+_TRIES = 5  # to copy a file that another process writes to
+_ROOM = "free some space or make the folder writable, then run the same command again"
+_START_OVER = "put the file back from a copy, or take another name for the run, or start over with --fresh"
 
 _SCHEMA = """
 CREATE TABLE header (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -104,6 +107,7 @@ class Store:
 
     Args:
         folder: Created if it is missing. None keeps everything in memory, checkpoints in a temporary folder.
+        lock: Of the folder, where the caller holds it already; the store gives it back.
 
     Raises:
         StoreError: If another process works on the folder, or its file is damaged, foreign or of a newer hwnas.
@@ -115,9 +119,10 @@ class Store:
         [1, 2]
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, lock: FolderLock | None = None) -> None:
         self.folder = folder
-        lock = FolderLock(folder) if folder is not None else None
+        if folder is not None and lock is None:
+            lock = FolderLock(folder)
         home = folder if folder is not None else Path(tempfile.mkdtemp(prefix="hwnas-"))
         self.checkpoints = Checkpoints(home / "checkpoints")
         self._file = home / FILE_NAME if folder is not None else None
@@ -131,6 +136,29 @@ class Store:
         # Not __del__: a store that is dropped without `close` must give its folder back even at interpreter exit.
         self._finalizer = weakref.finalize(self, _finish, self._connection, lock, home if folder is None else None)
         self.checkpoints.keep_only(self.newest_versions().values())  # what a kill left half-way
+
+    @classmethod
+    def snapshot(cls, folder: Path) -> Store:
+        """What a run has stored so far, in memory: nothing in the folder is touched, whoever works there.
+
+        Args:
+            folder: Of the run; one without a store gives an empty one.
+
+        Raises:
+            StoreError: If its file is damaged, foreign or of a newer hwnas, or cannot be read.
+        """
+        found, file = cls(None), folder / FILE_NAME
+        try:
+            if file.is_file() and file.stat().st_size:
+                with TemporaryDirectory(prefix="hwnas-") as copies, closing(_read_only(file, Path(copies))) as source:
+                    _check(source, file)
+                    source.backup(found._connection)
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
+        except OSError as error:
+            said, hint = refusal(error)
+            raise StoreError(f"{file}: it cannot be read: {said}", hint=hint) from error
+        return found
 
     def __enter__(self) -> Store:
         return self
@@ -156,7 +184,7 @@ class Store:
         try:
             yield self._connection
         except sqlite3.Error as error:
-            raise StoreError(f"{self._file or 'store'}: {error}", hint="what was committed is kept") from error
+            raise StoreError(f"{self._file or 'store'}: {error}", hint=f"what was stored is kept; {_ROOM}") from error
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._guarded() as connection:
@@ -213,6 +241,12 @@ class Store:
                 step.seconds,
             ),
         )
+        self.commit()
+
+    def forget_steps(self, part: str) -> None:
+        """Forget the steps of a part, and what happened in it. Epochs and evaluations stay."""
+        self._write("DELETE FROM steps WHERE part = ?", (part,))
+        self._write("DELETE FROM events WHERE part = ?", (part,))
         self.commit()
 
     # ---------------------------------------------------------------------------------------------- evaluations
@@ -291,6 +325,21 @@ class Store:
             connection.execute("PRAGMA synchronous = NORMAL")
         self.checkpoints.keep_only(self.newest_versions().values())
 
+    def paid_for(self) -> str:
+        """What throwing the store away would cost, in words; empty if it holds nothing.
+
+        Example:
+            >>> Store(None).paid_for()
+            ''
+        """
+        [[evaluations]] = self._rows("SELECT COUNT(*) FROM evaluations WHERE charged")
+        [[epochs, seconds]] = self._rows("SELECT COUNT(*), COALESCE(SUM(seconds), 0) FROM epochs")
+        parts = [
+            *([f"{counted(epochs, 'epoch')} of training ({seconds / 60:.1f} minutes)"] if epochs else []),
+            *([counted(evaluations, "evaluation")] if evaluations else []),
+        ]
+        return " and ".join(parts)
+
     # --------------------------------------------------------------------------------------------------- events
 
     def add_event(self, part: str, step: int, kind: str, text: str) -> None:
@@ -307,8 +356,8 @@ class Store:
 def discard(folder: Path) -> None:
     """Delete what a run stored in its folder, so that the next one starts over. Other files there stay.
 
-    Raises:
-        StoreError: If a process works on the folder.
+    Args:
+        folder: Of the run; the caller holds its lock.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -317,24 +366,40 @@ def discard(folder: Path) -> None:
         >>> (folder / "store.sqlite").exists()
         False
     """
-    if not folder.exists():
-        return
-    lock = FolderLock(folder)
-    try:
-        for suffix in ("", "-wal", "-shm"):
-            (folder / (FILE_NAME + suffix)).unlink(missing_ok=True)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    finally:
-        lock.release()
+    for suffix in ("", "-wal", "-shm"):
+        (folder / (FILE_NAME + suffix)).unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _read_only(file: Path, copies: Path) -> sqlite3.Connection:
+    """A connection that leaves the file and its neighbours as they are.
+
+    What a killed or a working process has not yet moved into the file lies beside it, and reading both in place writes
+    to a third. So they are read as copies, once more if the file was changed in between.
+    """
+    log = file.with_name(f"{FILE_NAME}-wal")
+    if not (log.is_file() and log.stat().st_size):
+        return sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True)
+    for _ in range(_TRIES):
+        before = file.stat()
+        shutil.copyfile(file, copies / file.name)
+        if log.is_file():
+            shutil.copyfile(log, copies / log.name)
+        after = file.stat()
+        if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
+            break
+    return sqlite3.connect(copies / file.name)
 
 
 def _open(file: Path | None) -> sqlite3.Connection:
     # The connection may be closed by a finalizer, which runs in whatever thread drops the store.
     connection = sqlite3.connect(file or ":memory:", check_same_thread=False, timeout=10.0)
     try:
-        _check_and_prepare(connection, file)
+        _prepare(connection, new=_check(connection, file))
     except sqlite3.DatabaseError as error:
         connection.close()
+        if isinstance(error, sqlite3.OperationalError):  # the system's fault, not the file's
+            raise StoreError(f"{file}: it cannot be written: {error}", hint=_ROOM) from error
         raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
     except BaseException:
         connection.close()
@@ -342,7 +407,13 @@ def _open(file: Path | None) -> sqlite3.Connection:
     return connection
 
 
-def _check_and_prepare(connection: sqlite3.Connection, file: Path | None) -> None:
+def _check(connection: sqlite3.Connection, file: Path | None) -> bool:
+    """That a file is a store that this version reads; whether it is new, with nothing in it.
+
+    Raises:
+        StoreError: If it is another program's, or of a newer hwnas.
+        DatabaseError: If it is damaged.
+    """
     application, version = (
         int(connection.execute(f"PRAGMA {field}").fetchone()[0]) for field in ("application_id", "user_version")
     )
@@ -353,14 +424,18 @@ def _check_and_prepare(connection: sqlite3.Connection, file: Path | None) -> Non
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{file}: it has schema version {version}; this hwnas reads up to {SCHEMA_VERSION}",
-            hint="use the newer hwnas that wrote it",
+            hint="upgrade hwnas: a newer version wrote it",
         )
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise sqlite3.DatabaseError(problem.replace("\n", " "))
+    return application != _APPLICATION_ID
+
+
+def _prepare(connection: sqlite3.Connection, *, new: bool) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    if application != _APPLICATION_ID:
+    if new:
         # One transaction: a kill in here leaves an empty file, which is taken as new.
         connection.executescript(
             f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "

@@ -4,6 +4,7 @@
 """
 
 from hwnas.study.generations import FAR, Survive, best_so_far, evolve, first_archive, survival_of
+from hwnas.study.identity import Differences, identity_differences, shortened
 from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome, evaluated, volumes
@@ -16,6 +17,7 @@ __all__ = [
     "JSON",
     "Adapt",
     "Concluding",
+    "Differences",
     "Epoch",
     "Event",
     "InSequence",
@@ -32,6 +34,8 @@ __all__ = [
     "evaluated",
     "evolve",
     "first_archive",
+    "identity_differences",
+    "shortened",
     "survival_of",
     "volumes",
 ]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ from hwnas.core.objective import METRICS
 from hwnas.evaluation import Answer, Evaluator, Job, Workers, seed_globals
 from hwnas.pareto import front_of
 from hwnas.space import Codes, Space
-from hwnas.store import EpochRow, StepRow, Store
+from hwnas.store import EpochRow, RunFolder, StepRow, Store
 from hwnas.study import sampling
 from hwnas.study.constraints import Constraints, broken
 from hwnas.study.environment import (
@@ -58,6 +58,7 @@ from hwnas.study.environment import (
     strategy_identity,
     torch_threads,
 )
+from hwnas.study.identity import Differences, identity_differences, some_of, strategy_differences
 from hwnas.study.ledger import Ledger
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, EventKind, Outcome, newest
@@ -84,7 +85,8 @@ class Study:
         costs: Predict metrics without evaluating; they are stored with each evaluation.
         budget: What ends the search.
         seed: Decides everything random.
-        folder: Where the run is stored and resumed from; None keeps it in memory.
+        folder: Where the run is stored and resumed from, held already or not; None keeps it in memory. Nothing is
+            written there before everything has been checked.
         workers: Processes that evaluate; 1 means this one. Changes no result.
         in_flight: How many networks a strategy should ask for at once. Never taken from `workers`: it changes results.
         threads: Torch threads of each evaluation, here and in workers.
@@ -95,6 +97,7 @@ class Study:
         one_shot: Shared weights and images, for strategies that train them; None where there are none.
         stall: The search ends after asking for this many networks in a row without anything new to evaluate.
         header: What else must be equal when the run is resumed, for example the recipe and the data's digest.
+        compare: Says in which parts a stored run is another than this one.
         progress: Told of everything that happens; what it raises ends the run.
 
     Raises:
@@ -127,7 +130,7 @@ class Study:
         limits: Sequence[Limit] = (),
         costs: Sequence[CostModel] = (),
         seed: int = 0,
-        folder: Path | None = None,
+        folder: Path | RunFolder | None = None,
         workers: int = 1,
         in_flight: int = 4,
         threads: int = 1,
@@ -137,6 +140,7 @@ class Study:
         one_shot: OneShot | None = None,
         stall: int = 500,
         header: Mapping[str, JSON] | None = None,
+        compare: Differences = identity_differences,
         progress: Callable[[Event], None] | None = None,
     ) -> None:
         _check_arguments(objectives, costs, in_flight=in_flight, stall=stall)
@@ -147,7 +151,7 @@ class Study:
         self.budget = budget
         self.in_flight = in_flight
         self.seed = seed
-        self.folder = folder
+        self.folder = folder.folder if isinstance(folder, RunFolder) else folder
         self._constraints = Constraints(space, self.costs, self.limits)
         self._constraints.check_reachable()
         self._clock = clock
@@ -157,8 +161,9 @@ class Study:
         self._progress = progress
         self._units = {name: unit for name, (_, unit) in METRICS.items()}
         self._units |= {objective.name: objective.unit for objective in objectives}
+        identity = _as_json(self._identity(threads, header or {}), "the study's identity")
+        self._store = self._opened(folder, cast(dict[str, Any], identity), compare)
         self._workers = Workers(evaluate, workers=workers, threads=threads, seconds=evaluation_seconds, clock=clock)
-        self._store = Store(folder)
         try:
             self._notes: list[str] = []
             self._ledger = Ledger(budget)
@@ -168,14 +173,30 @@ class Study:
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
             self._weights: str | None = None
-            self._told_resume = self._threads_fixed = self._stopping = False
+            self._told_resume = self._threads_fixed = self._stopping = self._by_name = False
             self._start("search")
-            self._check_header("identity", self._identity(threads, header or {}))
             self._note_environment()
             self._fix_threads()
         except BaseException:
             self.close()
             raise
+
+    def _opened(self, folder: Path | RunFolder | None, identity: dict[str, Any], compare: Differences) -> Store:
+        """The store, once what it holds is known to be this study; until then nothing is written."""
+        if folder is None:
+            store = Store(None)
+        else:
+            held = folder if isinstance(folder, RunFolder) else RunFolder(folder)
+            try:
+                stored = held.header.get("identity")
+                self._refuse([] if stored is None else compare(stored, identity), held.paid_for)
+                store = held.open()
+            except BaseException:
+                held.release()
+                raise
+        if "identity" not in store.header():
+            store.set_header("identity", identity)
+        return store
 
     def __enter__(self) -> Study:
         return self
@@ -536,6 +557,29 @@ class Study:
             )
         return self._one_shot
 
+    def follow_up(self, settings: JSON) -> bool:
+        """After the search: say what the steps that now follow depend on.
+
+        If stored ones followed by other settings they are forgotten and asked for anew; what the search found stays.
+        From here on a phase is known by its name alone, in whatever step it is asked for, so its name must tell
+        everything that decides its training: one that was trained by equal settings is not trained again.
+
+        Args:
+            settings: A JSON value.
+
+        Returns:
+            Whether stored steps were forgotten.
+        """
+        self._by_name = True
+        header = self._store.header()
+        if header.get("follow_up") == settings:
+            return False
+        forgotten = self._store.steps("after") > 0
+        if forgotten:
+            self._store.forget_steps("after")
+        self._store.set_header("follow_up", settings)
+        return forgotten
+
     def seconds_of(self, name: str) -> float:
         """What the stored epochs of a phase took together; not for a program to branch on."""
         return self._store.seconds_of(name)
@@ -560,7 +604,7 @@ class Study:
         if self._part != "search" or self._number:
             raise StoreError("study: it was used already", hint="make a new Study to run a strategy")
         try:
-            self._check_header("strategy", strategy_identity(strategy))
+            self._check_strategy(strategy)
             finished = self._store.header().get("outcome")
             if finished is None:
                 outcome = self._search(strategy)
@@ -835,7 +879,8 @@ class Study:
 
     def _stored_epoch(self, name: str, number: int) -> EpochRow | None:
         row = self._store.epoch(name, number)
-        if row is not None and (row.part, row.step) != (self._part, self._number):
+        known = self._by_name and row is not None and row.part == self._part == "after"
+        if row is not None and not known and (row.part, row.step) != (self._part, self._number):
             raise ReplayError(
                 f"{self._where()}: epoch {number} of {name!r} is asked for in step {self._number} of {self._part}; "
                 f"the stored run trained it in step {row.step} of {row.part}",
@@ -898,17 +943,21 @@ class Study:
             **header,
         }
 
-    def _check_header(self, name: str, now: Mapping[str, Any]) -> None:
-        stored = self._store.header().get(name)
-        if stored is None:
-            self._store.set_header(name, _as_json(now, f"the study's {name}"))
-            return
-        found = differences(stored, _as_json(now, f"the study's {name}"))
+    def _refuse(self, found: Sequence[str], paid_for: str) -> None:
         if found:
             raise ReplayError(
-                f"{self._where()}: it holds another study; {name} differs in {'; '.join(found)}",
-                hint="take another name, or start over with --fresh",
+                f"{self._where()}: it holds another study: {some_of(found)}",
+                hint="to go on with it, undo the change; to keep both, take another name; --fresh starts over"
+                + (f" and throws away {paid_for}" if paid_for else ""),
             )
+
+    def _check_strategy(self, strategy: Strategy) -> None:
+        now = cast(dict[str, Any], _as_json(strategy_identity(strategy), "the study's strategy"))
+        stored = self._store.header().get("strategy")
+        if stored is None:
+            self._store.set_header("strategy", now)
+        else:
+            self._refuse(strategy_differences(stored, now), self._store.paid_for())
 
     def _note_environment(self) -> None:
         now = dict(environment())

@@ -80,5 +80,5 @@ def test_how_it_adapts_decides_the_run(finished: Front, tmp_path: Path) -> None:
     recipe = finished.folder.parent.parent / "search" / "toy.toml"
     other = tmp_path / "toy.toml"
     other.write_text(recipe.read_text().replace("networks = 2", "networks = 1"))
-    with pytest.raises(ReplayError, match=r"adaptation\.networks"):
+    with pytest.raises(ReplayError, match=r"\[adaptation\] networks"):
         search(other, root=finished.folder.parent.parent)

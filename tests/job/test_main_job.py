@@ -300,7 +300,7 @@ def test_another_recipe_in_the_same_run_is_refused_with_the_difference(workspace
     shutil.copytree(finished / "runs", workspace / "runs")
     recipe = workspace / "search" / "toy.toml"
     recipe.write_text(RECIPE.replace("epochs = 2", "epochs = 3"))
-    with pytest.raises(ReplayError, match=r"recipe.training.epochs: 2 stored, 3 now") as caught:
+    with pytest.raises(ReplayError, match=r"\[training\] epochs: 2 stored, 3 now") as caught:
         search(recipe, root=workspace)
     assert "--fresh" in caught.value.hint
 

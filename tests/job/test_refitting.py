@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hwnas.core import Architecture, Metric, StoreError
+from hwnas.core import Architecture, Metric
 from hwnas.cost import LatencyTable, UnitSumCost
 from hwnas.cost.refit import refit_path, with_refit
 from hwnas.job.front import Member
-from hwnas.job.refitting import refit_members, settled
+from hwnas.job.refitting import refit_members
 from tests.cost.test_refit import FOUND, SPACE, records, table
 from tests.cost.toy_space import flat_table
 
@@ -69,23 +68,3 @@ def test_why_nothing_was_learnt_is_told(tmp_path: Path, holds: bool, some: bool,
     assert words in learnt.facts["skipped"]
     learnt.save(path)
     assert not refit_path(path).exists()
-
-
-def test_a_run_keeps_the_calibration_and_the_drift_it_began_with(tmp_path: Path) -> None:
-    first = settled(tmp_path, replace(table(), drift_spread=0.01))
-    learnt = refit_members(SPACE, table(), members(), path=tmp_path / "a.jsonl", run="other", holds=True)
-    assert learnt.fitted is not None
-    _, fitted = learnt.fitted
-    later = settled(tmp_path, replace(table(), refitted=fitted, drift_spread=0.05))
-    assert later.drift_spread == 0.01
-    assert later.calibration == first.calibration == table().calibration
-    costs = [UnitSumCost.from_table(SPACE, one) for one in (first, later)]
-    assert costs[0].digest == costs[1].digest
-    other = flat_table(SPACE)
-    assert settled(tmp_path, other).calibration == other.calibration, "of another table nothing is kept"
-
-
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "calibration.json").write_text("{}")
-    with pytest.raises(StoreError, match="calibration.json: damaged.*--fresh"):
-        settled(tmp_path, table())

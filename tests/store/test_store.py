@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwnas.core import Architecture, Evaluation, Metric, StoreError
-from hwnas.store import SCHEMA_VERSION, EpochRow, StepRow, Store, discard
+from hwnas.store import SCHEMA_VERSION, EpochRow, RunFolder, StepRow, Store
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_save_that_fails_leaves_the_old_version_and_no_row(store: Store) -> No
         path.write_text("ha")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StoreError, match=r"a@2\.ckpt: the checkpoint could not be written.*No space left"):
+    with pytest.raises(StoreError, match=r"a@2\.ckpt: the checkpoint could not be written.*no space left"):
         store.add_epochs([EpochRow("a", 2, "search", 1, 2, 0.0, "a@2")], full)
     assert store.epoch("a", 2) is None
     assert [p.name for p in store.checkpoints.folder.iterdir()] == ["a@1.ckpt"]
@@ -228,15 +228,14 @@ def test_the_order_is_file_then_row_then_deletion(store: Store, monkeypatch: pyt
     assert order == ["save", "sync", "sync", "INSERT", "COMMIT", "delete"]
 
 
-def test_discard_starts_over_and_keeps_other_files(tmp_path: Path) -> None:
+def test_a_fresh_run_starts_over_and_keeps_other_files(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add_epochs([EpochRow("a", 1, "search", 1, 1, 0.0, "a@1")], lambda path: path.write_text("w"))
         with pytest.raises(StoreError, match="this process"):
-            discard(tmp_path)
+            RunFolder(tmp_path, fresh=True)
     (tmp_path / "front.png").touch()
-    discard(tmp_path)
+    RunFolder(tmp_path, fresh=True).open().close()
     assert (tmp_path / "front.png").exists()
     assert not (tmp_path / "checkpoints").exists()
     with Store(tmp_path) as store:
         assert store.newest_versions() == {}
-    discard(tmp_path / "nowhere")

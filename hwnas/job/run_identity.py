@@ -1,0 +1,98 @@
+"""What a run is: which parts of a recipe its search rests on, and what of them has changed since it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from hwnas.data import Splits
+from hwnas.job.recipe import Recipe
+from hwnas.study import identity_differences, shortened
+
+_COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed")
+"""Keys of a recipe that the search does not rest on, or that a study's own identity says more exactly."""
+_HELPING = ("recipe.evaluation.seconds", "recipe.evaluation.workers", "recipe.training.threads")
+
+
+def search_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    """What must be equal for a search to be the same, beside what a study compares itself.
+
+    How many processes and cores help, how long an evaluation may take (what timed out is stored as such), where the
+    images lie, and how the members are trained afterwards, is not of it.
+
+    Args:
+        recipe: Of the run.
+        splits: Its images.
+    """
+    row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table", *_COVERED})
+    return {
+        **{key: value for key, value in _flat("recipe", row).items() if key not in _HELPING},
+        "data": splits.to_json()["digest"],
+        **{f"metrics.{metric.name}": metric.digest for metric in recipe.own_metrics()},
+    }
+
+
+def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In which parts a stored search is another than that of the present recipe, in words.
+
+    Keys that a version did not know yet are compared by their defaults.
+
+    Example:
+        >>> search_differences({"recipe.training.epochs": 2}, {"recipe.training.epochs": 3})
+        ['[training] epochs: 2 stored, 3 now']
+        >>> strategy = {"recipe.strategy.name": "nat", "recipe.strategy.population": 50}
+        >>> search_differences(strategy, strategy | {"recipe.strategy.population": 100})
+        ['[strategy] nat: population 50 stored, 100 now']
+        >>> search_differences({}, {"recipe.training.epochs": 10})
+        []
+    """
+    if any(_is_recipe(key) for key in now) and stored and not any(_is_recipe(key) for key in stored):
+        return ["a study of a script stored, a recipe's now"]
+    before, after = ({**_defaults(), **row} for row in (stored, now))
+    changed = [key for key in sorted({*before, *after}) if _counts(key) and before.get(key) != after.get(key)]
+    same_images = stored.get("data") == now.get("data")
+    found = [
+        _in_words(key, before.get(key), after.get(key), str(now.get("recipe.strategy.name", "")))
+        for key in changed
+        if not (same_images and key.startswith("recipe.data."))
+    ]
+    if not same_images and not any(key.startswith("recipe.data.") for key in changed):
+        found.append("the images: others stored than there are now")
+    others = [{k: v for k, v in row.items() if not _is_recipe(k) and k != "data"} for row in (stored, now)]
+    for line in identity_differences(*others):
+        names, _, rest = line.partition(": predicted by another table")
+        found.append(f"{names}: the latency table was measured again since" if rest and "latency" in names else line)
+    return found
+
+
+def _is_recipe(key: str) -> bool:
+    return key.startswith("recipe.")
+
+
+def _counts(key: str) -> bool:
+    """Whether a key is the recipe's and the search rests on it."""
+    return _is_recipe(key) and key.split(".")[1] not in _COVERED and key not in _HELPING
+
+
+def _in_words(key: str, stored: object, now: object, strategy: str) -> str:
+    *tables, name = key.split(".")[1:]
+    if tables == ["strategy"] and name != "name":
+        return f"[strategy] {strategy}: {name} {shortened(stored)} stored, {shortened(now)} now"
+    where = f"[{'.'.join(tables)}] " if tables else ""
+    return f"{where}{name}: {shortened(stored)} stored, {shortened(now)} now"
+
+
+def _defaults() -> dict[str, Any]:
+    parts = {name: field.default for name, field in Recipe.model_fields.items()}
+    tables = {name: part.model_dump(mode="json") for name, part in parts.items() if isinstance(part, BaseModel)}
+    return _flat("recipe", tables)
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested maps as one map with dotted names, so that a difference names the very key."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    rows = [_flat(f"{prefix}.{key}", part) for key, part in value.items()]
+    return {key: part for row in rows for key, part in row.items()}

@@ -1,0 +1,142 @@
+"""In which parts two studies differ, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hwnas.core import Limit
+
+Differences = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
+"""What of a stored identity and the present one differs, one phrase each; nothing where a run may go on."""
+
+_SHOWN = 5
+_LONG = 60
+
+
+def identity_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each part in which two studies differ, sorted by name.
+
+    Example:
+        >>> identity_differences({"seed": 1, "budget": [20, None, 0.1]}, {"seed": 1, "budget": [30, None, 0.1]})
+        ['the budget: 20 evaluations stored, 30 evaluations now']
+    """
+    names = sorted(name for name in {*stored, *now} if stored.get(name) != now.get(name))
+    found = []
+    for name in names:
+        before, after = stored.get(name), now.get(name)
+        in_words = _IN_WORDS.get(name)
+        if in_words is not None and before is not None and after is not None:
+            found.append(in_words(before, after))
+        elif name.startswith("metrics.") and before is not None and after is not None:
+            found.append(f"the function of metric {name.removeprefix('metrics.')} was changed since")
+        else:
+            found.append(f"{name}: {shortened(before)} stored, {shortened(after)} now")
+    return found
+
+
+def strategy_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The same for what `strategy_identity` says of two strategies.
+
+    Example:
+        >>> strategy_differences(
+        ...     {"name": "Sweep", "parameters": {"step": 1}, "code": "a"},
+        ...     {"name": "Sweep", "parameters": {"step": 2}, "code": "b"},
+        ... )
+        ['strategy Sweep: step 1 stored, 2 now', 'the code of strategy Sweep was changed since']
+    """
+    name = now["name"]
+    if stored["name"] != name:
+        return [f"the strategy: {stored['name']} stored, {name} now"]
+    before, after = _flat(stored["parameters"]), _flat(now["parameters"])
+    found = [
+        f"strategy {name}: {key} {shortened(before.get(key))} stored, {shortened(after.get(key))} now"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+    return found + ([f"the code of strategy {name} was changed since"] if stored["code"] != now["code"] else [])
+
+
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in parameters.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def some_of(differences: Sequence[str]) -> str:
+    """The first few, and how many more there are.
+
+    Example:
+        >>> some_of(["a", "b", "c", "d", "e", "f", "g"])
+        'a; b; c; d; e; and 2 more'
+    """
+    more = len(differences) - _SHOWN
+    return "; ".join([*differences[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
+def shortened(value: object) -> str:
+    """A value in a line.
+
+    Example:
+        >>> shortened(None), shortened(["a", 1])
+        ('nothing', 'a, 1')
+    """
+    if value is None:
+        return "nothing"
+    text = ", ".join(map(str, value)) if isinstance(value, list) and value else str(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+
+
+def _space(stored: list[Any], now: list[Any]) -> str:
+    if stored[0] != now[0]:
+        return f"the space: {stored[0]} stored, {now[0]} now"
+    return f"the space {now[0]}: its decisions or blocks were changed since"
+
+
+def _objectives(stored: list[Any], now: list[Any]) -> str:
+    return f"the objectives: {_named(stored)} stored, {_named(now)} now"
+
+
+def _named(rows: list[Any]) -> str:
+    return ", ".join(f"{name} ({', '.join(filter(None, rest))})" for name, *rest in rows)
+
+
+def _limits(stored: list[Any], now: list[Any]) -> str:
+    def in_words(rows: list[Any]) -> str:
+        found = [Limit(row[0], at_least=row[1], at_most=row[2], safe=bool(row[3:])) for row in rows]
+        return ", ".join(map(str, found)) or "none"
+
+    return f"the limits: {in_words(stored)} stored, {in_words(now)} now"
+
+
+def _costs(stored: list[Any], now: list[Any]) -> str:
+    before, after = ({row[0]: row for row in rows} for rows in (stored, now))
+    if before.keys() != after.keys():
+        return f"what is predicted: {', '.join(before) or 'nothing'} stored, {', '.join(after) or 'nothing'} now"
+    if list(before) != list(after):
+        return f"the order of what is predicted: {', '.join(before)} stored, {', '.join(after)} now"
+    changed = [name for name, row in before.items() if row != after[name]]
+    return f"{' and '.join(changed)}: predicted by another table or formula than when the run began"
+
+
+def _budget(stored: list[Any], now: list[Any]) -> str:
+    def in_words(row: list[Any]) -> str:
+        evaluations, minutes, reserve = row
+        parts = [
+            *([f"{evaluations} evaluations"] if evaluations is not None else []),
+            *([f"{minutes:g} minutes"] if minutes is not None else []),
+            *([f"{reserve:.0%} in reserve"] if stored[2] != now[2] else []),
+        ]
+        return " and ".join(parts)
+
+    return f"the budget: {in_words(stored)} stored, {in_words(now)} now"
+
+
+_IN_WORDS: dict[str, Callable[[list[Any], list[Any]], str]] = {
+    "space": _space,
+    "objectives": _objectives,
+    "limits": _limits,
+    "costs": _costs,
+    "budget": _budget,
+}
