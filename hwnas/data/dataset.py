@@ -124,11 +124,18 @@ def counts(labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def stacked(images: Sequence[ImageArray]) -> ImageArray | tuple[ImageArray, ...]:
-    """One array if all images have one shape, else a tuple.
+def stacked(images: list[ImageArray]) -> ImageArray | tuple[ImageArray, ...]:
+    """One array if all images have one shape, else a tuple. The list is emptied, so that none is held twice.
 
     Example:
         >>> stacked([np.zeros((4, 4, 1), np.uint8)] * 2).shape
         (2, 4, 4, 1)
     """
-    return np.stack(images) if len({image.shape for image in images}) == 1 else tuple(images)
+    if len({image.shape for image in images}) != 1:
+        found = tuple(images)
+        images.clear()
+        return found
+    array = np.empty((len(images), *images[0].shape), np.uint8)
+    for n in range(len(images) - 1, -1, -1):
+        array[n] = images.pop()
+    return array

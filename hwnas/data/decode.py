@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -18,14 +19,18 @@ ImageArray = NDArray[np.uint8]
 
 Channels = Literal[1, 3]
 
+MAX_PIXELS = 2**27  # of one image: 134 megapixels, half a gigabyte in Pillow
+
 
 def decode(content: bytes) -> Image.Image:
     """An image file's content as an upright image of mode L (greyscale) or RGB.
 
-    The orientation in the EXIF data is applied, an alpha channel is dropped and 16 bits are cut to the upper 8.
+    The orientation in the EXIF data is applied and an alpha channel is dropped. Of 16 bits the upper 8 are kept.
+    32-bit integers have no fixed range: an image with values up to 255 is taken as it is, one up to 65,535 as 16 bits.
+    Floating-point numbers must be in 0..1 and become 0..255, rounded.
 
     Raises:
-        ValueError: If the content is no image, is cut short, or has a pixel type without a fixed range.
+        ValueError: If the content is no image, is cut short, is too large to be decoded, or has values out of range.
 
     Example:
         >>> file = io.BytesIO()
@@ -37,7 +42,7 @@ def decode(content: bytes) -> Image.Image:
     if not content:
         raise ValueError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _open(content) as image:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _greyscale_or_rgb(image)
@@ -48,18 +53,52 @@ def decode(content: bytes) -> Image.Image:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
+def _open(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow warns from half of the size on; here an image is decoded or refused, with the reason.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(content))
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
+    return image
+
+
 def _greyscale_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # not convert("L"), which clips at 255 instead of scaling
-        upper = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return Image.fromarray(upper.astype(np.uint8))
+    # Not convert("L"), which clips at 255 instead of scaling.
+    if image.mode.startswith("I;"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "I":
+        return _from_integers(np.asarray(image), sixteen=image.format == "PPM")  # Pillow scales those to 16 bits
     if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers, of which the range is unknown")
+        return _from_floats(np.asarray(image))
     if image.mode in {"1", "L", "LA"}:
         return image.convert("L")
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")  # the direct way warns about the transparency
     return image.convert("RGB")
+
+
+def _from_integers(values: NDArray[np.int32], *, sixteen: bool) -> Image.Image:
+    """32-bit integers as 8 bits; `sixteen` where 16 of them are known to be used.
+
+    Raises:
+        ValueError: If they fit neither 8 nor 16 bits.
+    """
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"32-bit integers from {low} to {high}; expected 0..255 or 0..65535")
+    return Image.fromarray((values >> 8 if sixteen or high > 255 else values).astype(np.uint8))
+
+
+def _from_floats(values: NDArray[np.float32]) -> Image.Image:
+    """Shares of white as 8 bits.
+
+    Raises:
+        ValueError: If one is not in 0..1.
+    """
+    if not bool(((values >= 0) & (values <= 1)).all()):  # NaN neither
+        raise ValueError(f"floating-point numbers from {values.min():g} to {values.max():g}; expected 0..1")
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
 def with_channels(image: Image.Image, channels: Channels) -> Image.Image:

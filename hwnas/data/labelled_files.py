@@ -19,7 +19,9 @@ from hwnas.data.decode import Channels, EncodedImages, ImageArray, as_array, dec
 
 Damaged = Literal["refuse", "skip"]
 
-MAX_PIXEL_BYTES = 2**30  # above this, pixels are not kept: photographs decode again for every size asked for
+# Above these, pixels are not kept but decoded again for every size asked for: so memory does not grow with photographs.
+MAX_PIXEL_BYTES = 2**30  # of all parts together
+MAX_IMAGE_BYTES = 2**24  # of one image
 _NAMED_IN_ERROR = 10
 
 
@@ -57,22 +59,26 @@ def read_labelled_files(
         channels: 1 or 3; None takes 1 if every image of every part is greyscale, else 3.
         damaged: Refuse to go on, or skip the damaged files and tell.
         skipped: What was already left out while listing.
-        max_pixel_bytes: Keep a part as files if its pixels would take more.
+        max_pixel_bytes: Keep images as files, from the part on in which they would take more. So they are, too, if one
+            takes more than `MAX_IMAGE_BYTES`.
 
     Raises:
         DataError: If files are damaged and that is to be refused, or a class appears only outside "train".
     """
     kept_classes = _classes_of_train(parts, classes, source)
     told = [*skipped, *(f'class "{name}": no images' for name in classes if name not in kept_classes)]
-    decoded: dict[str, _Decoded] = {name: _Decoded(max_pixel_bytes) for name in parts}
+    decoded: dict[str, _Decoded] = {}
     reasons: list[str] = []
+    room = max_pixel_bytes
     for part, files in parts.items():
+        decoded[part] = _Decoded(room)
         for file in files:
             try:
                 content = file.content.read_bytes() if isinstance(file.content, Path) else file.content
                 decoded[part].add(file, decode(content))
             except (OSError, ValueError) as error:
                 reasons.append(f"{file.name} ({error})")
+        room = max(0, decoded[part].room)
     total = sum(len(files) for files in parts.values())
     if reasons and (damaged == "refuse" or len(reasons) == total):
         _refuse(reasons, total, source)
@@ -100,22 +106,25 @@ class _Decoded:
     def __init__(self, max_pixel_bytes: int) -> None:
         self.files: list[LabelledFile] = []
         self.all_greyscale = True
-        self._room = max_pixel_bytes
+        self.room = max_pixel_bytes
         self._pixels: list[ImageArray] = []
 
     def add(self, file: LabelledFile, image: Image.Image) -> None:
         self.files.append(file)
         self.all_greyscale &= image.mode == "L"
-        self._room -= image.width * image.height * (1 if image.mode == "L" else 3)
-        if self._room >= 0:
+        size = image.width * image.height * (1 if image.mode == "L" else 3)
+        self.room -= size if size <= MAX_IMAGE_BYTES else self.room + 1
+        if self.room >= 0:
             self._pixels.append(as_array(image))
         else:
             self._pixels.clear()
 
     def images(self, channels: Channels) -> ImageArray | Sequence[ImageArray]:
-        if self._room < 0:
+        if self.room < 0:
             return EncodedImages([file.content for file in self.files], channels)
-        return stacked([_with_channels(pixels, channels) for pixels in self._pixels])
+        if any(pixels.shape[2] != channels for pixels in self._pixels):
+            self._pixels = [_with_channels(pixels, channels) for pixels in self._pixels]
+        return stacked(self._pixels)
 
 
 def _with_channels(pixels: ImageArray, channels: Channels) -> ImageArray:

@@ -17,7 +17,8 @@ from hwnas.data.split import Part
 
 RESIZE_RULE = "shorter-side-bilinear-centre-crop"
 _SMALLEST_STD = 1 / 255  # of images of a single colour, which would be divided by 0
-_IMAGES_AT_ONCE = 1024
+_MOST_PIXELS = 2**26  # of a resized image before its centre is cut out: a quarter of a gigabyte in Pillow
+_VALUES_AT_ONCE = 2**22  # of pixels: what a step of a computation holds in memory at a time
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Preprocessing:
         shorter = min(width, height)
         if shorter != size:
             width, height = width * size // shorter, height * size // shorter
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        if width != height:
+            picture = _central(picture, width, height, size)
+        elif width != height:
             left, top = (width - size) // 2, (height - size) // 2
             picture = picture.crop((left, top, left + size, top + size))
         return as_array(picture)
@@ -138,7 +139,8 @@ class Preprocessing:
             "std": list(self.std),
             "normalisation_inside": False,
             "steps": [
-                "turn the image upright by its EXIF orientation; drop alpha; of 16 bits keep the upper 8",
+                "turn the image upright by its EXIF orientation; drop alpha; of 16 bits keep the upper 8; "
+                "32-bit integers up to 255 are 8 bits, up to 65535 16 bits; floating-point numbers are 0..1, times 255",
                 f"convert to {colour}, 8 bits per channel",
                 f"resize so that the shorter side is {size} and the longer side floor(longer * {size} / shorter), "
                 "with Pillow's BILINEAR filter (antialiased); leave out if the shorter side has that length already",
@@ -170,14 +172,48 @@ class Preprocessing:
             raise DataError(f"preprocessing: {error} is missing or of the wrong kind") from error
 
 
+def _central(picture: Image.Image, width: int, height: int, size: int) -> Image.Image:
+    """The central size x size of a picture that is resized to width x height.
+
+    Where the whole would take gigabytes (a strip of 30,000 x 1), only the part that stays is computed; it may then
+    differ by one grey level of 255, as Pillow rounds between its two passes.
+    """
+    left, top = (width - size) // 2, (height - size) // 2
+    if width * height <= _MOST_PIXELS:
+        whole = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return whole if width == height else whole.crop((left, top, left + size, top + size))
+    spans = [_span(picture.width, width, left, size), _span(picture.height, height, top, size)]
+    (x, x0, x1, right), (y, y0, y1, bottom) = spans
+    part = picture.crop((x, y, right, bottom))
+    return part.resize((size, size), Image.Resampling.BILINEAR, box=(x0 - x, y0 - y, x1 - x, y1 - y))
+
+
+def _span(length: int, resized: int, start: int, size: int) -> tuple[int, float, float, int]:
+    """Along one side: where the source of some resized pixels begins and ends, within whole pixels the filter sees.
+
+    Pillow's boxes are of single precision, so they have to lie near the origin of what is cut out.
+    """
+    scale = length / resized
+    low, high = start * scale, (start + size) * scale
+    reach = math.ceil(max(1.0, scale)) + 1
+    return max(0, math.floor(low) - reach), low, high, min(length, math.ceil(high) + reach)
+
+
 def _moments(part: Part) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Mean and mean square of each image and channel, [images, channels]; integer sums, so exact."""
+    """Mean and mean square of each image and channel, [images, channels]; integer sums, so exact in any order."""
     images = part.data.images
     if isinstance(images, np.ndarray):
-        starts = range(0, len(part), _IMAGES_AT_ONCE)
-        chunks = (images[part.indices[start : start + _IMAGES_AT_ONCE]] for start in starts)
+        at_once = max(1, _VALUES_AT_ONCE // images[0].size)
+        starts = range(0, len(part), at_once)
+        chunks = (images[part.indices[start : start + at_once]] for start in starts)
     else:
         chunks = (image[None] for image in part)
     for chunk in chunks:
-        values = chunk.astype(np.int64)
-        yield values.mean(axis=(1, 2)), np.square(values).mean(axis=(1, 2))
+        first, second = np.zeros((2, len(chunk), chunk.shape[3]), np.int64)
+        rows = max(1, _VALUES_AT_ONCE // (chunk.size // chunk.shape[1]))
+        for start in range(0, chunk.shape[1], rows):
+            values = chunk[:, start : start + rows].astype(np.int64)
+            first += values.sum(axis=(1, 2))
+            second += np.square(values, out=values).sum(axis=(1, 2))
+        pixels = chunk.shape[1] * chunk.shape[2]
+        yield first / pixels, second / pixels

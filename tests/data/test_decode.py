@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,6 @@ def test_reasons_are_the_same_in_every_run() -> None:
         decode(b"")
 
 
-def test_floating_point_pixels_are_refused() -> None:
-    with pytest.raises(ValueError, match="floating-point"):
-        decode(encoded(Image.new("F", (4, 4)), "tiff"))
-
-
 def test_array_and_image_are_inverse() -> None:
     for shape in ((4, 5, 1), (4, 5, 3)):
         pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
@@ -109,3 +105,55 @@ def test_encoded_images_decode_files_and_contents_on_demand(tmp_path: Path) -> N
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"a\.png: could be read when the data was loaded"):
         images[0]
+
+
+def test_integers_of_32_bits_are_scaled_by_what_they_hold() -> None:
+    """Issue 23: of a TIFF of 32-bit integers 0..255 the upper 8 of 16 bits were kept, so it was black."""
+
+    def read(values: list[int], kind: str = "tiff") -> list[int]:
+        image = Image.fromarray(np.array([values], np.int32))
+        assert image.mode == "I"
+        found: list[int] = as_array(decode(encoded(image, kind)))[0, :, 0].tolist()
+        return found
+
+    assert read([0, 1, 128, 255]) == [0, 1, 128, 255]
+    assert read([0, 255, 256, 40000, 65535]) == [0, 0, 1, 156, 255]
+    for values in ([-1, 5], [0, 65536]):
+        with pytest.raises(
+            ValueError, match=rf"32-bit integers from {values[0]} to {values[1]}; expected 0..255 or 0..65535"
+        ):
+            read(values)
+
+
+def test_a_portable_grey_map_of_16_bits_is_never_taken_for_8() -> None:
+    """Pillow opens it as 32-bit integers; a dark one has no value above 255."""
+    content = b"P5 2 1 65535\n" + np.array([200, 255], ">u2").tobytes()
+    assert as_array(decode(content))[0, :, 0].tolist() == [0, 0]
+    content = b"P5 2 1 65535\n" + np.array([256, 65535], ">u2").tobytes()
+    assert as_array(decode(content))[0, :, 0].tolist() == [1, 255]
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_both_orders_of_bytes_in_16_bits_are_read(order: str) -> None:
+    values = np.array([[0, 255, 256, 65535]], order)
+    image = Image.frombytes("I;16" if order == "<u2" else "I;16B", (4, 1), values.tobytes())
+    assert as_array(decode(encoded(image, "tiff")))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+def test_floating_point_pixels_are_shares_of_white() -> None:
+    image = Image.fromarray(np.array([[0.0, 0.25, 0.5, 1.0]], np.float32))
+    assert as_array(decode(encoded(image, "tiff")))[0, :, 0].tolist() == [0, 64, 128, 255]
+    for values, text in (([0.0, 255.0], "0 to 255"), ([-0.5, 0.5], "-0.5 to 0.5"), ([0.0, np.nan], "nan")):
+        image = Image.fromarray(np.array([values], np.float32))
+        with pytest.raises(ValueError, match=f"floating-point numbers from .*{text}.*; expected 0..1"):
+            decode(encoded(image, "tiff"))
+
+
+def test_an_image_too_large_to_be_decoded_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between one and two times Pillow's own limit it warns, which no user can act on."""
+    content = encoded(Image.new("L", (64, 64)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 - 1)
+    assert decode(content).size == (64, 64)
+    monkeypatch.setattr(sys.modules["hwnas.data.decode"], "MAX_PIXELS", 64 * 64 - 1)
+    with pytest.raises(ValueError, match="64 x 64 pixels; at most 4,095 are decoded"):
+        decode(content)

@@ -1,8 +1,13 @@
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 
-from hwnas.data import Images, Preprocessing, split
+from hwnas.data import Images, Preprocessing, labelled_files, split
 from hwnas.data.decode import EncodedImages
 from hwnas.data.labelled_files import LabelledFile, read_labelled_files
 from tests.data.tiny_images import COLOURS
@@ -43,3 +48,59 @@ def test_parts_are_named_in_the_source_and_share_channels(tiny_images: Path) -> 
     assert found.test is not None
     assert (found.train.source, found.test.source) == ("x (train)", "x (test)")
     assert found.train.channels == found.test.channels == 1
+
+
+PROGRAM = """
+import resource, sys
+from pathlib import Path
+from hwnas.data import DataSource, Images, Preprocessing
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+before = peak()
+splits = DataSource("image_folder", Path(sys.argv[1])).load(seed=0)
+preprocessing = Preprocessing.fit(splits.train)
+for part in splits.parts().values():
+    Images(part, preprocessing).resized(224)
+splits.to_json()
+print(peak() - before, preprocessing.mean)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the unit of ru_maxrss differs between systems")
+def test_photographs_are_in_memory_one_at_a_time(tmp_path: Path) -> None:
+    """Issue 23: 28 photographs of 12 megapixels took 13.2 GiB, which grew with their number; now 0.2 beside imports."""
+    content = io.BytesIO()
+    Image.new("RGB", (4000, 3000), (102, 102, 102)).save(content, "jpeg", quality=95)
+    for n in range(8):
+        folder = tmp_path / "ab"[n % 2]
+        folder.mkdir(exist_ok=True)
+        (folder / f"{n}.jpg").write_bytes(content.getvalue())
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True, timeout=300
+    )
+    grown, _, mean = done.stdout.partition(" ")
+    assert int(grown) < 300e6, "8 photographs are 288 MB of pixels; one is 36"
+    assert mean.strip() == "(0.4, 0.4, 0.4)"
+
+
+def test_one_photograph_among_small_images_keeps_its_part_as_files(
+    tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = listed(tiny_images)
+    monkeypatch.setattr(labelled_files, "MAX_IMAGE_BYTES", 32 * 32 * 3 - 1)
+    found = read_labelled_files({"train": files, "test": files[:6]}, classes=list(COLOURS), source="x")
+    assert isinstance(found.train.images, EncodedImages)
+    assert found.test is not None and isinstance(found.test.images, EncodedImages)
+
+
+def test_all_parts_together_have_one_room(tiny_images: Path) -> None:
+    files = listed(tiny_images)
+    room = (len(files) + 6) * 32 * 32 * 3
+    for given, kept in ((room, True), (room - 1, False)):
+        found = read_labelled_files(
+            {"train": files, "test": files[:6]}, classes=list(COLOURS), source="x", max_pixel_bytes=given
+        )
+        assert isinstance(found.train.images, np.ndarray)
+        assert found.test is not None and isinstance(found.test.images, np.ndarray) is kept

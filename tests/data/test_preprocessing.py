@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hwnas.core import DataError
-from hwnas.data import ImageData, Part, Preprocessing
+from hwnas.data import ImageData, Part, Preprocessing, preprocessing
+from hwnas.data.dataset import stacked
+from hwnas.data.decode import as_array, as_image
 
 Pixels = NDArray[np.uint8]
 
@@ -140,3 +142,53 @@ def test_json_of_another_kind_is_refused() -> None:
 def test_numbers_that_cannot_be_divided_by_are_refused(std: float) -> None:
     with pytest.raises(DataError, match="expected finite numbers, std above 0"):
         Preprocessing(1, (0.5,), (std,))
+
+
+def whole_and_cut(image: Pixels, size: int) -> Pixels:
+    """The rule as it is said: resized whole, and then cut."""
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    new = (width * size // shorter, height * size // shorter)
+    whole = as_image(image).resize(new, Image.Resampling.BILINEAR) if shorter != size else as_image(image)
+    left, top = (new[0] - size) // 2, (new[1] - size) // 2
+    return as_array(whole.crop((left, top, left + size, top + size)))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]), st.integers(1, 32), st.integers(0, 2**32))
+def test_where_the_cut_part_alone_is_computed_it_is_that_of_the_whole(
+    height: int, width: int, channels: int, size: int, seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    rule, expected = RULES[channels == 3], whole_and_cut(image, size)
+    assert np.array_equal(rule.resized(image, size), expected)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preprocessing, "_MOST_PIXELS", 0)
+        assert np.abs(rule.resized(image, size).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 30_000, 3), (30_000, 1, 3), (2, 100_000, 1)])
+def test_a_strip_takes_what_its_centre_takes(shape: tuple[int, int, int]) -> None:
+    """Issue 23: at 224 pixels a strip of 30,000 x 1 took 7 GB."""
+    image = np.zeros(shape, np.uint8)
+    long = int(np.argmax(shape))
+    middle = np.moveaxis(image, long, 0)[shape[long] // 2 - 200 : shape[long] // 2 + 200]
+    middle[:] = np.random.default_rng(0).integers(0, 256, middle.shape, dtype=np.uint8)
+    rule = RULES[shape[2] == 3]
+    found = rule.resized(image, 224)
+    assert found.shape == (224, 224, rule.channels)
+    # Within a grey level of what a strip that is cut beforehand gives, where the filter sees all that it would see.
+    assert np.abs(found.astype(int) - whole_and_cut(np.moveaxis(middle, 0, long), 224)).max() <= 1
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4), st.booleans())
+def test_mean_and_std_do_not_depend_on_how_much_is_held_at_a_time(shapes: list[tuple[int, int]], alike: bool) -> None:
+    rng = np.random.default_rng(len(shapes))
+    shapes = [shapes[0]] * len(shapes) if alike else shapes
+    images = stacked([rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes])
+    part = Part(ImageData(images, np.zeros(len(shapes), np.int64), ("a",), "x"), np.arange(len(shapes)))
+    whole = Preprocessing.fit(part)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preprocessing, "_VALUES_AT_ONCE", 7)
+        assert Preprocessing.fit(part) == whole
+    flat = [image.reshape(-1, 3) / 255 for image in images]
+    assert whole.mean == pytest.approx(np.mean([pixels.mean(0) for pixels in flat], 0), abs=1e-6)
