@@ -11,8 +11,9 @@ from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.core import counted
 from hwnas.device import Device
-from hwnas.job.bench import Timed
+from hwnas.job.bench import OnFile, Timed
 from hwnas.job.bench import bench as time_file
+from hwnas.profiling.circumstances import in_words, scaling_in_words
 
 
 def bench(
@@ -37,11 +38,11 @@ def bench(
     if as_json:
         show_json(timed.to_json())
         return
-    for line in in_words(timed):
+    for line in lines_of(timed):
         show(line)
 
 
-def in_words(timed: Timed) -> list[str]:
+def lines_of(timed: Timed) -> list[str]:
     """The result for people."""
     c, timing = timed.conditions, timed.timing
     size = "x".join(map(str, c["input"]))
@@ -62,9 +63,19 @@ def in_words(timed: Timed) -> list[str]:
         error = timed.predicted.value / timed.latency_ms - 1
         lines.append(f"  predicted {timed.predicted.value:.4f} ms: off by {error:+.1%}")
     elif timed.promised:
-        lines.append(f"  predicted when it was exported: {timed.promised.value:.4f} ms")
+        lines.append(f"  predicted when it was exported: {then_in_words(timed.promised)}")
+    if timed.measured_then:
+        lines.append(f"  measured when it was exported: {then_in_words(timed.measured_then)}")
     lines.append(
-        f"  {c['device']}, onnxruntime {c['onnxruntime']} {c['provider']}, {counted(c['intra_op_threads'], 'thread')}, "
-        f"input {size}, {counted(c['rounds'], 'round')}"
+        f"  {c['device']}, {c['cpu'] or 'processor unknown'}, onnxruntime {c['onnxruntime']} {c['provider']}, "
+        f"{counted(c['intra_op_threads'], 'thread')}, input {size}, {counted(c['rounds'], 'round')}"
     )
     return lines + [f"  {warning}" for warning in timed.warnings]
+
+
+def then_in_words(found: OnFile) -> str:
+    """A latency that a file carries, where and with what, and why it does not compare with the one of now."""
+    conditions = found.conditions
+    words = f"{found.latency.value:.4f} ms{scaling_in_words(found.raw_ms, conditions)}"
+    words += f", {in_words(conditions)}" if conditions else ""
+    return words + (f" (not comparable: {'; '.join(found.not_comparable)})" if found.not_comparable else "")

@@ -19,9 +19,20 @@ from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.cost import LatencyTable
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
-from hwnas.export import BATCHES, allowed_on_noise, export_onnx, logits, open_session, read_metadata
+from hwnas.export import (
+    BATCHES,
+    NUMBERS,
+    Described,
+    allowed_on_noise,
+    check_metadata,
+    describe,
+    export_onnx,
+    logits,
+    open_session,
+)
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes
+from hwnas.profiling.circumstances import in_words, scaling_in_words
 from hwnas.profiling.matching import conditions_of
 from hwnas.profiling.session import reach_of
 
@@ -50,9 +61,11 @@ def check(
     found = check_table(file, allow_mismatch=allow_mismatch) if file.suffix == ".jsonl" else check_onnx(file)
     if as_json:
         show_json(found)
-        return
-    for line in found["lines"]:
-        show(line)
+    else:
+        for line in found["lines"]:
+            show(line)
+    if found.get("state") == "changed":
+        raise typer.Exit(2)
 
 
 def ways_out(rows: list[dict[str, str]]) -> list[str]:
@@ -202,11 +215,15 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
 def check_onnx(file: Path) -> dict[str, Any]:
     """Run an exported file as a stranger would: alone, at several batch sizes, against the torch weights beside it.
 
+    A file whose graph or weights were changed since is run and compared, too, but its numbers are not shown as its own.
+
     Raises:
         ExportError: If it is no such file, lacks metadata, does not run, is not consistent over batch sizes, or
-            disagrees with the weights beside it.
+            disagrees with the weights beside it although it was not changed.
     """
-    facts = read_metadata(file)
+    found = describe(file)
+    facts = found.metadata
+    check_metadata(file, facts)
     missing = [name for name in _REQUIRED if name not in facts]
     if not {"latency_measured", "estimate"} & facts.keys():
         missing.append("latency_measured")  # only a device that cannot be reached leaves it out
@@ -214,50 +231,117 @@ def check_onnx(file: Path) -> dict[str, Any]:
         raise ExportError(f"{file}: its metadata lacks {', '.join(missing)}", hint="export it again: hwnas export")
     size, channels = facts["preprocessing"]["size"], facts["preprocessing"]["channels"]
     images = np.random.default_rng(0).standard_normal((max(BATCHES), channels, size, size), dtype=np.float32)
-    session = open_session(file)
-    whole = logits(session, images)
+    answers = _answers(file, images)
+    whole = answers[len(images)]
     classes = len(facts["classes"])
     if whole.shape != (len(images), classes) or not np.isfinite(whole).all():
         raise ExportError(
             f"{file}: gives {whole.shape} for {len(images)} images; expected {counted(classes, 'finite logit')} each"
+            + (f"; {found.remark}" if found.remark else ""),
+            hint="export it again: hwnas export",
         )
+    changed = found.state == "changed"
     tolerance = allowed_on_noise(whole, facts["parity"]["tolerance"])
-    for n in BATCHES:
-        difference = float(np.abs(logits(session, images[:n]) - whole[:n]).max())
-        if not difference <= tolerance:  # NaN is a failure, too
-            raise ExportError(f"{file}: batch {n} differs from batch {len(images)} by {difference:.3g} on logits")
+    by_batch = {n: float(np.abs(answers[n] - whole[:n]).max()) for n in BATCHES}
+    for n, difference in by_batch.items():
+        if not changed and not difference <= tolerance:  # NaN is a failure, too
+            raise ExportError(
+                f"{file}: batch {n} differs from batch {len(images)} by {difference:.3g} on logits; {tolerance:g} is "
+                "allowed",
+                hint="export it again: hwnas export",
+            )
     weights = file.with_suffix(".safetensors")
     # A model of the user's own can only be built by its class, which no file names.
     against = _against_torch(weights, images, whole) if weights.is_file() and is_chain(weights) else None
-    if against is not None and not against <= tolerance:
-        raise ExportError(f"{file}: differs from {weights.name} by {against:.3g} on logits; {tolerance:g} is allowed")
+    if against is not None and not changed and not against <= tolerance:
+        raise ExportError(
+            f"{file}: differs from {weights.name} by {against:.3g} on logits; {tolerance:g} is allowed",
+            hint="export it again: hwnas export",
+        )
     lines = [
-        f"{file}: whole, one file, {file.stat().st_size / 1024:.0f} KiB",
+        f"{file}: {'whole' if not changed else 'changed since it was exported'}, one file, "
+        f"{file.stat().st_size / 1024:.0f} KiB",
         f"  input [batch, {channels}, {size}, {size}] -> {counted(classes, 'class', 'classes')}; ran at batch "
         f"{', '.join(map(str, BATCHES))}",
-        f"  torch and this file differ by {facts['parity']['largest_difference']:.0e} on logits when exported"
-        + ("" if against is None else f", by {against:.0e} now"),
-        f"  validation accuracy {facts['accuracy']['accuracy']:.2%}, {_latency_of(facts)}",
+        *(_numbers_of_another(found, against, by_batch) if changed else _numbers(found, against)),
     ]
     return {
         "file": str(file),
         "size_bytes": file.stat().st_size,
         "batches": list(BATCHES),
+        "state": found.state,
+        "sha256": found.sha256,
         "difference_now": against,
-        "metadata": facts,
+        "metadata": {name: value for name, value in facts.items() if not changed or name not in NUMBERS},
+        "before_the_change": {name: value for name, value in facts.items() if changed and name in NUMBERS},
         "lines": lines,
     }
 
 
+def _numbers(found: Described, against: float | None) -> list[str]:
+    """The numbers that a file carries, where nothing says that they are another's."""
+    facts = found.metadata
+    exported = f" on {facts['exported_utc']}" if "exported_utc" in facts else ""
+    return [
+        f"  torch and this file differed by {facts['parity']['largest_difference']:.0e} on logits when exported"
+        f"{exported}" + ("" if against is None else f", by {against:.0e} now"),
+        f"  validation accuracy {facts['accuracy']['accuracy']:.2%}, {_latency_of(facts)}",
+        *(f"  {line}" for line in _measured_elsewhere(facts)),
+        *([f"  {found.remark}"] if found.remark else []),
+    ]
+
+
+def _numbers_of_another(found: Described, against: float | None, by_batch: Mapping[int, float]) -> list[str]:
+    """What is said of a file that was changed since its numbers were taken."""
+    return [
+        f"  the same images in other batches give logits that differ by up to {max(by_batch.values()):.0e}",
+        *(
+            []
+            if against is None
+            else [f"  the torch weights beside it and this file differ by {against:.0e} on logits"]
+        ),
+        f"  {found.remark}",
+        f"  take its own: hwnas bench {found.path}; its accuracy on images that nothing was chosen by",
+    ]
+
+
+def _answers(file: Path, images: np.ndarray[Any, np.dtype[np.float32]]) -> dict[int, np.ndarray[Any, Any]]:
+    """A file's logits by batch size.
+
+    Raises:
+        ExportError: If the runtime refuses it.
+    """
+    session = open_session(file)
+    try:
+        return {n: logits(session, images[:n]) for n in BATCHES}
+    except Exception as error:  # the runtime's errors share no base
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        shape = ", ".join(map(str, images.shape[1:]))
+        raise ExportError(
+            f"{file}: does not run on images [batch, {shape}]: {said}", hint="export it again: hwnas export"
+        ) from error
+
+
 def _latency_of(facts: Mapping[str, Any]) -> str:
     if "latency_measured" in facts:
-        found = facts["latency_measured"]
-        return f"{found['value']:.4f} ms measured on {found['conditions']['cpu'] or 'an unnamed processor'}"
+        found, conditions = facts["latency_measured"], facts["latency_measured"]["conditions"]
+        raw = scaling_in_words(conditions.get("raw_ms"), conditions)
+        return f"{found['value']:.4f} ms measured{raw} on {in_words(conditions)}"
     found = facts["latency_predicted"]
     return (
         f"{found['value']:.4g} ms {found['origin']} for {facts['estimate']['device']} ({found['low']:.4g} to "
         f"{found['high']:.4g})"
     )
+
+
+def _measured_elsewhere(facts: Mapping[str, Any]) -> list[str]:
+    """How the table that the search predicted with differs from what the file was measured with, and marks."""
+    conditions = facts.get("latency_measured", {}).get("conditions", {})
+    differing = conditions.get("table_differs") or facts.get("table", {}).get("mismatches", [])
+    return [
+        *(f"the table that it was searched with differs: {line}" for line in differing),
+        *(f"when it was measured, the machine was {mark}" for mark in conditions.get("marks", ())),
+    ]
 
 
 def _against_torch(weights: Path, images: np.ndarray[Any, np.dtype[np.float32]], found: Any) -> float:

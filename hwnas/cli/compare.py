@@ -29,6 +29,9 @@ def compare_runs(
         show_json({"picture": str(picture), "runs": [standing.to_json() for standing in standings]})
         return
     show_standings(standings, fronts[0].objectives)
+    for front in fronts:
+        for line in front.latency_notes:
+            show(f"note: {front.facts['run']}: {line}")
     show(f"\n{picture}")
 
 
@@ -52,7 +55,8 @@ def show_standings(standings: Sequence[Standing], objectives: Sequence[Objective
         f"{len(standings)} runs",
         ["run", "strategy", "front", "of the joint front", "volume", *best, "minutes"],
         rows,
-        note="accuracy on the test images, which nothing was chosen by; volume: 1 is that of the joint front",
+        note="accuracy on the test images, which nothing was chosen by; volume: 1 is that of the joint front; minutes: "
+        "of search and training, all processes together",
     )
 
 
@@ -70,7 +74,14 @@ def draw_together(fronts: Sequence[Front], path: Path) -> None:
         path,
         fronts={str(front.facts["run"]): [dot for owner, dot in dots if owner == n] for n, front in enumerate(fronts)},
         title=f"{len(fronts)} runs on {device['name']}",
-        caption=f"{fronts[0].facts['data']['source']}; {fronts[0].facts['space']['name']}; {device['runtime']}, "
+        caption=f"{fronts[0].facts['data']['source']}; {spaces_in_words(fronts)}; {device['runtime']}, "
         f"{counted(device['threads'], 'thread')}, batch {device['batch']}",
         accuracy_label="test accuracy",
     )
+
+
+def spaces_in_words(fronts: Sequence[Front]) -> str:
+    """The spaces that the runs searched: one name if all searched the same, else each run with its own."""
+    spaces = {str(front.facts["run"]): str(front.facts["space"]["name"]) for front in fronts}
+    names = set(spaces.values())
+    return names.pop() if len(names) == 1 else ", ".join(f"{run} in {space}" for run, space in spaces.items())

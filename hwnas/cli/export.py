@@ -13,7 +13,7 @@ from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
 from hwnas.cli.pick import chosen
 from hwnas.cli.terminal import show, show_json
 from hwnas.core import ExportError, write_atomically
-from hwnas.job import Front
+from hwnas.job import Front, check_member_file
 
 
 def export(
@@ -27,11 +27,9 @@ def export(
     """Write one network of a run's front as one self-explaining ONNX file, and check the copy."""
     front = Front.load(run_folder(run))
     member = chosen(front, by, at_most, at_least)
-    source = front.onnx_path(member)
-    if not source.is_file():
-        raise ExportError(f"{source}: the member's file is gone", hint="hwnas search with its recipe writes it again")
     if to.suffix != ".onnx":
-        raise ExportError(f"{to}: expected a name that ends in .onnx")
+        raise ExportError(f"{to}: expected a name that ends in .onnx", hint=f"--to {to.with_suffix('.onnx')}")
+    source = check_member_file(front, member).path
     write_atomically(to, source.read_bytes())
     found = check_onnx(to)
     if as_json:

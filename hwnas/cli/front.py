@@ -21,6 +21,8 @@ def front(run: Run, as_json: AsJson = False) -> None:
         show_json(found.to_json())
         return
     show_front(found)
+    for line in found.latency_notes:
+        show(f"note: {line}")
     show(f"\n{picture_path(found)}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hwnas.cli.front import latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder
 from hwnas.cli.terminal import show, show_json
-from hwnas.job import Front, Member
+from hwnas.job import Front, Member, check_member_file
 from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
 
 
@@ -21,12 +21,15 @@ def pick(
     """Pick one network of a run's measured front and print how to use it."""
     front = Front.load(run_folder(run))
     member = chosen(front, by, at_most, at_least)
+    file = check_member_file(front, member)
     why = _why(front, member, by, at_most, at_least)
     if as_json:
-        show_json(summary(front, member, why))
+        show_json({**summary(front, member, why), "file_state": file.state, "latency_notes": front.latency_notes})
         return
     for line in usage(front, member, by, why):
         show(line)
+    for note in [*([file.remark] if file.remark else []), *front.latency_notes]:
+        show(f"note: {note}")
 
 
 def chosen(front: Front, by: str, at_most: list[str], at_least: list[str]) -> Member:

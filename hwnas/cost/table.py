@@ -630,12 +630,13 @@ class LatencyTable:
                 hint="measure it again while nothing else runs: hwnas profile",
             )
 
-    def differences(self, run: Mapping[str, object]) -> dict[str, str]:
+    def differences(self, run: Mapping[str, object], *, exact: bool = False) -> dict[str, str]:
         """How the conditions of a run differ from those that the table was made under.
 
         Args:
             run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
                 "device.cpu_model". Of "runtime.onnxruntime" and "runtime.version" the patch version may differ.
+            exact: The patch version may not differ either.
 
         Returns:
             By field, a phrase with the table's value and the run's.
@@ -649,7 +650,7 @@ class LatencyTable:
             found: Any = header
             for part in name.split("."):
                 found = None if found is None else found[part]
-            versions = name in {"runtime.onnxruntime", "runtime.version"}
+            versions = not exact and name in {"runtime.onnxruntime", "runtime.version"}
             same = _minor(found) == _minor(wanted) if versions else found == wanted
             if not same:
                 differing[name] = f"{name} is {found!r} in the table, {wanted!r} in this run"

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import ExportError, write_atomically
+from hwnas.export.content_digest import FORM, content_digest
 from hwnas.export.parity import Parity, check_parity
+from hwnas.export.reading import PREFIX, load_onnx
 from hwnas.nn import write_onnx
-
-PREFIX = "hwnas."
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Exported:
         path: The one file.
         parity: Against the torch network.
         size_bytes: Of the file.
+        sha256: Of its graph and weights, see `content_digest`.
     """
 
     path: Path
     parity: Parity
     size_bytes: int
+    sha256: str
 
 
 def export_onnx(
@@ -51,7 +54,8 @@ def export_onnx(
         network: Exported in evaluation mode; its mode is left as it was.
         path: Replaced in one step, only after the check passed.
         input_shape: (channels, height, width) of one preprocessed image.
-        metadata: JSON values by name; stored in the file under "hwnas.<name>". The parity found is added.
+        metadata: JSON values by name; stored in the file under "hwnas.<name>". Added are the parity found, the time of
+            the export, and a digest of graph and weights, see `content_digest`.
         images: Preprocessed images [n, c, h, w] to check with; without them noise, see `check_parity`.
 
     Raises:
@@ -61,8 +65,10 @@ def export_onnx(
         >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(), nn.Flatten())
         >>> path = Path(tempfile.mkdtemp()) / "small.onnx"
         >>> exported = export_onnx(network, path, input_shape=(1, 8, 8), metadata={"classes": ["a", "b"]})
-        >>> exported.parity.largest_difference < 1e-4, read_metadata(path)["classes"]
-        (True, ['a', 'b'])
+        >>> from hwnas.export import describe
+        >>> found = describe(path)
+        >>> exported.parity.largest_difference < 1e-4, found.state, found.metadata["classes"]
+        (True, 'as exported', ['a', 'b'])
     """
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "model.onnx"
@@ -73,10 +79,19 @@ def export_onnx(
         raise ExportError(f"{path.name}: {norms} batch norms were not folded into convolutions; expected none")
     onnx.checker.check_model(model)
     parity = check_parity(network, model.SerializeToString(), input_shape=input_shape, images=images)
-    _set(model, {**metadata, "parity": parity.to_json()})
+    sha256 = content_digest(model)
+    _set(
+        model,
+        {
+            **metadata,
+            "parity": parity.to_json(),
+            "exported_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "digest": {"form": FORM, "sha256": sha256},
+        },
+    )
     content = model.SerializeToString()
     write_atomically(path, content)
-    return Exported(path, parity, len(content))
+    return Exported(path, parity, len(content), sha256)
 
 
 def _unfolded(graph: onnx.GraphProto) -> int:
@@ -93,32 +108,14 @@ def _unfolded(graph: onnx.GraphProto) -> int:
 
 
 def add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Add or replace metadata of an exported file, in one step.
+    """Add or replace metadata of an exported file, in one step. Its digest stays that of what was exported.
 
     Raises:
         ExportError: If there is no such file or it is no ONNX file.
     """
-    model = _load(path)
+    model = load_onnx(path)
     _set(model, metadata)
     write_atomically(path, model.SerializeToString())
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What a file says of itself: every "hwnas.<name>" entry as JSON values by name.
-
-    Raises:
-        ExportError: If there is no such file, or it was not written by hwnas.
-    """
-    found = {}
-    for entry in _load(path).metadata_props:
-        if entry.key.startswith(PREFIX):
-            found[entry.key.removeprefix(PREFIX)] = json.loads(entry.value)
-    if not found:
-        raise ExportError(
-            f"{path}: holds no hwnas metadata; expected a file that hwnas exported",
-            hint="hwnas export RUN --to FILE writes one",
-        )
-    return found
 
 
 def _set(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
@@ -126,12 +123,3 @@ def _set(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:
     for name, value in metadata.items():
         entries[PREFIX + name] = json.dumps(value, allow_nan=False)
     onnx.helper.set_model_props(model, {key: entries[key] for key in sorted(entries)})
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise ExportError(f"{path}: no such file; expected an ONNX file")
-    try:
-        return onnx.load(str(path))
-    except Exception as error:
-        raise ExportError(f"{path}: not an ONNX file or damaged: {str(error).splitlines()[0]}") from error

@@ -3,6 +3,7 @@
 from hwnas.job.assembly import Assembly, assemble, kit, profile, take_in
 from hwnas.job.comparison import Standing, compare, values_of
 from hwnas.job.front import Front, Member
+from hwnas.job.member_file import check_member_file
 from hwnas.job.recipe import Recipe
 from hwnas.job.refitting import use_refit
 from hwnas.job.search import search
@@ -20,6 +21,7 @@ __all__ = [
     "TabularRecipe",
     "Teller",
     "assemble",
+    "check_member_file",
     "compare",
     "is_tabular",
     "kit",

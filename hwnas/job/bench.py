@@ -15,15 +15,46 @@ from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Met
 from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.export import read_metadata
+from hwnas.export import Described, State, describe
 from hwnas.nn import build_network
 from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
-from hwnas.profiling.matching import conditions_of
+from hwnas.profiling.circumstances import against, circumstances_of, marks_of
+from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of
 from hwnas.profiling.session import ROUNDS, reach_of
 from hwnas.space import Space
 from hwnas.zoo import family
 
 _MODEL = "model"
+
+
+FAR = FACTOR_REFUSED
+"""Two times under the same conditions, one over the other: beyond this they are far apart."""
+
+
+@dataclass(frozen=True)
+class OnFile:
+    """A latency in a file's metadata.
+
+    Attributes:
+        latency: The number, measured or predicted.
+        raw_ms: As measured, before it was brought to its table's session; None for a prediction.
+        conditions: That it holds for, see `hwnas.profiling.circumstances`; empty where the file does not say.
+        not_comparable: Why it does not compare with a time of now, one phrase each; empty if it does.
+    """
+
+    latency: Metric
+    raw_ms: float | None
+    conditions: Mapping[str, Any]
+    not_comparable: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain map of everything."""
+        return {
+            **self.latency.to_json(),
+            "raw_ms": self.raw_ms,
+            "conditions": dict(self.conditions),
+            "not_comparable": list(self.not_comparable),
+        }
 
 
 @dataclass(frozen=True)
@@ -32,25 +63,30 @@ class Timed:
 
     Attributes:
         path: Of the file.
-        latency_ms: Lower quartile; with a table brought to the session in which the table was made.
+        state: Whether its graph and weights are those that were exported, see `Described`.
+        latency_ms: Lower quartile; with a table brought to the session in which the table was made, if that still
+            describes the machine.
         raw_ms: As measured now.
         timing: As measured now, the whole distribution.
         energy: Of one run by the GPU's counter; None if it was not asked for or cannot be read.
         session_factor: How much longer the table's reference networks took than then; None without a table.
         predicted: By the table for the architecture that the file names; None if there is no table or no such name.
-        promised: What the file says was predicted when it was written; None if it says nothing.
+        promised: What the file says was predicted when it was exported; None if it says nothing, or was changed since.
+        measured_then: What the file says was measured when it was exported; None likewise.
         conditions: Device, runtime, input, rounds, load: what the number depends on.
         warnings: What a reader of the number should know.
     """
 
     path: Path
+    state: State
     latency_ms: float
     raw_ms: float
     timing: Timing
     energy: Energy | None
     session_factor: float | None
     predicted: Metric | None
-    promised: Metric | None
+    promised: OnFile | None
+    measured_then: OnFile | None
     conditions: Mapping[str, Any]
     warnings: tuple[str, ...]
 
@@ -58,11 +94,13 @@ class Timed:
         """A plain map of everything."""
         return {
             "file": str(self.path),
+            "state": self.state,
             "measured": {"latency_ms": self.latency_ms, "raw_ms": self.raw_ms, **asdict(self.timing)},
             "energy": asdict(self.energy) if self.energy else None,
             "session_factor": self.session_factor,
             "predicted": self.predicted.to_json() if self.predicted else None,
             "promised": self.promised.to_json() if self.promised else None,
+            "measured_then": self.measured_then.to_json() if self.measured_then else None,
             "error": self.predicted.value / self.latency_ms - 1 if self.predicted else None,
             "conditions": dict(self.conditions),
             "warnings": list(self.warnings),
@@ -101,12 +139,14 @@ def bench(
             f"device {device.name}: its runtime is {device.runtime}, and no GPU's energy can be read",
             hint="leave --energy out: a processor's is read anyway, where there is a counter",
         )
-    model, shape = _checked(path, batch=device.batch)
-    facts = _metadata(path)
+    file = describe(path)
+    model, shape = _checked(file, batch=device.batch)
+    facts = file.metadata
     found = with_refit(table, LatencyTable.load(table)) if table is not None else None
     predicted: Metric | None = None
     warnings: list[str] = []
     factor: float | None = None
+    scaled = False
     with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
         copy = Path(folder) / "model.onnx"
         onnx.save(model, str(copy))
@@ -124,7 +164,7 @@ def bench(
         else:
             found.check_conditions(conditions_of(device, reach_of(device, quota=quota).identity()))
             space = space_of(found)
-            predicted, reason = _prediction(found, space, facts)
+            predicted, reason = (None, "") if file.state == "changed" else _prediction(found, space, facts)
             warnings += [reason] if reason else []
             again = remeasure(
                 {_MODEL: copy},
@@ -138,26 +178,87 @@ def bench(
                 progress=progress,
             )
             measurement, factor, key = again.measurement, again.factor, f"network {_MODEL}"
+            scaled = again.scaled
             warnings += [line for line in again.warnings if not line.startswith(f"{_MODEL} could not")]
     if key in measurement.failures:
         raise MeasureError(f"{path}: cannot be run: {measurement.failures[key]}")
-    if found is None and measurement.verdict == "noisy":
-        warnings.append(f"the machine was noisy: {measurement.noise}")
+    if found is None:
+        warnings += [f"the machine was {mark}" for mark in marks_of(measurement)]
+        if measurement.verdict == "noisy":
+            warnings.append(f"the machine was noisy: {measurement.noise}")
     timing = measurement.timings[key]
     raw_ms = timing.p25_us / 1000
-    promised = facts.get("latency_predicted")
+    conditions = _conditions(device, measurement, shape, table=str(table) if table else None)
+    promised, measured_then = _promised(file, conditions), _measured_then(file, conditions)
+    if file.state == "changed" or file.numbers:
+        warnings += [file.remark] if file.remark else []
+    latency_ms = raw_ms / factor if factor and scaled else raw_ms
+    if predicted is not None:
+        warnings += _far(latency_ms, predicted.value, "predicted by the table", band=predicted)
+    elif promised is not None and not promised.not_comparable:
+        warnings += _far(raw_ms, promised.latency.value, "predicted when it was exported", band=promised.latency)
+    if measured_then is not None and not measured_then.not_comparable:
+        then_ms = measured_then.raw_ms or measured_then.latency.value
+        warnings += _far(raw_ms, then_ms, "measured when it was exported")
     return Timed(
         path=path,
-        latency_ms=raw_ms / (factor or 1.0),
+        state=file.state,
+        latency_ms=latency_ms,
         raw_ms=raw_ms,
         timing=timing,
         energy=measurement.energy.get(key),
         session_factor=factor,
         predicted=predicted,
-        promised=Metric(**promised) if promised else None,
-        conditions=_conditions(device, measurement, shape, table=str(table) if table else None),
+        promised=promised,
+        measured_then=measured_then,
+        conditions=conditions,
         warnings=tuple(warnings),
     )
+
+
+def _promised(file: Described, now: Mapping[str, Any]) -> OnFile | None:
+    """What the file says was predicted for it."""
+    found = file.numbers.get("latency_predicted")
+    if found is None:
+        return None
+    # Files of earlier versions name the table's conditions with the measurement instead.
+    conditions = file.numbers.get("table", {}).get("conditions") or _stored_conditions(file)
+    return OnFile(Metric(**found), None, conditions, _not_comparable(now, conditions))
+
+
+def _measured_then(file: Described, now: Mapping[str, Any]) -> OnFile | None:
+    """What the file says was measured with it."""
+    found = file.numbers.get("latency_measured")
+    if found is None:
+        return None
+    conditions = _stored_conditions(file)
+    latency = Metric(**{name: value for name, value in found.items() if name != "conditions"})
+    return OnFile(latency, conditions.get("raw_ms"), conditions, _not_comparable(now, conditions))
+
+
+def _stored_conditions(file: Described) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = file.numbers.get("latency_measured", {}).get("conditions", {})
+    return found
+
+
+def _not_comparable(now: Mapping[str, Any], stored: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(against(now, stored)) if stored else ("the file does not say its conditions",)
+
+
+def _far(now_ms: float, then_ms: float, what: str, *, band: Metric | None = None) -> list[str]:
+    """A line if a time of now is far from one that was expected under the same conditions.
+
+    Example:
+        >>> _far(0.5, 0.1, "measured when it was exported")
+        ['far apart: 5.00 times the 0.1000 ms measured when it was exported, under the same conditions']
+        >>> _far(0.11, 0.1, "measured when it was exported")
+        []
+    """
+    ratio, (low, high) = now_ms / then_ms, FAR
+    within = band is not None and band.low is not None and band.high is not None and band.low <= now_ms <= band.high
+    if low <= ratio <= high or within:
+        return []
+    return [f"far apart: {ratio:.2f} times the {then_ms:.4f} ms {what}, under the same conditions"]
 
 
 def space_of(table: LatencyTable) -> Space:
@@ -191,19 +292,13 @@ def _builder(space: Space) -> Callable[[Architecture], nn.Module]:
     return lambda architecture: build_network(space, architecture)
 
 
-def _checked(path: Path, *, batch: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+def _checked(file: Described, *, batch: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """The model with its batch axis named as the measuring program names it, and the shape of one image.
 
     Raises:
         ExportError: If it is not a file with one image input.
     """
-    if not path.is_file():
-        raise ExportError(f"{path}: no such file; expected an ONNX file")
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{path}: not an ONNX file or damaged: {first}") from error
+    path, model = file.path, file.model
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -241,14 +336,6 @@ def _fixed(axis: Any) -> bool:
     return bool(axis.HasField("dim_value") and axis.dim_value > 0)
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """What the file says of itself; nothing if hwnas did not write it."""
-    try:
-        return read_metadata(path)
-    except ExportError:
-        return {}
-
-
 def _prediction(table: LatencyTable, space: Space, facts: Mapping[str, Any]) -> tuple[Metric | None, str]:
     """What the table predicts for the file, or why it says nothing; both empty if the file names no architecture."""
     if "architecture" not in facts:
@@ -263,10 +350,10 @@ def _conditions(
 ) -> dict[str, Any]:
     kept = ("onnxruntime", "provider", "optimization_level", "intra_op_threads", "rounds", "load_before", "load_after")
     return {
-        "device": device.name,
+        **circumstances_of(measurement, device),
         "table": table,
         "input": [device.batch, *shape],
-        "estimator": "p25 of pooled runs",
+        "noise": None if measurement.noise is None else asdict(measurement.noise),
         "empty_run_us": measurement.empty_run_us,
         **{name: measurement.conditions[name] for name in kept},
     }

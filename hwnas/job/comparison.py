@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,10 @@ class Standing:
         networks: On its own front.
         joint: Those of them that no network of any of the runs beats.
         volume: Of what the joint front dominates, the share that its front dominates alone.
-        minutes: From the first epoch to the written front, as far as the process that wrote it ran.
+        minutes: Of its search and of the training of its members, as the store has them: of every process that worked
+            on the run, and of each of several trainings at once.
         best: Its front's best value of each objective, in their order.
+        latency_notes: What a reader of its latencies should know, see `Front`.
     """
 
     run: str
@@ -38,6 +41,7 @@ class Standing:
     volume: float
     minutes: float
     best: tuple[float, ...]
+    latency_notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything."""
@@ -49,6 +53,7 @@ class Standing:
             "volume": self.volume,
             "minutes": self.minutes,
             "best": list(self.best),
+            "latency_notes": list(self.latency_notes),
         }
 
 
@@ -80,13 +85,14 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
                 networks=len(own),
                 joint=int((owner[kept] == n).sum()),
                 volume=hypervolume_share(own, costs[kept]) if len(own) else 0.0,
-                minutes=float(front.facts["seconds_of_this_process"]) / 60,
+                minutes=_seconds(front) / 60,
                 best=tuple(
                     float(own[:, k].min()) * (-1 if objective.direction == "maximize" else 1)
                     for k, objective in enumerate(objectives)
                 )
                 if len(own)
                 else (),
+                latency_notes=tuple(front.latency_notes),
             )
         )
     return standings
@@ -95,6 +101,11 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
 def values_of(member: Member) -> dict[str, float]:
     """A member's metrics, those that were taken on images from the test part."""
     return {**member.values, **{name: value for name, value in member.test.items() if name in member.metrics}}
+
+
+def _seconds(front: Front) -> float:
+    """Of search and training over all processes: a run that was interrupted does not seem quicker."""
+    return float(front.facts["search"]["seconds"]) + math.fsum(member.training_seconds for member in front.members)
 
 
 def _check(fronts: Sequence[Front]) -> None:
@@ -117,8 +128,9 @@ def _check(fronts: Sequence[Front]) -> None:
             ("device", first.facts["device"], front.facts["device"]),
             ("images", _images(first), _images(front)),
             ("measured latencies", first.timed, front.timed),
+            ("processor", _processor(first), _processor(front)),
         ):
-            if ours != theirs:
+            if ours != theirs and not (what == "processor" and None in (ours, theirs)):
                 where, ours, theirs = _first_difference(ours, theirs)
                 raise RecipeError(
                     f"other {what}: {where}{first.folder} has {ours}, {front.folder} has {theirs}",
@@ -146,3 +158,10 @@ def _first_difference(ours: Any, theirs: Any) -> tuple[str, Any, Any]:
 def _images(front: Front) -> dict[str, Any]:
     data = front.facts["data"]
     return {name: data[name] for name in ("source", "counts", "digest")}
+
+
+def _processor(front: Front) -> str | None:
+    """What its networks were timed on; None where nothing was, or an earlier version did not keep it."""
+    conditions = (front.facts.get("measurement") or {}).get("conditions", {})
+    found = conditions.get("gpu") or conditions.get("cpu")
+    return None if found is None else str(found)

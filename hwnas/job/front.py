@@ -62,6 +62,8 @@ class Member:
             `resident_run_bytes` as a process of its own held them at most, beyond one with an empty model (see
             `Resident`). None is unmeasured; the map is empty in files of earlier versions.
         answers: By part, "validation" and "test": which images it names rightly. Empty in files of earlier versions.
+        digests: sha256 of the whole file for "onnx" and "weights", and for "onnx_content" of the graph and the weights
+            in the ONNX file, which later metadata does not move; empty in files of earlier versions.
     """
 
     architecture: Architecture
@@ -77,6 +79,7 @@ class Member:
     role: str = "member"
     memory: Mapping[str, int | None] = field(default_factory=dict)
     answers: Mapping[str, Answers] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -104,6 +107,7 @@ class Member:
             "training_seconds": self.training_seconds,
             "memory": dict(self.memory),
             "answers": {part: self.answers[part].to_json() for part in sorted(self.answers)},
+            "digests": dict(self.digests),
             "architecture": dict(self.architecture),
         }
 
@@ -124,6 +128,7 @@ class Member:
             role=row["role"],
             memory=row.get("memory", {}),
             answers={part: Answers.from_json(found) for part, found in row.get("answers", {}).items()},
+            digests=row.get("digests", {}),
         )
 
 
@@ -149,6 +154,20 @@ class Front:
     def timed(self) -> bool:
         """Whether its networks were timed on the device; else their latencies are estimated."""
         return all(member.timed for member in self.members)
+
+    @property
+    def latency_notes(self) -> list[str]:
+        """What a reader of its latencies should know of how they were measured, one line each.
+
+        How the table that predicted them differs from the machine and the runtime that they were measured with; whether
+        they are as measured; what else the measuring program said of the machine.
+        """
+        measurement = self.facts.get("measurement") or {}
+        differing = measurement.get("conditions", {}).get("table_differs")
+        if differing is None:  # of an earlier version, which kept only what was allowed
+            differing = self.facts.get("table", {}).get("mismatches", [])
+        said = [line for line in measurement.get("warnings", ()) if not line.startswith("the table differs: ")]
+        return [*(f"the table differs from what was measured with: {line}" for line in differing), *said]
 
     @property
     def on_front(self) -> list[Member]:

@@ -39,6 +39,7 @@ from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
+from hwnas.job.member_file import file_digest
 from hwnas.job.recipe import MembersTable, Recipe
 from hwnas.job.teller import Teller
 from hwnas.job.timing import Timer, Times, Untimed, prediction_error
@@ -521,13 +522,14 @@ class Finisher:
             },
         }
         folder = self.assembly.run_folder
+        weights = file.path.with_suffix(".safetensors")
         return Member(
             architecture=evaluation.architecture,
             metrics=metrics,
             predicted={k: m for k, m in evaluation.metrics.items() if m.origin != "computed" and "@" not in k},
             test={k.removeprefix("test_"): v for k, v in shares.items() if k.startswith("test_")},
             onnx=str(file.path.relative_to(folder)),
-            weights=str(file.path.with_suffix(".safetensors").relative_to(folder)),
+            weights=str(weights.relative_to(folder)),
             parity=file.parity.to_json(),
             raw_latency_ms=raw_ms,
             training_seconds=finished.seconds,
@@ -539,6 +541,11 @@ class Finisher:
                 "weight_bytes": footprint.weight_bytes,
                 "resident_loaded_bytes": None if resident is None else resident.loaded_bytes,
                 "resident_run_bytes": None if resident is None else resident.run_bytes,
+            },
+            digests={
+                "onnx": file_digest(file.path),
+                "onnx_content": file.sha256,
+                "weights": file_digest(weights),
             },
         )
 

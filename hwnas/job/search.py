@@ -13,7 +13,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from hwnas.core import Architecture, DeviceError, LimitError, RecipeError, StoreError, counted, write_atomically
+from hwnas.core import (
+    Architecture,
+    DeviceError,
+    ExportError,
+    LimitError,
+    RecipeError,
+    StoreError,
+    counted,
+    write_atomically,
+)
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
@@ -23,6 +32,7 @@ from hwnas.evaluation.own_metrics import WithOwnMetrics
 from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.front import Front
+from hwnas.job.member_file import check_member_file
 from hwnas.job.members import Finisher
 from hwnas.job.recipe import MembersTable, Recipe
 from hwnas.job.run_identity import search_differences, search_identity
@@ -232,15 +242,16 @@ def _timing(
 def _whole_front(folder: Path, recipe: Recipe) -> Front | None:
     """The front of a finished run; None if it is to be written again.
 
-    That is if it or one of its members' files is gone or damaged, or its members were trained in another way.
+    That is if it or one of its members' files is gone, damaged or changed, or its members were trained in another way.
     """
     try:
         front = Front.load(folder)
         members = MembersTable.model_validate(front.facts["recipe"]["members"])
-    except (StoreError, KeyError, TypeError, ValidationError):
+        for member in front.members:
+            check_member_file(front, member)
+    except (StoreError, ExportError, KeyError, TypeError, ValidationError):
         return None
-    whole = all(front.onnx_path(member).is_file() for member in front.members)
-    return front if whole and members == recipe.members else None
+    return front if members == recipe.members else None
 
 
 def _study(

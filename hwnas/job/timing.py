@@ -14,6 +14,7 @@ from hwnas.job.front import Member
 from hwnas.job.refitting import MemberRefit, errors_of, ratios_of, refit_members
 from hwnas.job.teller import Teller
 from hwnas.profiling import Remeasurement, Resident, measure_resident, remeasure
+from hwnas.profiling.circumstances import circumstances_of, circumstances_of_table
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,12 @@ class OnDevice:
         self._measured: Remeasurement | None = None
 
     def origin(self) -> dict[str, Any]:
-        """The table, and how its conditions differ."""
+        """The table, its conditions, and how they differ."""
         return {
             "table": {
                 "file": self.assembly.table_path.name,
                 "digest": self.table.digest,
+                "conditions": circumstances_of_table(self.table),
                 "mismatches": list(self.mismatches),
             }
         }
@@ -117,19 +119,17 @@ class OnDevice:
         timed = [name for name in networks if name in measured.latency_ms]
         held = measure_resident([networks[name].path for name in timed], device=device)
         noise = self.table.header.noise
+        conditions = {
+            **circumstances_of(measured.measurement, device),
+            "session_factor": measured.factor,
+            "scaled": measured.scaled,
+            "table_differs": self._differences(measured),
+        }
         return Times(
             latency={name: Metric(measured.latency_ms[name], "ms", "measured") for name in timed},
             raw_ms=measured.raw_ms,
             resident=dict(zip(timed, held, strict=True)),
-            conditions={
-                "device": device.name,
-                "cpu": self.table.header.device.cpu_model,
-                "runtime": str(self.table.header.runtime),
-                "threads": device.threads,
-                "batch": device.batch,
-                "estimator": "p25 of pooled runs",
-                "session_factor": measured.factor,
-            },
+            conditions=conditions,
             tie=noise.median if noise else 0.0,
             facts={
                 "measurement": {
@@ -137,13 +137,21 @@ class OnDevice:
                     "noise": str(measured.measurement.noise),
                     "session_factor": measured.factor,
                     "warnings": list(measured.warnings),
+                    "conditions": conditions,
                 }
             },
         )
 
+    def _differences(self, measured: Remeasurement) -> list[str]:
+        """How the table's machine and runtime differ: what was allowed, and what only the measurement shows."""
+        found = [f"{self.table.source}: {line}" for line in measured.differences.values()]
+        return [*self.mismatches, *(line for line in found if line not in self.mismatches)]
+
     def learn(self, members: Sequence[Member]) -> MemberRefit:
         """The table's calibration with the members."""
         assembly = self.assembly
+        if self._measured is not None and not self._measured.scaled and self._measured.holds:
+            return MemberRefit({"skipped": "the table was made on another machine or with another runtime"}, None)
         return refit_members(
             assembly.family.space,
             self.table,

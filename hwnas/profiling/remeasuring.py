@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.device.measure import P95_LIMIT, resolved_tau
+from hwnas.profiling.circumstances import marks_of, table_differences
 from hwnas.profiling.exporting import export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, MismatchCall, conditions_of
 from hwnas.profiling.program import Identity
@@ -26,7 +27,7 @@ class Remeasurement:
     """Networks timed together with the reference networks of a table.
 
     Attributes:
-        latency_ms: By name, brought to the table's session: comparable with what the table predicts.
+        latency_ms: By name; brought to the table's session where `scaled`, else as measured now.
         raw_ms: By name, as measured now.
         timings: By name, as measured now, the whole distribution.
         factor: How much longer the reference networks take now than when the table was made, at the median.
@@ -35,6 +36,8 @@ class Remeasurement:
             than the noise gate lets two measurements of one network be; None if there are none.
         failures: By name, why a network could not be run.
         measurement: The session: its noise, verdict and conditions.
+        differences: How its machine and runtime differ from the table's, one phrase by field of the header.
+        scaled: Whether times were divided by the factor: only a table that still describes this machine allows it.
     """
 
     latency_ms: Mapping[str, float]
@@ -45,12 +48,13 @@ class Remeasurement:
     tau: float | None
     failures: Mapping[str, str]
     measurement: Measurement
+    differences: Mapping[str, str] = field(default_factory=dict)
+    scaled: bool = True
 
     @property
     def holds(self) -> bool:
         """Whether the table still describes the machine: a factor within 0.85 to 1.15, the references in order."""
-        low, high = FACTOR_REFUSED
-        return low <= self.factor <= high and (self.tau is None or self.tau >= TAU_REFUSED)
+        return _holds(self.factor, self.tau)
 
     @property
     def warnings(self) -> list[str]:
@@ -58,9 +62,16 @@ class Remeasurement:
         lines = []
         low, high = FACTOR_SILENT
         if not self.holds:
-            lines.append(f"the table no longer describes this machine: {self._drift()}")
+            lines.append(
+                f"the table no longer describes this machine: {self._drift()}; times are as measured, not brought to "
+                "its session"
+            )
+        elif not self.scaled:
+            lines.append("times are as measured, as the table was made on another machine or with another runtime")
         elif not low <= self.factor <= high:
             lines.append(f"the machine has drifted since the table was made, and times were corrected: {self._drift()}")
+        lines += [f"the table differs: {line}" for line in self.differences.values()]
+        lines += [f"the machine was {mark}" for mark in marks_of(self.measurement)]
         if self.measurement.verdict == "noisy":
             lines.append(f"the machine was noisy: {self.measurement.noise}")
         lines += [f"{name} could not be measured: {reason}" for name, reason in sorted(self.failures.items())]
@@ -88,7 +99,8 @@ def remeasure(
     """Time networks interleaved with the table's reference networks, which are built again from its header.
 
     Sessions minutes apart differ by 1 to 3 % as a whole; dividing by the factor of the reference networks leaves 0.25
-    to 0.5 %.
+    to 0.5 %. That is a correction for drift. Where the factor is outside of 0.85 to 1.15, the references are in another
+    order, or the table was made on another processor or with another runtime, times stay as they were measured.
 
     Args:
         networks: ONNX files by name; may be empty, if only the references matter.
@@ -155,18 +167,27 @@ def remeasure(
     then = np.array([stored[key].p25_us for key in again])
     now = np.array([measurement.timings[key].p25_us for key in again])
     factor = float(np.median(now / then))
+    tau = resolved_tau(then, now, resolution=P95_LIMIT, by=then)[0]
+    scaled = _holds(factor, tau) and not table_differences(table, measurement, device, exact=False)
     timings = {name: measurement.timings[f"network {name}"] for name in networks if f"network {name}" not in failures}
     raw_ms = {name: timing.p25_us / 1000 for name, timing in timings.items()}
     return Remeasurement(
-        latency_ms={name: ms / factor for name, ms in raw_ms.items()},
+        latency_ms={name: ms / factor if scaled else ms for name, ms in raw_ms.items()},
         raw_ms=raw_ms,
         timings=timings,
         factor=factor,
         spread=float(np.abs(now / then / factor - 1).max()),
-        tau=resolved_tau(then, now, resolution=P95_LIMIT, by=then)[0],
+        tau=tau,
         failures={key.removeprefix("network "): reason for key, reason in failures.items()},
         measurement=measurement,
+        differences=table_differences(table, measurement, device),
+        scaled=scaled,
     )
+
+
+def _holds(factor: float, tau: float | None) -> bool:
+    low, high = FACTOR_REFUSED
+    return low <= factor <= high and (tau is None or tau >= TAU_REFUSED)
 
 
 def check_references(

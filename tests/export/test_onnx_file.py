@@ -131,7 +131,8 @@ def test_metadata_is_added_replaced_and_strict(tmp_path: Path) -> None:
     add_metadata(path, {"classes": ["c"], "latency_measured": {"value": 0.1, "unit": "ms"}})
     assert read_metadata(path)["classes"] == ["c"]
     raw = {entry.key: json.loads(entry.value) for entry in onnx.load(str(path)).metadata_props}
-    assert set(raw) == {"hwnas.classes", "hwnas.latency_measured", "hwnas.parity"}
+    added = {"hwnas.parity", "hwnas.digest", "hwnas.exported_utc"}
+    assert set(raw) == {"hwnas.classes", "hwnas.latency_measured"} | added
     with pytest.raises(ValueError, match="not JSON compliant"):
         add_metadata(path, {"latency_measured": float("nan")})
     assert read_metadata(path)["latency_measured"]["value"] == 0.1

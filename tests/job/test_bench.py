@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
 from hwnas.cli import main
-from hwnas.cli.bench import in_words
+from hwnas.cli.bench import lines_of
 from hwnas.core import DeviceError, ExportError, MeasureError, TableError
 from hwnas.cost import FamilyRecord, UnitSumCost
-from hwnas.device import Device
-from hwnas.export import add_metadata
+from hwnas.device import Device, fingerprint
+from hwnas.export import add_metadata, export_onnx
 from hwnas.job import bench as place
 from hwnas.job.bench import bench, space_of
 from hwnas.nn import build_network, write_onnx
 from hwnas.profiling import Energy, Measurement, Noise, remeasuring
+from hwnas.profiling.runtimes import runtime_version
 from hwnas.zoo import family
 from tests.profiling.models import DOUBLE, table_for, timing, write_model
 
@@ -29,15 +32,21 @@ FIELDS = {"resolutions": [8, 12], "stem_stride": 1}
 TOY = family("toy", FIELDS, channels=1, classes=3)
 ARCHITECTURE = TOY.default()
 QUIET = Noise(0.003, 0.01, 1.0, 1.0, 0.0, 5)
-CONDITIONS = {
-    "onnxruntime": "1.0",
+VERSION = runtime_version()
+CONDITIONS: dict[str, Any] = {
+    "onnxruntime": VERSION,
     "provider": "CPUExecutionProvider",
     "optimization_level": "all",
     "intra_op_threads": 1,
     "rounds": 20,
     "load_before": 0.1,
     "load_after": 0.2,
+    "name": "onnxruntime-cpu",
+    "version": VERSION,
+    "machine": fingerprint().to_json(),
+    "marks": [],
 }
+THEN = {"cpu": fingerprint().cpu_model, "runtime": f"onnxruntime-cpu {VERSION}.post1", "threads": 1, "batch": 1}
 
 
 @pytest.fixture
@@ -95,7 +104,7 @@ def test_energy_is_asked_of_a_gpu_for_this_file_alone(monkeypatch: pytest.Monkey
     found = bench(model, device=Device(name="gpu", runtime="onnxruntime-cuda"), energy=True)
     assert asked == [["model"]]
     assert found.to_json()["energy"] == {"energy_mj": 12.5, "runs": 4000, "steps": 60, "above_idle_mj": 9.0}
-    said = in_words(found)
+    said = lines_of(found)
     assert "  of that on the GPU itself 0.1800 ms" in said
     assert "  energy 12.5 mJ a run, all that 4,000 runs of the GPU used" in said
     with pytest.raises(DeviceError, match="this-cpu") as refused:
@@ -134,7 +143,106 @@ def test_what_was_promised_at_export_is_told(monkeypatch: pytest.MonkeyPatch, mo
     arrange(monkeypatch, {"model": 250.0})
     promised = bench(model, device=HERE).promised
     assert promised is not None
-    assert promised.value == 0.2
+    assert promised.latency.value == 0.2
+    assert promised.not_comparable == ("the file does not say its conditions",)
+
+
+def exported(path: Path, *, measured_ms: float = 0.25, **conditions: Any) -> Path:
+    """A file as hwnas leaves it: with digest, prediction and measurement."""
+    torch.manual_seed(0)
+    export_onnx(build_network(TOY.space, ARCHITECTURE), path, input_shape=(1, 12, 12), metadata={"version": "9"})
+    found = {"session_factor": 1.0, "scaled": True, "raw_ms": measured_ms, **THEN, **conditions}
+    metric = {"value": measured_ms, "unit": "ms", "origin": "measured"}
+    predicted = {"value": 0.24, "unit": "ms", "origin": "predicted", "low": 0.23, "high": 0.26}
+    add_metadata(path, {"latency_measured": {**metric, "conditions": found}, "latency_predicted": predicted})
+    add_metadata(path, {"table": {"conditions": {**THEN, **conditions}}})
+    return path
+
+
+def test_what_was_measured_then_is_shown_with_its_conditions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arrange(monkeypatch, {"model": 260.0})
+    found = bench(exported(tmp_path / "m.onnx"), device=HERE)
+    assert (found.state, found.warnings) == ("as exported", ())
+    assert found.measured_then is not None and found.measured_then.latency.value == 0.25
+    said = lines_of(found)
+    [then] = [line for line in said if "measured when it was exported" in line]
+    assert (
+        "0.2500 ms" in then
+        and f"onnxruntime-cpu {VERSION}.post1, threads 1, batch 1" in then
+        and "comparable" not in then
+    )
+    row = found.to_json()
+    assert row["measured_then"]["conditions"]["batch"] == 1 and row["promised"]["value"] == 0.24
+
+
+def test_times_far_apart_under_the_same_conditions_are_remarked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arrange(monkeypatch, {"model": 500.0})
+    found = bench(exported(tmp_path / "m.onnx"), device=HERE)
+    assert found.warnings == (
+        "far apart: 2.08 times the 0.2400 ms predicted when it was exported, under the same conditions",
+        "far apart: 2.00 times the 0.2500 ms measured when it was exported, under the same conditions",
+    )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "device", "said"),
+    [
+        ({}, Device(name="this-cpu", batch=8), "not comparable: batch 8 against batch 1"),
+        ({"threads": 4}, HERE, "not comparable: threads 1 against threads 4"),
+        ({"cpu": "Xeon"}, HERE, "not comparable: .* against Xeon"),
+        ({"runtime": "onnxruntime-cpu 0.9"}, HERE, f"onnxruntime-cpu {VERSION} against onnxruntime-cpu 0.9"),
+    ],
+)
+def test_under_other_conditions_it_says_so_and_remarks_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, conditions: dict[str, Any], device: Device, said: str
+) -> None:
+    arrange(monkeypatch, {"model": 5000.0})
+    found = bench(exported(tmp_path / "m.onnx", **conditions), device=device)
+    assert found.warnings == ()
+    then = [line for line in lines_of(found) if "when it was exported" in line]
+    assert len(then) == 2 and all(re.search(said, line) for line in then)
+
+
+def test_a_changed_file_is_timed_without_its_old_numbers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: Path
+) -> None:
+    path = exported(tmp_path / "m.onnx")
+    add_metadata(path, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    model = onnx.load(str(path))
+    model.graph.node[0].name = "renamed"  # no change
+    onnx.save(model, str(path))
+    arrange(monkeypatch, {"model": 260.0, "reference 0": 20.0, "network model": 100.0})
+    assert bench(path, device=HERE).state == "as exported"
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, str(path))
+    for beside in (None, table):
+        found = bench(path, device=HERE, table=beside)
+        assert (found.state, found.predicted, found.promised, found.measured_then) == ("changed", None, None, None)
+        assert any("changed since it was exported (20" in line for line in found.warnings)
+        assert not any("0.25" in line for line in lines_of(found))
+
+
+@pytest.mark.parametrize("with_table", [False, True])
+def test_the_marks_of_the_measuring_program_reach_the_reader(
+    monkeypatch: pytest.MonkeyPatch, model: Path, table: Path, *, with_table: bool
+) -> None:
+    monkeypatch.setitem(CONDITIONS, "marks", ["busy: the load was 7.5 on 2 cores", "drifting: the last rounds took 2"])
+    monkeypatch.setitem(CONDITIONS, "load_max", 7.5)
+    arrange(monkeypatch, {"model": 250.0, "reference 0": 20.0, "network model": 100.0})
+    found = bench(model, device=HERE, table=table if with_table else None)
+    assert "the machine was busy: the load was 7.5 on 2 cores" in found.warnings
+    assert any("drifting" in line for line in lines_of(found))
+    row = found.to_json()
+    assert row["conditions"]["marks"] == CONDITIONS["marks"] and row["conditions"]["load_max"] == 7.5
+
+
+def test_a_factor_out_of_range_does_not_scale(monkeypatch: pytest.MonkeyPatch, model: Path, table: Path) -> None:
+    arrange(monkeypatch, {"reference 0": 39.4, "network model": 23.7})
+    found = bench(model, device=HERE, table=table)
+    assert (found.latency_ms, found.raw_ms) == (0.0237, 0.0237)
+    assert any("times are as measured, not brought to its session" in line for line in found.warnings)
 
 
 @pytest.mark.parametrize(
@@ -203,5 +311,5 @@ def test_the_command_says_it_in_words_and_in_json(
     words, _, row = out.partition("\n{")
     assert "0.1000 ms" in words
     assert "predicted 0.0" in words
-    assert "onnxruntime 1.0 CPUExecutionProvider, 1 thread, input 1x1x12x12, 20 rounds" in words
+    assert f"onnxruntime {VERSION} CPUExecutionProvider, 1 thread, input 1x1x12x12, 20 rounds" in words
     assert json.loads("{" + row)["session_factor"] == 1.0

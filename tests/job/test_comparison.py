@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hwnas.cli.compare import spaces_in_words
 from hwnas.core import Architecture, Metric, Objective, RecipeError
 from hwnas.job import Front, Member, compare
 
@@ -41,7 +43,9 @@ def front(name: str, *members: Member, **facts: Any) -> Front:
             "recipe": {"strategy": {"name": "nat"}},
             "device": {"name": "here"},
             "data": DATA,
-            "seconds_of_this_process": 90.0,
+            "space": {"name": "toy"},
+            "search": {"seconds": 88.0},
+            "seconds_of_this_process": 18.0,
             **facts,
         },
     )
@@ -52,6 +56,7 @@ def test_the_joint_front_and_each_run_s_share_of_its_volume() -> None:
     first = front("first", member(1, 1.0, 0.8), member(2, 9.0, 1.0, on_front=False))
     second = front("second", member(3, 3.0, 0.9), member(4, 3.5, 0.85))
     one, two = compare([first, second])
+    # 88 s of search and 1 s for each of two trainings; the process that wrote the front took only 18 s.
     assert (one.run, one.strategy, one.networks, one.joint, one.minutes) == ("first", "nat", 1, 1, 1.5)
     assert (two.networks, two.joint) == (2, 1)
     assert one.best == pytest.approx((0.8, 1.0))
@@ -70,14 +75,41 @@ def test_a_run_without_a_front_stands_last_with_nothing() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"device": {"name": "there"}}, "other device: for name, runs/a has here, runs/b has there"),
-        ({"data": {**DATA, "digest": "e"}}, "other images: for digest, runs/a has d, runs/b has e"),
+        ({"device": {"name": "there"}}, "other device: for name, runs/a has here, runs/b has there$"),
+        ({"data": {**DATA, "digest": "e"}}, "other images: for digest, runs/a has d, runs/b has e$"),
+        ({"data": {**DATA, "counts": {"train": 7}}}, "for counts.train, runs/a has 8, runs/b has 7$"),
+        ({"measurement": {"conditions": {"cpu": "B"}}}, "other processor: runs/a has A, runs/b has B$"),
     ],
 )
 def test_only_what_is_alike_is_compared(facts: dict[str, Any], said: str) -> None:
-    with pytest.raises(RecipeError, match=said) as refused:
-        compare([front("a", member(1, 1.0, 0.8)), front("b", member(2, 1.0, 0.8), **facts)])
+    here = {"conditions": {"cpu": "A"}, "warnings": []}
+    with pytest.raises(RecipeError) as refused:
+        compare([front("a", member(1, 1.0, 0.8), measurement=here), front("b", member(2, 1.0, 0.8), **facts)])
+    assert re.search(said, refused.value.message)
     assert "one device" in str(refused.value.hint)
+
+
+def test_how_a_run_was_measured_is_told_beside_it() -> None:
+    differs = "t.jsonl: device.cpu_model is 'Intel' in the table, 'AMD' in this run"
+    measurement = {
+        "conditions": {"cpu": "AMD", "table_differs": [differs]},
+        "warnings": ["the table differs: device.cpu_model is 'Intel'", "the machine was busy: the load was 9"],
+    }
+    old = {"table": {"mismatches": [differs]}}  # of a version that kept only what was allowed
+    one, two, three = compare([
+        front("a", member(1, 1.0, 0.8), measurement=measurement),
+        front("b", member(1, 1.0, 0.8), **old),
+        front("c", member(1, 1.0, 0.8), measurement=None),
+    ])
+    told = f"the table differs from what was measured with: {differs}"
+    assert one.latency_notes == (told, "the machine was busy: the load was 9")
+    assert (two.latency_notes, three.latency_notes) == ((told,), ())
+
+
+def test_the_picture_names_the_space_of_every_run() -> None:
+    same = [front("a", member(1, 1.0, 0.8)), front("b", member(1, 1.0, 0.8))]
+    assert spaces_in_words(same) == "toy"
+    assert spaces_in_words([same[0], front("b", space={"name": "net-ef9e8d"})]) == "a in toy, b in net-ef9e8d"
 
 
 def test_estimates_and_measurements_are_not_mixed() -> None:

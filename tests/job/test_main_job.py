@@ -11,10 +11,12 @@ import onnxruntime
 import pytest
 import torch
 
-from hwnas.core import LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
+from hwnas.core import ExportError, LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
 from hwnas.cost import LatencyTable
+from hwnas.device import fingerprint
 from hwnas.export import read_metadata
-from hwnas.job import Front, Silent, assemble, profile, search, use_refit
+from hwnas.job import Front, Silent, assemble, check_member_file, profile, search, use_refit
+from hwnas.job.member_file import file_digest
 from hwnas.job.members import Finisher
 from hwnas.nn import load_network
 from hwnas.training import Trainer
@@ -100,7 +102,14 @@ def test_a_stranger_can_use_the_file_alone(finished: Path) -> None:
     facts = read_metadata(front.onnx_path(member))
     assert facts["classes"] == [str(n) for n in range(10)]
     assert facts["architecture"] == dict(member.architecture)
-    assert facts["latency_measured"]["conditions"]["threads"] == 1
+    conditions = facts["latency_measured"]["conditions"]
+    assert (conditions["threads"], conditions["batch"]) == (1, 1)
+    assert conditions["cpu"] == fingerprint().cpu_model
+    assert conditions["runtime"] == f"onnxruntime-cpu {onnxruntime.__version__}"
+    assert conditions["raw_ms"] == member.raw_latency_ms
+    assert facts["digest"]["sha256"] == member.digests["onnx_content"]
+    assert file_digest(front.onnx_path(member)) == member.digests["onnx"]
+    assert file_digest(front.folder / member.weights) == member.digests["weights"]
     assert facts["table"]["digest"] == LatencyTable.load(table_of(finished)).digest
     rule = facts["preprocessing"]
     test = DataSource("digits", limit=400).load(3).test
@@ -133,19 +142,23 @@ def test_a_finished_run_says_so_and_computes_nothing(finished: Path) -> None:
     assert (finished / "runs" / "toy" / "front.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("loss", ["front.json damaged", "a member's file gone"])
+@pytest.mark.parametrize("loss", ["front.json damaged", "a member's file gone", "a member's file changed"])
 def test_what_a_finished_run_has_lost_is_written_again(finished: Path, workspace: Path, loss: str) -> None:
     """The way out that `hwnas front` and `hwnas export` name; nothing is trained again."""
     shutil.copytree(finished / "runs", workspace / "runs")
     front = Front.load(workspace / "runs" / "toy")
     if loss == "front.json damaged":
         (front.folder / "front.json").write_text("{")
+    elif loss == "a member's file changed":
+        shutil.copy(front.onnx_path(front.members[1]), front.onnx_path(front.members[0]))
+        with pytest.raises(ExportError, match="changed since it was exported"):
+            check_member_file(front, front.members[0])
     else:
         front.onnx_path(front.members[0]).unlink()
     again = search(workspace / "search" / "toy.toml", root=workspace)
     assert names(again) == names(front)
     assert [m.training_seconds for m in again.members] == [m.training_seconds for m in front.members]
-    assert all(again.onnx_path(member).is_file() for member in again.members)
+    assert all(check_member_file(again, member).state == "as exported" for member in again.members)
 
 
 @pytest.mark.parametrize("where", ["supernet", "search", "member", "measure"])

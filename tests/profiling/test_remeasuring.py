@@ -12,9 +12,10 @@ from torch import nn
 
 from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, ReferenceRecord, Timing
-from hwnas.device import Device
+from hwnas.device import Device, fingerprint
 from hwnas.nn import write_onnx
 from hwnas.profiling import Measurement, Noise, Remeasurement, check_references, remeasure, remeasuring
+from hwnas.profiling.runtimes import runtime_version
 from tests.profiling.chain import SIDE, build_network, chain
 from tests.profiling.models import table_for, timing
 
@@ -34,7 +35,11 @@ def table(*stored_us: float) -> LatencyTable:
 
 
 def arrange(
-    monkeypatch: pytest.MonkeyPatch, now_us: dict[str, float], *, failures: dict[str, str] | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    now_us: dict[str, float],
+    *,
+    failures: dict[str, str] | None = None,
+    conditions: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Let the session come out as given; what it was asked for is returned."""
     asked: dict[str, Any] = {}
@@ -42,7 +47,7 @@ def arrange(
     def measure_models(models: dict[str, Any], **options: Any) -> Measurement:
         asked.update(models=dict(models), **options)
         timings: dict[str, Timing] = {key: timing(us) for key, us in now_us.items()}
-        return Measurement(timings, failures or {}, NOISE, "quiet", 3.0, {})
+        return Measurement(timings, failures or {}, NOISE, "quiet", 3.0, conditions or {})
 
     monkeypatch.setattr(remeasuring, "measure_models", measure_models)
     return asked
@@ -97,6 +102,63 @@ def test_a_small_drift_is_silent_a_larger_one_told_and_a_large_one_refused(
         allowed: list[str] = []
         assert check_references(stored, **options, on_mismatch=allowed.append) == found
         assert allowed == [info.value.message]
+
+
+@pytest.mark.parametrize(
+    ("references", "raw", "scaled"),
+    [((11.0, 22.0, 33.0), 0.055, True), ((19.7, 39.4, 59.1), 0.055, False), ((30.0, 20.0, 10.0), 0.055, False)],
+)
+def test_only_a_table_that_holds_may_scale_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, references: tuple[float, ...], raw: float, *, scaled: bool
+) -> None:
+    """0.0237 ms was shown as 0.0120 ms measured, where the references took 1.97 times as long."""
+    now = {f"reference {n}": us for n, us in enumerate(references)}
+    arrange(monkeypatch, now | {"network a": 1000 * raw})
+    found = again(table(10.0, 20.0, 30.0), {"a": tmp_path / "a.onnx"})
+    assert found.scaled == scaled
+    assert found.raw_ms["a"] == pytest.approx(raw)
+    assert found.latency_ms["a"] == pytest.approx(raw / found.factor if scaled else raw)
+
+
+def program_conditions(**changes: Any) -> dict[str, Any]:
+    """What the measuring program finds here."""
+    here = fingerprint().to_json()
+    machine = {**here, **{name: changes.pop(name) for name in set(changes) & set(here)}}
+    version = runtime_version()
+    known: dict[str, Any] = {
+        "name": "onnxruntime-cpu",
+        "version": version,
+        "onnxruntime": version,
+        "machine": machine,
+        "marks": [],
+    }
+    return known | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "scaled"),
+    [
+        ({}, None, True),
+        ({"cpu_model": "Intel Xeon Gold"}, "device.cpu_model", False),
+        ({"onnxruntime": "0.1.0"}, "runtime.onnxruntime", False),
+        ({"onnxruntime": f"{runtime_version()}.post1"}, "runtime.onnxruntime", True),
+    ],
+)
+def test_a_table_of_another_machine_is_named_and_does_not_scale(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], field: str | None, *, scaled: bool
+) -> None:
+    now = {"reference 0": 11.0, "reference 1": 22.0, "network a": 55.0}
+    arrange(monkeypatch, now, conditions=program_conditions(**changes))
+    found = again(table(10.0, 20.0), {"a": tmp_path / "a.onnx"})
+    assert list(found.differences) == ([] if field is None else [field])
+    assert found.scaled == scaled
+    assert found.latency_ms["a"] == pytest.approx(0.05 if scaled else 0.055)
+    assert any("the table differs" in line for line in found.warnings) == (field is not None)
+
+
+def test_the_marks_of_the_session_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrange(monkeypatch, {"reference 0": 10.0}, conditions={"marks": ["busy: the load was 7.5 on 2 cores"]})
+    assert again(table(10.0), {}).warnings == ["the machine was busy: the load was 7.5 on 2 cores"]
 
 
 def test_references_that_took_the_same_time_may_change_places(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,103 @@
+"""`hwnas check FILE`: whose numbers a file may show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+from hwnas.export import add_metadata, export_onnx
+from hwnas.nn import build_network
+from hwnas.zoo import family
+from tests.job.workspace import run
+
+TOY = family("toy", {"resolutions": [8, 12], "stem_stride": 1}, channels=1, classes=3)
+CONDITIONS = {"cpu": "AMD EPYC", "runtime": "onnxruntime-cpu 1.27.0", "threads": 1, "batch": 1}
+SCALED = {"session_factor": 1.1, "scaled": True, "raw_ms": 0.22, "table_differs": [], "marks": []}
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    torch.manual_seed(0)
+    architecture = TOY.default()
+    side = int(architecture["resolution"])
+    facts = {
+        "version": "9.9",
+        "classes": ["a", "b", "c"],
+        "preprocessing": {"size": side, "channels": 1},
+        "architecture": dict(architecture),
+        "accuracy": {"accuracy": 0.6543},
+        "latency_predicted": {"value": 0.19, "unit": "ms", "origin": "predicted"},
+        "latency_measured": {"value": 0.2, "unit": "ms", "origin": "measured", "conditions": {**CONDITIONS, **SCALED}},
+    }
+    export_onnx(build_network(TOY.space, architecture), path, input_shape=(1, side, side), metadata=facts)
+    return path
+
+
+class Noise(CalibrationDataReader):  # type: ignore[misc]
+    """Three images to quantise with."""
+
+    def __init__(self, side: int) -> None:
+        rng = np.random.default_rng(0)
+        self.images = [rng.standard_normal((1, 1, side, side), dtype=np.float32) for _ in range(3)]
+
+    def get_next(self) -> dict[str, Any] | None:
+        return {"image": self.images.pop()} if self.images else None
+
+
+def test_a_whole_file_shows_its_numbers_and_where_they_are_from(
+    capsys: pytest.CaptureFixture[str], exported: Path
+) -> None:
+    code, out, _ = run(capsys, "check", str(exported))
+    assert code == 0
+    assert "whole, one file" in out and "without a digest" not in out
+    assert "validation accuracy 65.43%" in out
+    assert (
+        "0.2000 ms measured (0.2200 ms as measured, divided by 1.100 to match its table) on AMD EPYC, "
+        "onnxruntime-cpu 1.27.0, threads 1, batch 1" in out
+    )
+
+
+def test_a_quantised_file_does_not_pass_with_the_numbers_of_the_float_one(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
+    quantised = tmp_path / "int8.onnx"
+    side = onnx.load(str(exported)).graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    quantize_static(str(exported), str(quantised), Noise(side))
+    code, out, _ = run(capsys, "check", str(quantised))
+    assert code == 2
+    assert "int8.onnx: changed since it was exported" in out
+    assert "ran at batch 1, 2, 5, 16" in out
+    assert "hwnas bench" in out
+    assert "65.43" not in out and "0.2000" not in out and "0.19" not in out
+    code, out, _ = run(capsys, "check", str(quantised), "--json")
+    row = json.loads(out)
+    assert (code, row["state"]) == (2, "changed")
+    assert row["metadata"].keys().isdisjoint({"accuracy", "latency_measured", "latency_predicted", "parity"})
+    assert row["before_the_change"]["accuracy"] == {"accuracy": 0.6543}
+
+
+def test_a_time_of_another_machine_than_the_table_is_told(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    differs = ["a.jsonl: device.cpu_model is 'Intel' in the table, 'AMD EPYC' in this run"]
+    conditions = {**CONDITIONS, **SCALED, "scaled": False, "table_differs": differs, "marks": ["busy: the load was 9"]}
+    add_metadata(exported, {"latency_measured": {"value": 0.22, "unit": "ms", "conditions": conditions}})
+    _, out, _ = run(capsys, "check", str(exported))
+    assert "0.2200 ms measured on AMD EPYC" in out and "divided by" not in out
+    assert f"the table that it was searched with differs: {differs[0]}" in out
+    assert "when it was measured, the machine was busy: the load was 9" in out
+
+
+def test_an_older_file_says_whose_conditions_it_names(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    old = {**CONDITIONS, "session_factor": 1.0, "raw_ms": 0.2}
+    add_metadata(exported, {"latency_measured": {"value": 0.2, "unit": "ms", "conditions": old}, "digest": None})
+    code, out, _ = run(capsys, "check", str(exported))
+    assert code == 0
+    assert "batch 1 (conditions of its table)" in out
+    assert "exported by hwnas 9.9 without a digest: whether it was changed since cannot be told" in out
