@@ -201,7 +201,8 @@ def test_a_noisy_session_is_told() -> None:
     measurement = Measurement({}, {}, replace(NOISE, median=0.02), "noisy", 3.0, {})
     found = Remeasurement({}, {}, {}, 1.0, 0.0, 1.0, {}, measurement)
     assert found.warnings == [
-        "the machine was noisy: halves differ by 2.0% at the median, 1.0% at the 95th percentile, tau 1.000"
+        "the machine was noisy: halves differ by 2.0% at the median, 1.0% at the 95th percentile, "
+        "rank correlation 1.000"
     ]
 
 
