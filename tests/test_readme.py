@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hwnas.cli.main import COMMANDS
+from hwnas.cli.commands import COMMANDS
 from hwnas.device import Device
 from hwnas.job import Recipe
 from hwnas.zoo import family

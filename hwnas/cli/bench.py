@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwnas.cli.options import AsJson
+from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.core import counted
 from hwnas.device import Device
-from hwnas.job.bench import OnFile, Timed
-from hwnas.job.bench import bench as time_file
-from hwnas.profiling.circumstances import in_words, scaling_in_words
+
+if TYPE_CHECKING:
+    from hwnas.job.bench import OnFile, Timed
 
 
 def bench(
@@ -26,6 +27,9 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time an ONNX file under the protocol of the latency tables, with all that the number depends on."""
+    with importing():
+        from hwnas.job.bench import bench as time_file
+
     with Terminal() as terminal:
         terminal.stage(f"time {model.name} on {device}")
         timed = time_file(
@@ -75,6 +79,8 @@ def lines_of(timed: Timed) -> list[str]:
 
 def then_in_words(found: OnFile) -> str:
     """A latency that a file carries, where and with what, and why it does not compare with the one of now."""
+    from hwnas.profiling.circumstances import in_words, scaling_in_words
+
     conditions = found.conditions
     words = f"{found.latency.value:.4f} ms{scaling_in_words(found.raw_ms, conditions)}"
     words += f", {in_words(conditions)}" if conditions else ""

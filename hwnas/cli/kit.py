@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from hwnas.cli.options import AsJson, RecipeFile
+from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.core import counted
-from hwnas.job import kit as write
-from hwnas.profiling.by_hand import RESULTS
 
 
 def kit(
@@ -25,6 +24,10 @@ def kit(
 
     Its device file says reach = "kit", or names a host.
     """
+    with importing():
+        from hwnas.job import kit as write
+        from hwnas.profiling.by_hand import RESULTS
+
     with Terminal() as terminal:
         made = write(recipe, out=out, teller=terminal)
     if as_json:

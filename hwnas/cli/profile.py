@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
+from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.cli.verdict import verdict
 from hwnas.core import RecipeError, counted
-from hwnas.job import profile as run_profile
-from hwnas.job import take_in, use_refit
-from hwnas.profiling import LIMIT_S, OnNoise, ProfileReport
+from hwnas.device import LIMIT_S, OnNoise
+
+if TYPE_CHECKING:
+    from hwnas.profiling import ProfileReport
 
 _KINDS = {"blocks": "each block measured as a whole", "kernels": "sums of the kernels of their cells"}
 
@@ -49,6 +51,10 @@ def profile(
 
     A profile that was cut off goes on where it was when the same command is given again.
     """
+    with importing():
+        from hwnas.job import profile as run_profile
+        from hwnas.job import take_in
+
     if refit:
         _use_refit(recipe, as_json=as_json)
         return
@@ -75,6 +81,8 @@ def profile(
 
 
 def _use_refit(recipe: Path, *, as_json: bool) -> None:
+    from hwnas.job import use_refit
+
     path, calibration = use_refit(recipe)
     if as_json:
         show_json({"refit": str(path), "networks": calibration.n, "loo_mape": calibration.loo_mape})

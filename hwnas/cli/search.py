@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.front import draw, picture_path, show_front
 from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile
+from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json, show_table
 from hwnas.core import counted
-from hwnas.job import TabularFront, is_tabular, search_table
-from hwnas.job import search as run_search
-from hwnas.job.tabular import RESULT
+
+if TYPE_CHECKING:
+    from hwnas.job import TabularFront
 
 
 def search(
@@ -26,6 +26,11 @@ def search(
     A run that was cut off goes on where it was when the same command is given again. A recipe with [benchmark] searches
     a published table of networks instead, and says how near to the true front it came.
     """
+    with importing():
+        from hwnas.cli.front import draw, picture_path, show_front
+        from hwnas.job import is_tabular, search_table
+        from hwnas.job import search as run_search
+
     if is_tabular(recipe):
         with Terminal() as terminal:
             found = search_table(recipe, fresh=fresh, teller=terminal)
@@ -51,6 +56,8 @@ def search(
 
 def show_tabular(found: TabularFront) -> None:
     """The front of a search on a table, and how much of the truth it is."""
+    from hwnas.job.tabular import RESULT
+
     names = [objective.name for objective in found.objectives]
     reported = sorted(found.members[0].reported)
     rows = [

@@ -1,47 +1,79 @@
-"""What a person sees: progress bars on the error stream, results on the output stream, one line per error."""
+"""What a person sees: progress on the error stream, results on the output stream, one line per error.
+
+This is the one door to the terminal: all text goes through `fit`, so no name of a file, class or run is ever taken for
+mark-up, for a control sequence, or for a character that the terminal's encoding lacks.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
+from rich.table import Column, Table
+from rich.text import Text
+
+from hwnas.cli.pace import Pace, in_words
+from hwnas.core.escaping import visible
 
 _WIDEST = 1000
+_LINE_EVERY_S = 30.0
+_LINE_EVERY_SHARE = 0.05
+
+
+def fit(text: str, encoding: str | None) -> str:
+    r"""Text on one line for a stream: what steers a terminal and what its encoding lacks is shown as escapes.
+
+    Args:
+        text: Anything.
+        encoding: Of the stream; None is UTF-8.
+
+    Example:
+        >>> print(fit("café" + chr(27) + "[2J", "ascii"))
+        caf\xe9\x1b[2J
+    """
+    code = encoding or "utf-8"
+    return visible(text).encode(code, "backslashreplace").decode(code)
+
+
+class OutputClosedError(Exception):
+    """Nobody reads the output stream any more, as after `| head`."""
 
 
 class Terminal:
-    """Progress of a job as one bar per stage; a plain summary line when a stage ends.
+    """Progress of a job: one bar per stage on a terminal, a line now and then elsewhere, and a line per stage's end.
 
     Everything goes to the error stream, so that results can be piped.
 
     Args:
         console: Where to; by default the error stream.
+        clock: Seconds.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console or Console(stderr=True, highlight=False)
+        self._clock = clock
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("[dim]{task.fields[text]}"),
+            BarColumn(bar_width=12),
+            _Numbers(clock),
+            _Words(self._fit),
             console=self.console,
             transient=True,
+            expand=True,
         )
         self._task: TaskID | None = None
         self._stage = ""
-        self._text = ""
-        self._started = 0.0
+        self._pace = Pace(0.0)
+        self._last_line = 0.0
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self.console.is_interactive:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -49,52 +81,144 @@ class Terminal:
     ) -> None:
         if kind is None:
             self._end()
-        self._bar.stop()
+        if self.console.is_interactive:
+            self._bar.stop()
 
     def stage(self, name: str) -> None:
         """The last stage is done; this one begins."""
         self._end()
-        self._stage, self._text, self._started = name, "", time.monotonic()
-        self._task = self._bar.add_task(name, total=None, text="")
+        now = self._clock()
+        self._stage, self._pace, self._last_line = name, Pace(now), now
+        self._task = self._bar.add_task(name, total=None, text="", pace=self._pace)
 
     def progress(self, done: float, total: float, text: str) -> None:
-        """Move the bar."""
-        if self._task is not None:
-            self._text = text
-            self._bar.update(self._task, completed=done, total=total or None, text=text[:48])
+        """Move the bar; where there is none, write a line if the last one is some time ago."""
+        if self._task is None:
+            return
+        now = self._clock()
+        self._pace.at(now, done, total)
+        self._bar.update(self._task, completed=done, total=total or None, text=text)
+        if self.console.is_interactive:
+            return
+        if now - self._last_line >= max(_LINE_EVERY_S, _LINE_EVERY_SHARE * (now - self._pace.began)):
+            self._last_line = now
+            words = (self._pace.share_in_words(), self._pace.left_in_words(now), self._stage, text)
+            self._line("...", ", ".join(filter(None, words)), style="dim")
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(f"  [yellow]note:[/] {text}", soft_wrap=True)
+        self._line("note:", text, style="yellow")
 
     def _end(self) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-            self.console.print(f"  [green]done[/] {self._stage} [dim]({time.monotonic() - self._started:.1f} s)[/]")
+            took = in_words(self._clock() - self._pace.began)
+            self._line("done:", f"{self._stage} ({took})", style="green")
+
+    def _fit(self, text: str) -> str:
+        return fit(text, self.console.encoding)
+
+    def _line(self, mark: str, text: str, *, style: str) -> None:
+        line = Text.assemble("  ", (mark, style), " ", self._fit(text))
+        self.console.print(line, soft_wrap=True)
+
+
+class _Numbers(ProgressColumn):
+    """The share that is done and the time left; no width is too small for them."""
+
+    max_refresh = None
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(Column(no_wrap=True, min_width=19))
+        self._clock = clock
+
+    def render(self, task: Task) -> Text:
+        """As a percentage and a time; how long it has taken so far while nothing else is known."""
+        pace: Pace = task.fields["pace"]
+        return Text(f"{pace.share_in_words():>4} {pace.left_in_words(self._clock())}")
+
+
+class _Words(ProgressColumn):
+    """The stage and what it is at, cut where the line ends."""
+
+    def __init__(self, fit_to: Callable[[str], str]) -> None:
+        super().__init__(Column(no_wrap=True, overflow="crop", ratio=1))
+        self._fit = fit_to
+
+    def render(self, task: Task) -> Text:
+        """The stage, then what was last told."""
+        return Text.assemble((self._fit(task.description), "bold"), "  ", (self._fit(task.fields["text"]), "dim"))
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]], *, note: str = "") -> None:
     """A table on the output stream; the first column is left-aligned, the others right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for n, column in enumerate(columns):
-        table.add_column(column, justify="right" if n else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
     console = Console(highlight=False)
+
+    def text(words: str) -> Text:
+        return Text(fit(words, console.encoding))
+
+    table = Table(title=text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for n, column in enumerate(columns):
+        table.add_column(text(column), justify="right" if n else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(text, row))
     # A pipe or a narrow window must not cut columns: numbers would be lost.
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
     console.width = max(console.width, needed)
-    console.print(table)
-    if note:
-        console.print(note, style="dim", soft_wrap=True)
+    with console.capture() as captured:
+        console.print(table)
+        if note:
+            console.print(text(note), style="dim", soft_wrap=True)
+    _write(captured.get())
 
 
 def show(text: str) -> None:
-    """A line on the output stream."""
-    sys.stdout.write(f"{text}\n")
+    """Lines on the output stream."""
+    for line in text.split("\n"):
+        _write(f"{fit(line, sys.stdout.encoding)}\n")
 
 
 def show_json(value: Any) -> None:
     """Strict JSON on the output stream."""
-    show(json.dumps(value, indent=2, allow_nan=False))
+    _write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
+
+
+def flush() -> None:
+    """Hand over everything that was shown.
+
+    Raises:
+        OutputClosedError: If nobody reads it.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+
+
+def _write(text: str) -> None:
+    """Text onto the output stream.
+
+    Raises:
+        OutputClosedError: If nobody reads it.
+    """
+    try:
+        sys.stdout.write(text)
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
+
+
+def show_fault(mark: str, text: str, hint: str = "", *, style: str = "red", stream: TextIO | None = None) -> None:
+    """One line on the error stream, and one below it with the way out.
+
+    Args:
+        mark: What it is: "error", "stopped".
+        text: What happened.
+        hint: The way out; may be empty.
+        style: Of the mark.
+        stream: Instead of the error stream.
+    """
+    console = Console(file=stream or sys.stderr, highlight=False)
+    console.print(Text.assemble((f"{mark}:", style), " ", fit(text, console.encoding)), soft_wrap=True)
+    if hint:
+        console.print(Text(f"{' ' * len(mark)}  {fit(hint, console.encoding)}"), soft_wrap=True)

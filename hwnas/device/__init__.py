@@ -3,15 +3,18 @@
 from hwnas.device.device import Device, Runtime
 from hwnas.device.measure import Fingerprint, QuotaReader, allowed_cores, cgroup_quota, fingerprint, usable_cores
 from hwnas.device.nvidia import NvidiaGpu, NvidiaState, gpu_for, nvidia_state
+from hwnas.device.protocol import LIMIT_S, OnNoise
 from hwnas.device.roofline import Efficiency, KernelKind, Roofline
 
 __all__ = [
+    "LIMIT_S",
     "Device",
     "Efficiency",
     "Fingerprint",
     "KernelKind",
     "NvidiaGpu",
     "NvidiaState",
+    "OnNoise",
     "QuotaReader",
     "Roofline",
     "Runtime",

@@ -297,7 +297,9 @@ def _end_all(slots: list[_Slot]) -> None:
 
 def _work(connection: Connection, threads: int) -> None:
     """The life of a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver ends us
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # they reach the whole group; the driver ends us
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         pickled = connection.recv_bytes()

@@ -17,7 +17,17 @@ from torch import nn
 
 from hwnas.core import DeviceError, MeasureError, counted
 from hwnas.cost import Timing
-from hwnas.device import Device, QuotaReader, cgroup_quota, fingerprint, gpu_for, measure, nvidia_state
+from hwnas.device import (
+    LIMIT_S,
+    Device,
+    OnNoise,
+    QuotaReader,
+    cgroup_quota,
+    fingerprint,
+    gpu_for,
+    measure,
+    nvidia_state,
+)
 from hwnas.device.measure import Machine
 from hwnas.nn import write_pt2
 from hwnas.profiling.by_hand import KitReach
@@ -38,12 +48,9 @@ from hwnas.profiling.runtimes import runtime_version, suffix_of
 from hwnas.profiling.ssh import SshReach
 
 Kind = Literal["block", "network", "reference"]
-OnNoise = Literal["strict", "default", "mark"]
 Verdict = Literal["quiet", "noisy"]
 
 ROUNDS = 20
-LIMIT_S = 300.0
-"""Seconds of timing, by default: some thousand small models; fewer runs and rounds for what takes longer."""
 
 __all__ = [
     "LIMIT_S",

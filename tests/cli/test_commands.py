@@ -1,5 +1,6 @@
 """Every command, rightly and wrongly: results on stdout, one line per error on stderr, exit code 2."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from hwnas.cli import main
-from hwnas.cli.main import COMMANDS
+from hwnas.cli.commands import COMMANDS
 from tests.job.workspace import PROGRAM, RECIPE, ignore_drift, make_workspace, run
 
 
@@ -173,7 +174,7 @@ def test_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         (["export", "toy", "--to", "model.pt"], "expected a name that ends in .onnx", ""),
         (["check", "no.onnx"], "no.onnx: no such file", ""),
         (["check", "no.jsonl"], "no.jsonl", "profile"),
-        (["serch"], "serch", "--help"),
+        (["serch"], 'did you mean "search"?', "--help"),
         (["search", "search/toy.toml", "--freshly"], "--freshly", "--help"),
     ],
 )
@@ -219,20 +220,39 @@ def test_damaged_images_are_all_named_before_anything_is_trained(
     assert not (tmp_path / "latency_tables").exists()
 
 
-def start(root: Path) -> "subprocess.Popen[str]":
+def start(root: Path, *arguments: str, program: str = PROGRAM) -> "subprocess.Popen[str]":
     # A shell's background job ignores Ctrl-C, and so would its children: these hear it wherever the tests run.
     def hear_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+    temporary = root / "temporary"
+    temporary.mkdir(exist_ok=True)
     return subprocess.Popen(
-        command("search", "search/toy.toml"),
+        [sys.executable, "-c", program, *(arguments or ("search", "search/toy.toml"))],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
         preexec_fn=hear_interrupts,
     )
+
+
+def children_of(pid: int) -> set[int]:
+    """Processes that this one has started, and theirs."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while more := {child for child, parent in parents.items() if parent in {pid, *found}} - found:
+        found |= more
+    return found
+
+
+def left_in(temporary: Path) -> list[str]:
+    """What is in the folder for temporary files; onnxruntime leaves an id of its own there."""
+    return sorted(path.name for path in temporary.iterdir() if path.name != ".ses")
 
 
 def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
@@ -248,22 +268,54 @@ def front_of(root: Path) -> list[tuple[str, float, float]]:
     )
 
 
-def test_ctrl_c_says_how_to_go_on(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_search_that_is_stopped_says_how_to_go_on(finished: Path, tmp_path: Path, name: str, code: int) -> None:
     make_workspace(tmp_path)
     shutil.copytree(finished / "latency_tables", tmp_path / "latency_tables")
-    process = start(tmp_path)
+    process = start(tmp_path, "search", "search/toy.toml", "--fresh")
     wait_for(lambda: list(tmp_path.glob("runs/toy/checkpoints/*.ckpt")), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 2, err
-    assert "run the same command again to go on (hwnas search search/toy.toml)" in err
+    assert process.returncode == code, err
+    assert "to go on: hwnas search search/toy.toml\n" in err, "without --fresh"
     assert "Traceback" not in err
     assert not out
     assert not list(tmp_path.glob("runs/toy/**/*.tmp"))
+    assert left_in(tmp_path / "temporary") == []
+    if name != "SIGINT":
+        return
     done = start(tmp_path)
     _, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert front_of(tmp_path) == front_of(finished)
+
+
+@pytest.mark.parametrize(("command", "name", "code"), [("profile", "SIGTERM", 143), ("bench", "SIGHUP", 129)])
+def test_a_measurement_that_is_stopped_leaves_nothing_behind(
+    finished: Path, tmp_path: Path, command: str, name: str, code: int
+) -> None:
+    make_workspace(tmp_path)
+    file = next((finished / "runs" / "toy" / "members").glob("*.onnx"))
+    arguments = {"profile": ("search/toy.toml",), "bench": (str(file),)}[command]
+    process = start(tmp_path, command, *arguments, program=PROGRAM)
+    children: set[int] = set()
+
+    def measuring() -> bool:
+        children.update(children_of(process.pid))
+        return bool(children)
+
+    wait_for(measuring, process)
+    process.send_signal(getattr(signal, name))
+    stopped = time.monotonic()
+    wait_for(lambda: not children & children_of(process.pid), process)
+    assert time.monotonic() - stopped < 5
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert f"stopped: by {'Ctrl-C' if name == 'SIGINT' else name}" in err and f": hwnas {command} " in err
+    assert "Traceback" not in err and "error" not in err
+    assert not out
+    assert children and not any(Path(f"/proc/{child}").exists() for child in children)
+    assert left_in(tmp_path / "temporary") == []
 
 
 @pytest.mark.parametrize("moment", [0.15, 0.5, 0.85])
