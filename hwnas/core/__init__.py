@@ -24,8 +24,10 @@ from hwnas.core.errors import (
 )
 from hwnas.core.evaluation import Evaluation, Metric, Origin, Status
 from hwnas.core.files import refusal, write_atomically
+from hwnas.core.names import check_name
 from hwnas.core.objective import Limit, Objective
 from hwnas.core.seeding import digest_of, generator, seed_of
+from hwnas.core.toml_file import parse_toml, read_text
 
 __all__ = [
     "SHARES",
@@ -58,9 +60,12 @@ __all__ = [
     "Status",
     "StoreError",
     "TableError",
+    "check_name",
     "counted",
     "digest_of",
     "generator",
+    "parse_toml",
+    "read_text",
     "refusal",
     "seed_of",
     "share_error",

@@ -81,7 +81,7 @@ class Limit:
         safe: Whether a prediction keeps the limit only if the far end of its band does.
 
     Raises:
-        RecipeError: If neither bound is given, one is not finite, or they exclude each other.
+        RecipeError: If neither bound is given, one is not finite or no value of the metric, or they exclude each other.
 
     Example:
         >>> limit = Limit("latency_ms", at_most=2.0)
@@ -100,6 +100,10 @@ class Limit:
             raise RecipeError(f"limit on {self.name}: give a finite at_most or at_least, not {bounds}")
         if bounds != sorted(bounds):
             raise RecipeError(f"limit on {self.name}: at_least {bounds[0]} is above at_most {bounds[1]}")
+        for name, bound in (("at_least", self.at_least), ("at_most", self.at_most)):
+            problem = "" if bound is None else _impossible(self.name.partition("@")[0], name, bound)
+            if problem:
+                raise RecipeError(f"limit on {self.name}: {name} is {bound:g}; {problem}")
 
     def violation(self, value: float) -> float:
         """How far a value lies outside, in the metric's unit; 0 inside and on the bound, inf for NaN."""
@@ -116,3 +120,16 @@ class Limit:
         if self.at_most is not None:
             parts.append(f"{self.name} <= {self.at_most:.6g}")
         return " and ".join(parts) + (" with its band" if self.safe else "")
+
+
+def _impossible(metric: str, name: str, bound: float) -> str:
+    """Why no value of a metric with a fixed meaning can be near a bound; empty if one can."""
+    if metric not in METRICS:
+        return ""
+    unit = METRICS[metric][1]
+    if unit == "share":
+        if 0 <= bound <= 1:
+            return ""
+        instead = f': did you mean {bound / 100:g}, or "{bound:g} %"?' if 1 < bound <= 100 else ""
+        return f"{metric} is a share from 0 to 1{instead}"
+    return f"expected a number of {unit} above 0" if bound < 0 or (bound == 0 and name == "at_most") else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwnas.core import DeviceError
+from hwnas.core import DeviceError, parse_toml, read_text
 from hwnas.core.errors import did_you_mean
 from hwnas.device.measure import CoresError, QuotaReader, allowed_cores, cgroup_quota, choose_cores
 from hwnas.device.roofline import Roofline
@@ -47,7 +46,7 @@ class Device(BaseModel):
         1
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     reach: Literal["local", "ssh", "kit", "none"] = "local"
@@ -137,16 +136,9 @@ class Device(BaseModel):
         path = Path(name_or_path)
         if path.suffix != ".toml":
             path = folder / f"{name_or_path}.toml"
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise DeviceError(
-                f"{path}: there is no such device file; {_others(path)}", hint="hwnas devices lists them"
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise DeviceError(f"{path}: cannot be read: {error}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise DeviceError(f"{path}: not TOML: {error}") from error
+        if not path.exists():
+            raise DeviceError(f"{path}: there is no such device file; {_others(path)}", hint="hwnas devices lists them")
+        values = parse_toml(read_text(path, DeviceError, what="device file"), path, DeviceError)
         keys = [key for key in cls.model_fields if key != "name"]
         for key, value in values.items():
             if key == "name":

@@ -24,7 +24,7 @@ class Efficiency(BaseModel):
         elementwise: Pooling and scaling, an operation for each number.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     dense: float = Field(default=0.5, gt=0, le=1)
     depthwise: float = Field(default=0.4, gt=0, le=1)
@@ -60,7 +60,7 @@ class Roofline(BaseModel):
         0.5
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     peak_gflops: float = Field(gt=0, allow_inf_nan=False)
     bandwidth_gb_per_s: float = Field(gt=0, allow_inf_nan=False)

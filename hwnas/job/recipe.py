@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError
+from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError, check_name, parse_toml, read_text
 from hwnas.core.errors import did_you_mean
 from hwnas.core.objective import METRICS
 from hwnas.data import Augment, DataSource
@@ -24,12 +24,39 @@ from hwnas.zoo import FAMILIES, Family, family
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+LARGEST_SEED = 2**63 - 1
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value <= LARGEST_SEED:
+        raise ValueError(f"expected a whole number from 0 to {LARGEST_SEED}")
+    return value
+
+
+Seed = Annotated[int, AfterValidator(_seed)]
 
 
 class RecipePart(BaseModel):
-    """A table of a recipe: unknown keys are mistakes."""
+    """A table of a recipe: unknown keys are mistakes, and true and false are no numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, values: object) -> object:
+        if isinstance(values, dict):
+            for key, value in values.items():
+                field = cls.model_fields.get(key)
+                wanted = None if field is None else field.annotation
+                if isinstance(value, bool) and wanted is not bool and _numeric(wanted):
+                    fault = PydanticCustomError("no_number", "expected a number, not true or false")
+                    details = InitErrorDetails(type=fault, loc=(key,), input=value)
+                    raise ValidationError.from_exception_data(cls.__name__, [details])
+        return values
+
+
+def _numeric(annotation: object) -> bool:
+    return annotation in (int, float) or any(_numeric(part) for part in get_args(annotation))
 
 
 class DataTable(RecipePart):
@@ -45,13 +72,14 @@ class DataTable(RecipePart):
 
 
 class LimitTable(RecipePart):
-    """`[limits.NAME]`: a hard bound in the metric's unit, or as "60 %" of the largest value in the space.
+    """`[limits.NAME]`: a hard bound in the metric's unit, or in per cent.
 
+    "60 %" of an accuracy or an error is 0.6; of what is predicted it is 60 % of the largest value in the space.
     With `safe` a prediction must keep it with the far end of its 90 % band, not with its value alone.
     """
 
     at_most: float | str | None = None
-    at_least: float | None = None
+    at_least: float | str | None = None
     safe: bool = False
 
 
@@ -202,7 +230,7 @@ class Recipe(RecipePart):
     """
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     device: str = "this-cpu"
     table: Path | None = None
     measured: Path | None = None
@@ -224,12 +252,12 @@ class Recipe(RecipePart):
         """Read and check a recipe.
 
         Raises:
-            RecipeError: If the file is missing, is no TOML, or says something impossible; names key and value.
+            RecipeError: If the file is missing, is no TOML in UTF-8, or says something impossible; names key and value.
         """
-        if not path.is_file():
+        if not path.exists():
             known = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
             raise RecipeError(f"{path}: no such recipe", hint=f"recipes here: {', '.join(known) or 'none'}")
-        return cls.from_toml(path.read_text(encoding="utf-8"), path)
+        return cls.from_toml(read_text(path, RecipeError, what="recipe"), path)
 
     @classmethod
     def from_toml(cls, text: str, path: Path) -> Recipe:
@@ -238,10 +266,7 @@ class Recipe(RecipePart):
         Raises:
             RecipeError: As for `load`.
         """
-        try:
-            content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{path}: not TOML: {error}") from error
+        content = parse_toml(text, path, RecipeError)
         if "benchmark" in content:
             raise RecipeError(
                 f"{path}: searches the table that [benchmark] names, so there is nothing to profile, train or measure",
@@ -261,8 +286,7 @@ class Recipe(RecipePart):
         Raises:
             RecipeError: Names the table, the key and the value.
         """
-        if not re.fullmatch(r"[\w.-]+", self.name):
-            raise RecipeError(f'name is "{self.name}"; expected letters, digits, dots and dashes: it names a folder')
+        check_name(self.name)
         if len(set(self.objectives)) < len(self.objectives) or not self.objectives:
             raise RecipeError(f"objectives is {list(self.objectives)}; expected at least one, each once")
         self.own_metrics()
@@ -274,7 +298,7 @@ class Recipe(RecipePart):
         for metric, limit in self.limits.items():
             with in_table(f"limits.{metric}"):
                 self.objective(metric)
-                limit_of(metric, limit, largest=lambda: 1.0)
+                limit_of(metric, limit, largest=self._unknown_largest if metric in self.metrics else lambda: 1.0)
         with in_table("space"):
             self.family(channels=1, classes=2)
         with in_table("data"):
@@ -319,6 +343,10 @@ class Recipe(RecipePart):
                     'epochs is 0; with weights = "scratch" in [evaluation] members have no weights to inherit: give at '
                     "least 1"
                 )
+
+    @staticmethod
+    def _unknown_largest() -> float:
+        raise RecipeError("the largest value of a metric of your own is not known: give a number in its unit")
 
     def objective(self, name: str) -> Objective:
         """A metric that can be an objective: one that hwnas knows, or one of `[metrics]`.
@@ -428,21 +456,30 @@ def limit_of(metric: str, table: LimitTable, *, largest: Any) -> Limit:
         largest: Called for the largest value in the space where the bound is a share of it.
 
     Raises:
-        RecipeError: If the bound is neither a number nor a percentage.
+        RecipeError: If a bound is neither a number nor a percentage, or no value of the metric.
 
     Example:
         >>> limit_of("latency_ms", LimitTable(at_most="60 %"), largest=lambda: 0.5)
         Limit(name='latency_ms', at_most=0.3, at_least=None, safe=False)
+        >>> limit_of("accuracy", LimitTable(at_least="90 %"), largest=lambda: 0.5)
+        Limit(name='accuracy', at_most=None, at_least=0.9, safe=False)
     """
-    at_most = table.at_most
-    if isinstance(at_most, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", at_most)
+    share = metric in METRICS and METRICS[metric][1] == "share"
+
+    def number(name: str, bound: float | str | None) -> float | None:
+        if not isinstance(bound, str):
+            return bound
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", bound)
         if not match or not 0 < float(match[1]) <= 100:
-            raise RecipeError(
-                f'at_most is "{at_most}"; expected a number in the metric\'s unit, or "60 %" of the largest network\'s'
-            )
-        at_most = float(match[1]) / 100 * largest()
-    return Limit(metric, at_most=at_most, at_least=table.at_least, safe=table.safe)
+            of = f'"90 %" for {metric} = 0.9' if share else '"60 %" of the largest network\'s'
+            raise RecipeError(f'{name} is "{bound}"; expected a number in the metric\'s unit, or {of}')
+        return float(match[1]) / 100 * (1.0 if share else float(largest()))
+
+    at_most, at_least = number("at_most", table.at_most), number("at_least", table.at_least)
+    try:
+        return Limit(metric, at_most=at_most, at_least=at_least, safe=table.safe)
+    except RecipeError as error:
+        raise RecipeError(error.message.removeprefix(f"limit on {metric}: "), hint=error.hint) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
@@ -469,7 +506,8 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
         return f'{where}unknown key "{key}" = {_value(fault["input"])}; {hint}'
     if fault["type"] == "missing":
         return f"{where}{key} is missing"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
     return f"{where}{key} is {_value(fault['input'])}; {message}"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from hwnas.core import Architecture, Budget, Limit, Objective, RecipeError, StoreError, write_atomically
+from hwnas.core import (
+    Architecture,
+    Budget,
+    Limit,
+    Objective,
+    RecipeError,
+    StoreError,
+    check_name,
+    parse_toml,
+    read_text,
+    write_atomically,
+)
 from hwnas.evaluation.benchmarks import (
     Dataset,
     Task,
@@ -26,7 +35,7 @@ from hwnas.evaluation.benchmarks import (
     transnasbench101,
 )
 from hwnas.evaluation.tabular import Benchmark
-from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, explain, in_file, in_table, limit_of
+from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, Seed, explain, in_file, in_table, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.pareto import hypervolume_share
 from hwnas.store import RunFolder
@@ -116,7 +125,7 @@ class TabularRecipe(RecipePart):
     """
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "macs")
     known: tuple[str, ...] = ("macs",)
     benchmark: Annotated[
@@ -134,10 +143,7 @@ class TabularRecipe(RecipePart):
         Raises:
             RecipeError: If it is no TOML, or says something impossible; names key and value.
         """
-        try:
-            content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{path}: not TOML: {error}") from error
+        content = parse_toml(text, path, RecipeError)
         try:
             recipe = cls.model_validate({"name": path.stem} | content)
         except ValidationError as error:
@@ -152,12 +158,14 @@ class TabularRecipe(RecipePart):
         Raises:
             RecipeError: Names the table, the key and the value.
         """
-        if not re.fullmatch(r"[\w.-]+", self.name):
-            raise RecipeError(f'name is "{self.name}"; expected letters, digits, dots and dashes: it names a folder')
+        check_name(self.name)
         if len(set(self.objectives)) < len(self.objectives) or "accuracy" not in self.objectives:
             raise RecipeError(f"objectives is {list(self.objectives)}; expected accuracy among them, each once")
         for metric in (*self.objectives, *self.known, *self.limits):
             Objective.named(metric)
+        for metric, limit in self.limits.items():
+            with in_table(f"limits.{metric}"):
+                limit_of(metric, limit, largest=lambda: 1.0)
         with in_table("strategy"):
             self.build_strategy()
         with in_table("budget"):
@@ -179,8 +187,8 @@ class TabularRecipe(RecipePart):
 def is_tabular(path: Path) -> bool:
     """Whether a recipe has `[benchmark]`; False where it cannot be read, which reading it as another will tell."""
     try:
-        return "benchmark" in tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
+        return "benchmark" in parse_toml(read_text(path, RecipeError, what="recipe"), path, RecipeError)
+    except RecipeError:
         return False
 
 
@@ -273,9 +281,9 @@ def search_table(
         StoreError: If the run's folder cannot be used.
     """
     teller = teller or Silent()
-    if not recipe.is_file():
+    if not recipe.exists():
         raise RecipeError(f"{recipe}: no such recipe")
-    r = TabularRecipe.from_toml(recipe.read_text(encoding="utf-8"), recipe)
+    r = TabularRecipe.from_toml(read_text(recipe, RecipeError, what="recipe"), recipe)
     benchmark = r.benchmark.load(data_folder(root))
     objectives = tuple(Objective.named(name) for name in r.objectives)
     limits = _limits(r, benchmark)

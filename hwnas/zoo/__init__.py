@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -249,9 +249,12 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
     base = FAMILIES[name]
     known = [field.name for field in fields(base) if field.name not in ("name", "channels", "classes")]
     values: dict[str, Any] = {field: getattr(base, field) for field in known}
+    types = get_type_hints(type(base))
     for field, value in overrides.items():
         if field not in known:
             raise SpaceError(f'unknown key "{field}" = {value!r}; {did_you_mean(field, known)}')
+        if _has_truth(value) and not _takes_truth(types[field]):
+            raise SpaceError(f"{field} is {value!r}; expected no true or false, which are no numbers")
         values[field] = value
     try:
         found: AnyFamily = TypeAdapter(type(base)).validate_python(
@@ -266,6 +269,14 @@ def family(name: str, overrides: Mapping[str, object], *, channels: int, classes
         raise SpaceError(f"{where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}") from error
     # Another data set or other options are other blocks, so another latency table: the name tells them apart.
     return replace(found, name=f"{name}-{found.space.entries_digest[:6]}")
+
+
+def _has_truth(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_has_truth, value)))
+
+
+def _takes_truth(annotation: object) -> bool:
+    return annotation is bool or any(map(_takes_truth, get_args(annotation)))
 
 
 __all__ = [

@@ -91,7 +91,7 @@ def test_a_missing_device_names_the_near_one(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pi.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DeviceError, match="pi.toml: cannot be read"):
+    with pytest.raises(DeviceError, match="pi.toml: is in UTF-16; expected a device file in UTF-8"):
         Device.load("pi", tmp_path)
 
 

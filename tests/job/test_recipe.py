@@ -119,7 +119,47 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
         ),
         ("[budget]", "[members]\nwarmup = 1.0\n[budget]", r"\[members\] warmup is 1.0"),
         ("[space]", "objectives = ['accuracy', 'latency']\n[space]", r'objective "latency" is unknown; did you mean'),
-        ("[space]", "name = 'a/b'\n[space]", r'name is "a/b"; expected letters'),
+        ("[space]", "name = 'a/b'\n[space]", r"name is \"a/b\"; it holds '/'"),
+        ("[space]", "name = '..'\n[space]", r'name is ".."; it begins with a dot'),
+        ("[space]", "name = '.hidden'\n[space]", r'name is ".hidden"; it begins with a dot'),
+        ("[space]", "name = '-rf'\n[space]", r'name is "-rf"; it begins with a dash'),
+        ("[space]", 'name = "a\\u0007"\n[space]', r"name is 'a.x07'; it holds '.x07'"),
+        ("[space]", "name = 'NUL'\n[space]", r'name is "NUL"; some systems reserve it'),
+        ("[space]", f"name = '{'a' * 101}'\n[space]", r"it has 101 bytes, more than 100"),
+        ("[space]", "seed = -1\n[space]", r"seed is -1; expected a whole number from 0 to 9223372036854775807"),
+        ("[space]", f"seed = {2**70}\n[space]", rf"seed is {2**70}; expected a whole number from"),
+        ("[space]", "seed = true\n[space]", r"seed is True; expected a number, not true or false"),
+        ("[budget]", "[training]\nclip = inf\n[budget]", r"\[training\] clip is inf; expected a finite number"),
+        ("[budget]", "[training]\nepochs = true\n[budget]", r"\[training\] epochs is True; expected a number, not"),
+        ("[budget]", "[limits]\naccuracy = {at_least = true}\n[budget]", r"\[limits.accuracy\] at_least is True; exp"),
+        ("[budget]", "[limits]\naccuracy = {at_least = nan}\n[budget]", r"\[limits.accuracy\] at_least is nan; expec"),
+        (
+            "[budget]",
+            "[limits]\naccuracy = {at_least = 90}\n[budget]",
+            r'\[limits.accuracy\] at_least is 90; accuracy is a share from 0 to 1: did you mean 0.9, or "90 %"\?',
+        ),
+        (
+            "[budget]",
+            "[limits]\nerror = {at_most = 110}\n[budget]",
+            r"\[limits.error\] at_most is 110; error is a share from 0 to 1$",
+        ),
+        (
+            "[budget]",
+            "[limits]\nlatency_ms = {at_most = 0}\n[budget]",
+            r"\[limits.latency_ms\] at_most is 0; expected a number of ms above 0",
+        ),
+        (
+            "[budget]",
+            "[limits]\n'latency_ms@pi4' = {at_most = -1}\n[budget]",
+            r"\[limits.latency_ms@pi4\] at_most is -1; expected a number of ms above 0",
+        ),
+        ('name = "toy"', 'name = "toy"\nkernels = [true]', r"\[space\] kernels is \[True\]; expected no true or false"),
+        ('name = "toy"', 'name = "toy"\nhead_width = inf', r"\[space\] head_width is inf; expected a finite number"),
+        (
+            'name = "random"',
+            'name = "nsga2"\npopulation = true',
+            r"population is True; input should be a valid integer",
+        ),
         ("[space]", "[space", r"not TOML: .*line"),
     ],
 )
@@ -139,6 +179,46 @@ def test_limits_in_units_or_as_a_share() -> None:
     assert limit_of("latency_ms", LimitTable(at_most=0.5), largest=lambda: 9.0) == Limit("latency_ms", at_most=0.5)
     assert limit_of("latency_ms", LimitTable(at_most="50%"), largest=lambda: 9.0) == Limit("latency_ms", at_most=4.5)
     assert limit_of("accuracy", LimitTable(at_least=0.9), largest=lambda: 1.0) == Limit("accuracy", at_least=0.9)
+    assert limit_of("accuracy", LimitTable(at_least="90 %"), largest=lambda: 0.5) == Limit("accuracy", at_least=0.9)
+    assert limit_of("error", LimitTable(at_most="5%"), largest=lambda: 9.0) == Limit("error", at_most=0.05)
     for text in ("0 %", "101 %", "5 ms", "-5 %"):
         with pytest.raises(RecipeError, match=f'at_most is "{text}"'):
             limit_of("latency_ms", LimitTable(at_most=text), largest=lambda: 9.0)
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "phone.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert Recipe.load(path) == Recipe.from_toml(GOOD, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD.encode("utf-16"), "is in UTF-16; expected a recipe in UTF-8"),
+        (GOOD.encode("utf-16-le"), "is in UTF-16 or no text at all; expected a recipe in UTF-8"),
+        (
+            f"# caf\u00e9\n{GOOD}".encode("latin-1"),
+            r"is in another encoding, perhaps Latin-1 or Windows-1252 \(byte 0xE9 in line 1\); expected",
+        ),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "phone.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=f"phone.toml: {message}") as caught:
+        Recipe.load(path)
+    assert "save it as UTF-8" in caught.value.hint
+    assert not is_tabular(path), "and the command goes on to say so"
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="is a folder; expected a recipe"):
+        Recipe.load(tmp_path)
+
+
+def test_per_cent_of_a_metric_of_ones_own_has_no_meaning(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def size(architecture, network):\n    return 1.0\n")
+    own = f"[metrics.size]\nfunction = '{tmp_path / 'own.py'}:size'\n[limits.size]\nat_most = '50 %'\n"
+    with pytest.raises(RecipeError, match=r"\[limits.size\] the largest value of a metric of your own is not known"):
+        Recipe.from_toml(GOOD + own, PATH)
