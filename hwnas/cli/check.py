@@ -30,6 +30,7 @@ from hwnas.export import (
     logits,
     open_session,
 )
+from hwnas.export.refusals import first_line, in_plain_words
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes
 from hwnas.profiling.circumstances import in_words, scaling_in_words
@@ -315,10 +316,10 @@ def _answers(file: Path, images: np.ndarray[Any, np.dtype[np.float32]]) -> dict[
     try:
         return {n: logits(session, images[:n]) for n in BATCHES}
     except Exception as error:  # the runtime's errors share no base
-        said = (str(error).splitlines() or [type(error).__name__])[0]
         shape = ", ".join(map(str, images.shape[1:]))
         raise ExportError(
-            f"{file}: does not run on images [batch, {shape}]: {said}", hint="export it again: hwnas export"
+            f"{file}: does not run on images [batch, {shape}]: {in_plain_words(first_line(error))}",
+            hint="export it again: hwnas export",
         ) from error
 
 

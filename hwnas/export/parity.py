@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import ExportError
+from hwnas.export.refusals import first_line, refusal
 
 BATCHES = (1, 2, 5, 16)
 TOLERANCE = 1e-4
@@ -55,11 +56,12 @@ def open_session(model: bytes | Path) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     content = str(model) if isinstance(model, Path) else model
-    name = model.name if isinstance(model, Path) else "the exported model"
+    name = str(model) if isinstance(model, Path) else "the exported model"
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"{name}: onnxruntime refuses it: {str(error).splitlines()[0]}") from error
+        what, hint = refusal(first_line(error), runtime=f"onnxruntime {onnxruntime.__version__}")
+        raise ExportError(f"{name}: onnxruntime refuses it: {what}", hint=hint) from error
 
 
 def logits(session: onnxruntime.InferenceSession, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -114,7 +116,7 @@ def check_parity(
             try:
                 found = logits(session, batch)
             except Exception as error:
-                raise ExportError(f"the ONNX file does not run at batch {n}: {str(error).splitlines()[0]}") from error
+                raise ExportError(f"the ONNX file does not run at batch {n}: {first_line(error)}") from error
             _check_finite(found, "the ONNX file", n)
             largest = max(largest, float(np.abs(found - expected).max()))
     finally:

@@ -13,6 +13,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 
 from hwnas.core import ExportError
 from hwnas.export.content_digest import FORM, content_digest
+from hwnas.export.refusals import first_line
 
 PREFIX = "hwnas."
 NUMBERS = ("accuracy", "latency_predicted", "latency_measured", "parity", "table", "estimate")
@@ -74,7 +75,7 @@ def describe(path: Path) -> Described:
     try:
         sha256 = content_digest(model)
     except ValueError as error:
-        raise ExportError(f"{path}: damaged: {_first_line(error)}", hint=_AGAIN) from error
+        raise ExportError(f"{path}: damaged: {first_line(error)}", hint=_AGAIN) from error
     stored = metadata.get("digest")
     state: State = "unknown"
     if isinstance(stored, dict) and stored.get("form") == FORM:
@@ -239,7 +240,7 @@ def _load_external_data(path: Path, model: onnx.ModelProto) -> None:
     try:
         load_external_data_for_model(model, str(folder))
     except Exception as error:  # the library raises errors of many kinds, its own check of paths among them
-        raise ExportError(f"{path}: its weights cannot be read: {_first_line(error)}", hint=_AGAIN) from error
+        raise ExportError(f"{path}: its weights cannot be read: {first_line(error)}", hint=_AGAIN) from error
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -271,7 +272,3 @@ def _metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
                     hint="export it again: hwnas export RUN --to FILE",
                 ) from error
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,15 +12,17 @@ from typing import Any
 import onnx
 from torch import nn
 
-from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Metric, SpaceError, TableError
+from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Metric, SpaceError, TableError, counted
 from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.export import Described, State, describe
+from hwnas.export import Described, State, describe, refusal
+from hwnas.export.refusals import first_line
 from hwnas.nn import build_network
 from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
 from hwnas.profiling.circumstances import against, circumstances_of, marks_of
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of
+from hwnas.profiling.runtimes import suffix_of
 from hwnas.profiling.session import ROUNDS, reach_of
 from hwnas.space import Space
 from hwnas.zoo import family
@@ -139,6 +142,11 @@ def bench(
             f"device {device.name}: its runtime is {device.runtime}, and no GPU's energy can be read",
             hint="leave --energy out: a processor's is read anyway, where there is a counter",
         )
+    if suffix_of(device.runtime) != ".onnx":
+        raise DeviceError(
+            f"device {device.name}: its runtime is {device.runtime}, which does not run ONNX files",
+            hint='name a device with another runtime, as "onnxruntime-cpu": --device NAME',
+        )
     file = describe(path)
     model, shape = _checked(file, batch=device.batch)
     facts = file.metadata
@@ -149,7 +157,7 @@ def bench(
     scaled = False
     with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
         copy = Path(folder) / "model.onnx"
-        onnx.save(model, str(copy))
+        _save(model, copy, path)
         if found is None:
             measurement = measure_models(
                 {_MODEL: copy},
@@ -181,7 +189,8 @@ def bench(
             scaled = again.scaled
             warnings += [line for line in again.warnings if not line.startswith(f"{_MODEL} could not")]
     if key in measurement.failures:
-        raise MeasureError(f"{path}: cannot be run: {measurement.failures[key]}")
+        what, hint = refusal(measurement.failures[key], runtime=str(circumstances_of(measurement, device)["runtime"]))
+        raise MeasureError(f"{path}: cannot be run: {what}", hint=hint)
     if found is None:
         warnings += [f"the machine was {mark}" for mark in marks_of(measurement)]
         if measurement.verdict == "noisy":
@@ -292,6 +301,20 @@ def _builder(space: Space) -> Callable[[Architecture], nn.Module]:
     return lambda architecture: build_network(space, architecture)
 
 
+def _save(model: onnx.ModelProto, copy: Path, path: Path) -> None:
+    """Write a model with its weights as one file, which every way to a device can carry.
+
+    Raises:
+        ExportError: If it is larger than an ONNX file may be.
+    """
+    try:
+        onnx.save(model, str(copy))
+    except ValueError as error:  # protobuf's limit of 2 GiB
+        raise ExportError(
+            f"{path}: cannot be timed as one file: {first_line(error)}", hint="time a part of it, or a smaller network"
+        ) from error
+
+
 def _checked(file: Described, *, batch: int) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """The model with its batch axis named as the measuring program names it, and the shape of one image.
 
@@ -303,27 +326,42 @@ def _checked(file: Described, *, batch: int) -> tuple[onnx.ModelProto, tuple[int
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise ExportError(f"{path}: has {len(inputs)} inputs ({names}); expected one, the images")
+        raise ExportError(
+            f"{path}: has {counted(len(inputs), 'input')} ({names}); expected one, the images",
+            hint="export it with the images as its only input, the others as constants",
+        )
     [image] = inputs
     kind = image.type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(kind.elem_type)
-        raise ExportError(f"{path}: input {image.name} holds {found}; expected FLOAT")
+        raise ExportError(
+            f"{path}: input {image.name} holds {found}; expected FLOAT",
+            hint="export it with float32 images; a cast or a scale at its start may be part of the graph",
+        )
     axes = list(kind.shape.dim)
     if len(axes) != 4:
+        there = counted(len(axes), "axis", "axes") if kind.HasField("shape") else "axes that it does not say"
         raise ExportError(
-            f"{path}: input {image.name} has {len(axes)} axes; expected 4: batch, channels, height, width"
+            f"{path}: input {image.name} has {there}; expected 4: batch, channels, height, width",
+            hint="export it with images [batch, channels, height, width]; a reshape may be part of the graph",
         )
     named = zip(_AXES[1:], axes[1:], strict=True)
-    dynamic = [f"{place} ({axis.dim_param or '?'})" for place, axis in named if not _fixed(axis)]
-    if dynamic:
+    sizes = {place: str(axis.dim_value) if _fixed(axis) else place.upper() for place, axis in named}
+    if any(size.isupper() for size in sizes.values()):
+        open_ones = zip(_AXES[1:], axes[1:], strict=True)
+        said = ", ".join(f"{place} ({axis.dim_param or '?'})" for place, axis in open_ones if not _fixed(axis))
         raise ExportError(
-            f"{path}: input {image.name} leaves {', '.join(dynamic)} open; expected fixed sizes, only the batch may "
-            "vary",
-            hint="export it with the image size it will be used with: its time depends on it",
+            f"{path}: input {image.name} leaves {said} open; expected fixed sizes, only the batch may vary",
+            hint="its time depends on them; fix those it will be used with: python -m "
+            f"onnxruntime.tools.make_dynamic_shape_fixed --input_name {shlex.quote(image.name)} --input_shape "
+            f"{batch},{','.join(sizes.values())} {shlex.quote(str(path))} fixed.onnx",
         )
     if _fixed(axes[0]) and axes[0].dim_value != batch:
-        raise ExportError(f"{path}: input {image.name} has batch {axes[0].dim_value}; the device file says {batch}")
+        raise ExportError(
+            f"{path}: input {image.name} has batch {axes[0].dim_value}; the device file says {batch}",
+            hint=f"name a device with batch = {axes[0].dim_value} in its file: --device NAME; or export it with an "
+            "open batch axis",
+        )
     if not _fixed(axes[0]):
         axes[0].dim_param = "batch"
     return model, tuple(axis.dim_value for axis in axes[1:])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from hwnas.cli.bench import lines_of
 from hwnas.core import DeviceError, ExportError, MeasureError, TableError
 from hwnas.cost import FamilyRecord, UnitSumCost
 from hwnas.device import Device, fingerprint
-from hwnas.export import add_metadata, export_onnx
+from hwnas.export import add_metadata, export_onnx, open_session
 from hwnas.job import bench as place
 from hwnas.job.bench import bench, space_of
 from hwnas.nn import build_network, write_onnx
@@ -246,17 +249,51 @@ def test_a_factor_out_of_range_does_not_scale(monkeypatch: pytest.MonkeyPatch, m
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "words"),
+    ("shape", "dtype", "words", "way_out"),
     [
-        (("batch", 1, 8), 1, "input image has 3 axes; expected 4: batch, channels, height, width"),
-        (("batch", 1, "h", "w"), 1, r"leaves height \(h\), width \(w\) open; .*only the batch may vary"),
-        ((4, 1, 8, 8), 1, "has batch 4; the device file says 1"),
-        (("batch", 1, 8, 8), DOUBLE, "input image holds DOUBLE; expected FLOAT"),
+        (("batch", 1, 8), 1, "has 3 axes; expected 4: batch, channels, height, width", "a reshape may be part"),
+        (
+            ("batch", 1, "h", "w"),
+            1,
+            r"leaves height \(h\), width \(w\) open; .*only the batch may vary",
+            "make_dynamic_shape_fixed --input_name image --input_shape 1,1,HEIGHT,WIDTH",
+        ),
+        ((4, 1, 8, 8), 1, "has batch 4; the device file says 1", "a device with batch = 4"),
+        (("batch", 1, 8, 8), DOUBLE, "input image holds DOUBLE; expected FLOAT", "float32 images"),
     ],
 )
-def test_other_inputs_are_refused(tmp_path: Path, shape: tuple[Any, ...], dtype: int, words: str) -> None:
+def test_other_inputs_are_refused_with_a_way_out(
+    tmp_path: Path, shape: tuple[Any, ...], dtype: int, words: str, way_out: str
+) -> None:
     path = write_model(tmp_path / "m.onnx", "Relu", shape=shape, dtype=dtype)
-    with pytest.raises(ExportError, match=f"m.onnx: .*{words}"):
+    with pytest.raises(ExportError, match=f"m.onnx: .*{words}") as refused:
+        bench(path, device=HERE)
+    assert way_out in refused.value.hint
+
+
+def test_the_way_out_of_open_sizes_works(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", "Relu", shape=("batch", 1, "h", "w"))
+    with pytest.raises(ExportError) as refused:
+        bench(path, device=HERE)
+    _, _, command = refused.value.hint.partition("python ")
+    words = shlex.split(command.replace("HEIGHT,WIDTH", "6,5"))
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
+    assert bench(tmp_path / "fixed.onnx", device=HERE, rounds=2).conditions["input"] == [1, 1, 6, 5]
+
+
+def test_two_inputs_none_and_one_without_a_shape_are_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", "Relu", shape=("batch", 1, 4, 4))
+    model = onnx.load(str(path))
+    model.graph.input.append(model.graph.input[0])
+    model.graph.input[1].name = "mask"
+    onnx.save(model, str(path))
+    with pytest.raises(ExportError, match=r"m.onnx: has 2 inputs \(image, mask\); expected one") as refused:
+        bench(path, device=HERE)
+    assert "as its only input" in refused.value.hint
+    del model.graph.input[1]
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, str(path))
+    with pytest.raises(ExportError, match="input image has axes that it does not say; expected 4"):
         bench(path, device=HERE)
 
 
@@ -266,17 +303,61 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ExportError, match="text.onnx: not an ONNX file or damaged"):
         bench(tmp_path / "text.onnx", device=HERE)
+    with pytest.raises(DeviceError, match="its runtime is torch, which does not run ONNX files"):
+        bench(tmp_path / "no.onnx", device=Device(name="this-cpu", runtime="torch"))
 
 
-def test_a_batch_axis_of_any_name_is_taken_and_a_missing_operator_named(tmp_path: Path) -> None:
-    """For real, with the smallest models there are."""
+def test_weights_in_a_file_of_their_own_are_timed_too(tmp_path: Path, model: Path) -> None:
+    apart = tmp_path / "apart.onnx"
+    onnx.save_model(
+        onnx.load(str(model)), str(apart), save_as_external_data=True, location="apart.bin", size_threshold=0
+    )
+    assert bench(apart, device=HERE, rounds=2).latency_ms > 0
+    (tmp_path / "apart.bin").unlink()
+    with pytest.raises(ExportError, match="apart.onnx: its weights lie in apart.bin, which is not in"):
+        bench(apart, device=HERE)
+
+
+def test_a_batch_axis_of_any_name_is_taken(tmp_path: Path) -> None:
+    """For real, with the smallest model there is."""
     path = write_model(tmp_path / "n.onnx", "Relu", shape=("N", 1, 4, 4))
     found = bench(path, device=HERE, rounds=2)
     assert 0 < found.latency_ms == found.raw_ms
     assert found.timing.p25_us <= found.timing.median_us
-    broken = write_model(tmp_path / "b.onnx", "Warp", shape=("batch", 1, 4, 4))
-    with pytest.raises(MeasureError, match="b.onnx: cannot be run: .*Warp"):
-        bench(broken, device=HERE, rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "way_out"),
+    [
+        (
+            {"ir_version": 99},
+            rf"its IR version is 99; onnxruntime-cpu {VERSION} reads up to \d+",
+            "set model.ir_version",
+        ),
+        ({"opset": 999}, rf"of opset 999 of ai.onnx; onnxruntime-cpu {VERSION} knows up to \d+", "opset_version="),
+        ({"operator": "Warp"}, "its operator Warp is not one of opset 17", "export the file"),
+        ({"operator": "Warp", "domain": "own"}, "its operator Warp is of own, which", "custom operators"),
+    ],
+)
+def test_a_file_newer_than_the_runtime_is_refused_with_both_versions(
+    tmp_path: Path, changes: dict[str, Any], words: str, way_out: str
+) -> None:
+    """For real; neither the runtime's own text nor a temporary name reaches the user."""
+    path = write_model(tmp_path / "b.onnx", changes.get("operator", "Relu"), shape=("batch", 1, 4, 4))
+    model = onnx.load(str(path))
+    model.ir_version = changes.get("ir_version", model.ir_version)
+    model.opset_import[0].version = changes.get("opset", 17)
+    if "domain" in changes:
+        model.graph.node[0].domain = changes["domain"]
+        model.opset_import.append(onnx.helper.make_opsetid(changes["domain"], 1))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(MeasureError, match=rf"b.onnx: cannot be run: .*{words}") as refused:
+        bench(path, device=HERE, rounds=2)
+    assert way_out in refused.value.hint
+    assert not re.search("ONNXRuntimeError|hwnas-bench|onnxruntime_src", refused.value.message)
+    with pytest.raises(ExportError, match=r"b.onnx: onnxruntime refuses it") as refused_here:
+        open_session(path)
+    assert way_out in refused_here.value.hint
 
 
 def test_a_space_is_built_again_from_the_header_or_not_at_all(table: Path) -> None:
