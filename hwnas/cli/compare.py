@@ -10,10 +10,10 @@ import typer
 
 from hwnas.cli.options import AsJson, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import Objective, counted
+from hwnas.core import SHARES, Objective, counted
 from hwnas.job import Front, Standing, compare, values_of
 from hwnas.pareto import costs_of, non_dominated
-from hwnas.report import Dot, fronts_picture
+from hwnas.report import Axis, Dot, drawn_axes, fronts_picture
 
 
 def compare_runs(
@@ -61,22 +61,24 @@ def show_standings(standings: Sequence[Standing], objectives: Sequence[Objective
 
 
 def _in_words(objective: Objective, value: float) -> str:
-    return f"{value:.2%}" if objective.name in {"accuracy", "balanced_accuracy"} else f"{value:.4g}"
+    return f"{value:.2%}" if objective.name in SHARES else f"{value:.4g}"
 
 
 def draw_together(fronts: Sequence[Front], path: Path) -> None:
-    """Draw the fronts of runs that can be compared: test accuracy against latency."""
+    """Draw the fronts of runs that can be compared: their first two objectives, accuracies on the test images."""
     rows = [(n, values_of(member)) for n, front in enumerate(fronts) for member in front.on_front]
     kept = set(non_dominated(costs_of([values for _, values in rows], fronts[0].objectives)).tolist())
-    dots = [(n, Dot(v["latency_ms"], v["accuracy"], on_front=k in kept)) for k, (n, v) in enumerate(rows)]
+    x, y = drawn_axes(fronts[0].objectives)
+    dots = [(n, Dot(v[x.name], v[y.name], on_front=k in kept)) for k, (n, v) in enumerate(rows)]
     device = fronts[0].facts["device"]
     fronts_picture(
         path,
         fronts={str(front.facts["run"]): [dot for owner, dot in dots if owner == n] for n, front in enumerate(fronts)},
+        x=Axis.of(x, "test images" if x.name in SHARES else ""),
+        y=Axis.of(y, "test images" if y.name in SHARES else ""),
         title=f"{len(fronts)} runs on {device['name']}",
         caption=f"{fronts[0].facts['data']['source']}; {spaces_in_words(fronts)}; {device['runtime']}, "
-        f"{counted(device['threads'], 'thread')}, batch {device['batch']}",
-        accuracy_label="test accuracy",
+        f"{counted(device['threads'], 'thread')}, batch {device['batch']}; chosen by validation, drawn by test",
     )
 
 

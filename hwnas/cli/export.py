@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hwnas.cli.check import check_onnx
-from hwnas.cli.front import latency_words
+from hwnas.cli.front import in_percent, latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
 from hwnas.cli.pick import chosen
 from hwnas.cli.terminal import show, show_json
@@ -37,4 +37,7 @@ def export(
         return
     show(f"{to}: {found['size_bytes'] / 1024:.0f} KiB, runs at batch {', '.join(map(str, found['batches']))}")
     show(f"  classes {', '.join(found['metadata']['classes'])}")
-    show(f"  {latency_words(front, member)}, validation accuracy {member.metrics['accuracy'].value:.2%}")
+    show(
+        f"  {latency_words(front, member)}, {front.share.replace('_', ' ')} on validation images "
+        f"{in_percent(member.metrics[front.share])}"
+    )

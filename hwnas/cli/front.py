@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import Objective, counted
+from hwnas.core import SHARES, Metric, Objective, counted
 from hwnas.job import Front, Member
-from hwnas.report import Dot, front_in_letters, front_picture
+from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
 
 def front(run: Run, as_json: AsJson = False) -> None:
@@ -41,40 +41,66 @@ def latency_words(front: Front, member: Member) -> str:
 
 
 def draw(front: Front) -> None:
-    """Draw the picture of a front into its run's folder."""
-    limit = next((limit.at_most for limit in front.limits if limit.name == "latency_ms"), None)
+    """Draw the picture of a front into its run's folder: its first two objectives, a third as colour."""
     device = front.facts["device"]
+    (x, y), third = drawn_axes(front.objectives), _third(front)
     conditions = (
         f"{device['runtime']}, {counted(device['threads'], 'thread')}"
         if front.timed
         else "estimated from its data sheet"
     )
+    further = [objective.name for objective in front.objectives if objective not in (x, y)]
+    undrawn = f"; not drawn: {', '.join(further[1:])}" if further[1:] else ""
     front_picture(
         picture_path(front),
-        dots=_dots(front, rivals=False),
-        rivals=_dots(front, rivals=True),
+        dots=_dots(front),
+        x=_axis(front, x),
+        y=_axis(front, y),
+        shade=None if third is None else _axis(front, third),
         title=f"{front.facts['run']}: {counted(len(front.on_front), 'network')} {_word(front)} on {device['name']}",
         caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {conditions}, "
-        f"batch {device['batch']}",
-        accuracy_label="validation accuracy",
-        limit_ms=limit,
-        latency_word=_word(front),
+        f"batch {device['batch']}{undrawn}",
+        limit_x=next((limit.at_most for limit in front.limits if limit.name == x.name), None),
+        word=_word(front) if x.name == "latency_ms" else "measured",
     )
 
 
-def _dots(front: Front, *, rivals: bool) -> list[Dot]:
-    """Members, or what stands beside them for comparison."""
-    return [
-        Dot(
-            member.metrics["latency_ms"].value,
-            member.metrics["accuracy"].value,
-            member.predicted["latency_ms"].value if member.timed else None,
-            member.on_front,
-            label="default network, trained alone" if rivals else "",
+def _third(front: Front) -> Objective | None:
+    """The objective that is drawn as colour."""
+    drawn = drawn_axes(front.objectives)
+    return next((objective for objective in front.objectives if objective not in drawn), None)
+
+
+def _axis(front: Front, objective: Objective) -> Axis:
+    """An axis with what its values are: on which images, or how they came about."""
+    if objective.name in SHARES:
+        return Axis.of(objective, "validation images")
+    origins = dict.fromkeys(member.metrics[objective.name].origin for member in front.members)
+    return Axis.of(objective, "" if list(origins) == ["computed"] else " or ".join(origins))
+
+
+def _dots(front: Front) -> list[Dot]:
+    """All that was measured, in what is drawn, with their letters."""
+    (x, y), third = drawn_axes(front.objectives), _third(front)
+    found = []
+    for member in front.members:
+        across, upright = member.metrics[x.name], member.metrics[y.name]
+        believed = member.predicted.get(x.name) if across.origin == "measured" else None
+        band = None if across.low is None or across.high is None else (across.low, across.high)
+        found.append(
+            Dot(
+                across.value,
+                upright.value,
+                name=front.letter(member),
+                on_front=member.on_front,
+                searched=member.role == "member",
+                predicted_x=None if believed is None else believed.value,
+                band=band,
+                error=upright.standard_error,
+                shade=None if third is None else member.metrics[third.name].value,
+            )
         )
-        for member in front.members
-        if (member.role != "member") == rivals
-    ]
+    return found
 
 
 def _word(front: Front) -> str:
@@ -86,15 +112,15 @@ def show_front(front: Front) -> None:
     """The front as a table: predicted beside measured, or estimates with their band."""
     timed = front.timed
     rows = []
-    shown = {"accuracy", "latency_ms", "macs", "parameters"}
+    shown = {front.share, "latency_ms", "macs", "parameters"}
     further = [objective for objective in front.objectives if objective.name not in shown]
     beyond = [member for member in front.members if member.predicted["latency_ms"].extrapolated]
     for member in front.members:
         predicted, latency = member.predicted["latency_ms"].value, member.metrics["latency_ms"]
         rows.append([
-            member.architecture.digest,
-            f"{member.metrics['accuracy'].value:.2%}",
-            f"{member.test['accuracy']:.2%}",
+            f"{front.letter(member)} {member.architecture.digest}",
+            in_percent(member.metrics[front.share]),
+            f"{member.test[front.share]:.2%}" if front.share in member.test else "",
             *(
                 [
                     f"{latency.value:.4f}",
@@ -109,12 +135,12 @@ def show_front(front: Front) -> None:
             f"{member.metrics['parameters'].value / 1e3:.0f}",
             f"{member.parity['largest_difference']:.0e}",
             f"{member.training_seconds:.0f}",
-            {True: "front", False: "beaten"}[member.on_front] if member.role == "member" else member.role,
+            front.standing(member) + ("" if member.role == "member" else f", {member.role}"),
         ])
     limits = "; ".join(map(str, front.limits)) or "none"
     show_table(
         f"{front.facts['run']}: {counted(len(front.on_front), 'network')} on the {_word(front)} front "
-        f"(limits: {limits})",
+        f"(limits: {limits}); {front.share.replace('_', ' ')}",
         [
             "network",
             "validation",
@@ -128,11 +154,56 @@ def show_front(front: Front) -> None:
             "",
         ],
         rows,
-        note=_errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
+        note="\n".join([
+            _errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
+            *remarks(front),
+        ]),
     )
     show("")
-    for line in front_in_letters(_dots(front, rivals=False), rivals=_dots(front, rivals=True)):
+    x, y = (_axis(front, objective) for objective in drawn_axes(front.objectives))
+    for line in front_in_letters(_dots(front), x=x, y=y):
         show(line)
+
+
+def in_percent(metric: Metric) -> str:
+    """A share of images with its standard error, where that is known."""
+    error = "" if metric.standard_error is None else f" +- {100 * metric.standard_error:.1f}"
+    return f"{100 * metric.value:.2f}{error} %"
+
+
+def remarks(front: Front) -> list[str]:
+    """What a reader of the accuracies should know: ties, guessers, and parts of the images that differ."""
+    found = []
+    standings = {front.letter(member): front.standing(member) for member in front.members}
+    if any(standing.startswith("no gain") for standing in standings.values()):
+        found.append(
+            "no gain: the accuracy is within one standard error of a cheaper network's, on the same validation images"
+        )
+    guessing = [letter for letter, standing in standings.items() if standing == "at chance"]
+    if guessing:
+        found.append(
+            f"at chance: {', '.join(guessing)}, no better than guessing ({front.chance().value:.1%}) on so many "
+            "validation images; hwnas pick takes none of them but by name"
+        )
+    return [*found, *gap_remarks(front, front.members)]
+
+
+def gap_remarks(front: Front, members: Sequence[Member]) -> list[str]:
+    """Which networks are better or worse on the test images than chance explains, and what may be the cause."""
+    gaps = {front.letter(member): gap for member in members if (gap := front.test_gap(member)) and gap.sure}
+    if not gaps:
+        return []
+    letter, widest = max(gaps.items(), key=lambda item: abs(item[1].value))
+    which = letter if len(members) == 1 else f"{', '.join(gaps)} (widest: {letter})"
+    sign, causes = (
+        ("higher", "or the choice by validation; expect the test value")
+        if widest.value > 0
+        else ("lower", "and the test images are easier")
+    )
+    return [
+        f"validation is {sign} than test by more than chance explains: {which}, {widest}; likely causes: the parts are "
+        f"of another origin (other people, cameras, days), {causes}"
+    ]
 
 
 def _unit(objective: Objective) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hwnas.core import Limit, RecipeError
+from hwnas.core import SHARES, Limit, RecipeError
 
 QUICKSTART = Path("search/quickstart.toml")
 
@@ -24,12 +24,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 By = Annotated[
     str,
     typer.Option(
-        help='"knee", "fastest", "most-accurate", weights such as "accuracy=3,latency_ms=1", or the first letters of a '
-        "member's digest."
+        help='"knee", "fastest", "most-accurate", weights such as "accuracy=3,latency_ms=1", or a member: its letter '
+        'in hwnas front ("B") or the beginning of its digest.'
     ),
 ]
 AtMost = Annotated[list[str], typer.Option(help='A limit, inclusive: "latency_ms=0.2". May be repeated.')]
-AtLeast = Annotated[list[str], typer.Option(help='A limit, inclusive: "accuracy=0.9". May be repeated.')]
+AtLeast = Annotated[
+    list[str], typer.Option(help='A limit, inclusive: "accuracy=0.9" or "accuracy=90 %". May be repeated.')
+]
 
 
 def run_folder(run: str) -> Path:
@@ -68,10 +70,32 @@ def numbers(option: str, texts: list[str]) -> dict[str, float]:
 
 
 def limits(at_most: list[str], at_least: list[str]) -> list[Limit]:
-    """The limits that the options name.
+    """The limits that the options name; of a share of images "90 %" is 0.9.
 
     Raises:
-        RecipeError: If a text is no pair of metric and number, or two bounds exclude each other.
+        RecipeError: If a text is no pair of metric and number, a share is not in 0..1, or two bounds exclude
+            each other.
+
+    Example:
+        >>> [str(limit) for limit in limits(["latency_ms=0.2"], ["accuracy=50 %"])]
+        ['accuracy >= 0.5', 'latency_ms <= 0.2']
     """
-    most, least = numbers("--at-most", at_most), numbers("--at-least", at_least)
+    most, least = _bounds("--at-most", at_most), _bounds("--at-least", at_least)
     return [Limit(name, at_most=most.get(name), at_least=least.get(name)) for name in sorted({*most, *least})]
+
+
+def _bounds(option: str, texts: list[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        percent = text.rstrip().endswith("%")
+        [(name, value)] = numbers(option, [text.rstrip().removesuffix("%")]).items()
+        if percent and name not in SHARES:
+            raise RecipeError(
+                f'{option} is "{text}"; only {", ".join(SHARES)} are shares of a whole', hint=f"{option} {name}=NUMBER"
+            )
+        found[name] = value / 100 if percent else value
+        if name in SHARES and not 0 <= found[name] <= 1:
+            raise RecipeError(
+                f'{option} is "{text}"; {name} is a share, from 0 to 1', hint=f'"{name}={value:g} %" for a percentage'
+            )
+    return found

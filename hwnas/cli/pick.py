@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hwnas.cli.front import latency_words
+from hwnas.cli.front import gap_remarks, in_percent, latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder
 from hwnas.cli.terminal import show, show_json
+from hwnas.core import SHARES, Gap
 from hwnas.job import Front, Member, check_member_file
 from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
 
@@ -61,7 +62,7 @@ def _why(front: Front, member: Member, by: str, at_most: list[str], at_least: li
     if rule is None:
         return ""
     kept = limits(at_most, at_least)
-    among = [one for one in front.on_front if not violations_of([one.values], kept)[0]]
+    among = [one for one in front.on_front if not violations_of([one.values], kept)[0] and not front.at_chance(one)]
     words = reason([one.values for one in among], front.objectives, among.index(member), by=rule)
     if not kept:
         return words
@@ -82,11 +83,31 @@ def summary(front: Front, member: Member, why: str) -> dict[str, Any]:
         {"better": step.better, "digest": front.on_front[step.to].architecture.digest, "changes": dict(step.changes)}
         for step in _steps(front, member)
     ]
-    return {**member.to_json(), "file": str(front.onnx_path(member)), "reason": why or None, "exchanges": steps}
+    return {
+        **member.to_json(),
+        "letter": front.letter(member),
+        "file": str(front.onnx_path(member)),
+        "reason": why or None,
+        "exchanges": steps,
+        "at_chance": front.at_chance(member),
+        "against_the_next_cheaper": _gap_json(front, member),
+        "validation_minus_test": _as_json(front.test_gap(member)),
+    }
 
 
-def _change(front: Front, name: str, change: float, value: float) -> str:
-    """A difference for people: shares in points, other units relative to the value.
+def _gap_json(front: Front, member: Member) -> dict[str, Any] | None:
+    cheaper = front.next_cheaper(member)
+    if cheaper is None:
+        return None
+    return {"digest": cheaper.architecture.digest, "metric": front.share, **_as_json(front.gap(member, cheaper))}
+
+
+def _as_json(gap: Gap | None) -> dict[str, float]:
+    return {} if gap is None else {"value": gap.value, "standard_error": gap.standard_error}
+
+
+def _change(front: Front, name: str, change: float, value: float, gap: Gap | None = None) -> str:
+    """A difference for people: shares in points with their standard error, other units relative to the value.
 
     Example:
         >>> from pathlib import Path
@@ -95,28 +116,61 @@ def _change(front: Front, name: str, change: float, value: float) -> str:
         >>> _change(front, "accuracy", 0.0125, 0.9), _change(front, "latency_ms", -0.5, 2.0)
         ('+1.25 points of accuracy', '-25 % latency_ms')
     """
+    if gap is not None:
+        return f"{gap} of {name}"
     unit = next(objective.unit for objective in front.objectives if objective.name == name)
     if unit == "share":
         return f"{100 * change:+.2f} points of {name}"
     return f"{100 * change / value:+.0f} % {name}" if value else f"{change:+.4g} {unit} {name}"
 
 
+def _step_in_words(front: Front, member: Member, step: Exchange) -> str:
+    other = front.on_front[step.to]
+    changes = [
+        _change(front, name, change, member.values[name], front.gap(other, member, name) if name in SHARES else None)
+        for name, change in step.changes.items()
+    ]
+    return f"{', '.join(changes)}:  --by {front.letter(other)} ({other.architecture.digest})"
+
+
+def remarks_on(front: Front, member: Member, by: str) -> list[str]:
+    """How sure its accuracy is, and what speaks against it; one line each."""
+    found = []
+    cheaper = front.next_cheaper(member)
+    if cheaper is not None:
+        gap = front.gap(member, cheaper)
+        found.append(f"{gap} of {front.share} against the next cheaper, {front.letter(cheaper)}")
+    standing = front.standing(member)
+    if standing == "at chance":
+        found.append(f"no better than guessing, which gives {front.chance().value:.1%} {front.share}")
+    elif standing != "front":
+        found.append(f"not on the front: {standing}")
+    guessing = [one for one in front.members if front.at_chance(one)]
+    if _rule(by) is not None and guessing:
+        texts = ", ".join(f"{front.letter(one)} ({one.values[front.share]:.1%})" for one in guessing)
+        found.append(
+            f"left out, no better than guessing ({front.chance().value:.1%}): {texts}; "
+            f"--by {front.letter(guessing[0])} takes it all the same"
+        )
+    return [*found, *gap_remarks(front, [member])]
+
+
+def _test(front: Front, member: Member) -> str:
+    return f", test {member.test[front.share]:.2%}" if front.share in member.test else ""
+
+
 def usage(front: Front, member: Member, by: str, why: str) -> list[str]:
     """What a person needs to know of the network and to use it."""
-    steps = [
-        "  "
-        + ", ".join(_change(front, name, change, member.values[name]) for name, change in step.changes.items())
-        + f":  --by {front.on_front[step.to].architecture.digest}"
-        for step in _steps(front, member)
-    ]
+    steps = [f"  {_step_in_words(front, member, step)}" for step in _steps(front, member)]
     path = front.onnx_path(member)
     side = member.architecture["resolution"]
     channels = front.facts["data"]["channels"]
     return [
-        f"{by}: {member.architecture.digest}   validation {member.metrics['accuracy'].value:.2%}, test "
-        f"{member.test['accuracy']:.2%}, {latency_words(front, member)}",
+        f"{by}: {front.letter(member)} {member.architecture.digest}   {front.share.replace('_', ' ')}: validation "
+        f"{in_percent(member.metrics[front.share])}{_test(front, member)}, {latency_words(front, member)}",
         f"  {path}",
         *([f"  {why}"] if why else []),
+        *(f"  {line}" for line in remarks_on(front, member, by)),
         *(["", "a step away on the front:", *steps] if steps else []),
         "",
         "use it:",

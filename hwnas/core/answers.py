@@ -39,7 +39,7 @@ class Gap:
 
     Example:
         >>> Gap(0.0014, 0.008).tied, Gap(0.1, 0.016).sure, str(Gap(0.0014, 0.008))
-        (True, True, '+0.1 ± 0.8 points')
+        (True, True, '+0.1 +- 0.8 points')
     """
 
     value: float
@@ -61,7 +61,7 @@ class Gap:
         return abs(self.value) >= SURE_ERRORS * self.standard_error
 
     def __str__(self) -> str:
-        return f"{100 * self.value:+.1f} ± {100 * self.standard_error:.1f} points"
+        return f"{100 * self.value:+.1f} +- {100 * self.standard_error:.1f} points"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Answers:
             >>> one = Answers((100,), np.arange(100) < 97)
             >>> other = Answers((100,), np.arange(100) >= 4)
             >>> str(one.minus(other, "accuracy"))
-            '+1.0 ± 3.0 points'
+            '+1.0 +- 3.0 points'
         """
         if self.counts != other.counts:
             raise ValueError(f"answers on classes of {self.counts} and of {other.counts}; expected the same images")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from hwnas.core import generator
+from hwnas.core import Objective, generator
 from hwnas.data import batches
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import export_onnx
@@ -25,7 +25,7 @@ from hwnas.job import Assembly, Front, Member, Silent, assemble, profile
 from hwnas.job import search as run_search
 from hwnas.nn import build_network
 from hwnas.profiling import remeasure
-from hwnas.report import Dot, front_picture
+from hwnas.report import Axis, Dot, front_picture
 from hwnas.training import Plain, Trainer, accuracies
 from tests.bench.figures import ROOT, Bench, Measured, Row
 
@@ -89,7 +89,7 @@ def matched(data: Path, *, recipe: Path = RECIPE, root: Path = ROOT) -> Measured
     assembly = assemble(recipe, root=root)
     front = run_search(recipe, root=root)
     default = _default(front)
-    faster = [m for m in front.on_front if m.values["latency_ms"] < default.values["latency_ms"]]
+    faster = [m for m in _on_front(front) if m.values["latency_ms"] < default.values["latency_ms"]]
     epoch = default.training_seconds / assembly.recipe.members.default_epochs
     epochs = {m.architecture.digest: max(1, math.ceil(m.training_seconds / epoch)) for m in faster}
     threads = torch.get_num_threads()
@@ -117,7 +117,16 @@ FASHION_MNIST: Bench = {"found": found, "matched": matched, "alone": alone}
 
 def _beside(front: Front) -> Dot:
     default = _default(front)
-    return Dot(default.values["latency_ms"], default.test["accuracy"], label="default network, a member's time")
+    return _rival(default.values["latency_ms"], default.test["accuracy"], "default network, a member's time")
+
+
+def _rival(latency_ms: float, accuracy: float, name: str) -> Dot:
+    return Dot(latency_ms, accuracy, name=name, on_front=False, searched=False)
+
+
+def _on_front(front: Front) -> list[Member]:
+    """Those that the search found; all of them where the default network beats each."""
+    return [member for member in front.on_front if member.role == "member"] or _members(front)
 
 
 def _default(front: Front) -> Member:
@@ -140,8 +149,8 @@ def _whole_seconds(front: Front) -> float:
 
 def _rows_of_the_run(front: Front) -> list[Row]:
     default = _default(front)
-    best = max(front.on_front, key=lambda m: m.test["accuracy"])
-    latencies = [m.values["latency_ms"] for m in front.on_front]
+    best = max(_on_front(front), key=lambda m: m.test["accuracy"])
+    latencies = [m.values["latency_ms"] for m in _on_front(front)]
     error = front.facts["prediction_error"]["mape"]
     minutes = _whole_seconds(front) / 60
     rows = [
@@ -182,7 +191,7 @@ def _against_the_long_rival(assembly: Assembly, front: Front) -> tuple[list[Row]
             space=assembly.family.space,
             build_network=assembly.build_network,
         )
-    best = max(front.on_front, key=lambda m: m.test["accuracy"])
+    best = max(_on_front(front), key=lambda m: m.test["accuracy"])
     rows = [
         Row("(b) default network alone for the whole run's time, epochs", epochs, "epochs"),
         Row("(b) training", seconds / 60, "minutes"),
@@ -196,7 +205,7 @@ def _against_the_long_rival(assembly: Assembly, front: Front) -> tuple[list[Row]
             if name != "alone"
         ),
     ]
-    return rows, Dot(again.latency_ms["alone"], test, label="default network, the whole run's time")
+    return rows, _rival(again.latency_ms["alone"], test, "default network, the whole run's time")
 
 
 def _alone(assembly: Assembly, default: Member, epochs: int) -> tuple[torch.nn.Module, float, tuple[float, float]]:
@@ -233,12 +242,21 @@ def _draw(front: Front, path: Path, rivals: Sequence[Dot]) -> None:
     front_picture(
         path,
         dots=[
-            Dot(m.values["latency_ms"], m.test["accuracy"], m.predicted["latency_ms"].value, m.on_front)
-            for m in _members(front)
+            *(
+                Dot(
+                    m.values["latency_ms"],
+                    m.test["accuracy"],
+                    name=front.letter(m),
+                    on_front=m.on_front,
+                    predicted_x=m.predicted["latency_ms"].value,
+                )
+                for m in _members(front)
+            ),
+            *rivals,
         ],
-        rivals=rivals,
+        x=Axis.of(Objective.named("latency_ms"), "measured"),
+        y=Axis.of(Objective.named("accuracy"), "test images"),
         title="Fashion-MNIST, 60,000 images: one run on two CPU cores",
         caption=f"space {front.facts['space']['name']}; {device['runtime']}, {device['threads']} thread, "
-        f"batch {device['batch']}; latency measured",
-        accuracy_label="test accuracy",
+        f"batch {device['batch']}; latency measured; networks chosen by validation, drawn by test",
     )

@@ -69,7 +69,7 @@ def test_one_standard_error_of_a_pair_by_hand() -> None:
     one, other = answers("1" * 97 + "0" * 3), answers("0" * 4 + "1" * 96)
     gap = one.minus(other, "accuracy")  # 4 images only the one names rightly, 3 only the other
     assert gap.value == pytest.approx(0.01) and gap.standard_error == pytest.approx(math.sqrt(4 + 3 + 2) / 100)
-    assert gap.tied and not gap.sure and str(gap) == "+1.0 ± 3.0 points"
+    assert gap.tied and not gap.sure and str(gap) == "+1.0 +- 3.0 points"
     assert other.minus(one, "error").value == pytest.approx(0.01)
 
 
