@@ -30,9 +30,9 @@ from hwnas.core import (
 )
 from hwnas.cost import CostModel
 from hwnas.evaluation import Evaluator, FromFunction, seed_globals
+from hwnas.evaluation.state_file import load_state, read_state, save_state
 from hwnas.space import Codes, Decision, Space
 from hwnas.study import Adapt, Epoch, Event, OneShot, Outcome, State, Strategy, Study
-from hwnas.study.state_file import load_state, read_state, save_state
 
 # ------------------------------------------------------------------------------------------------------- Toy201
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import SHARES, Metric, Objective, counted
+from hwnas.core import SHARES, Metric, Objective, counted, refusal
 from hwnas.job import Front, Member
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
@@ -16,14 +16,14 @@ from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 def front(run: Run, as_json: AsJson = False) -> None:
     """Show the measured front of a finished run and draw its picture."""
     found = Front.load(run_folder(run))
-    draw(found)
+    picture = draw(found)
     if as_json:
         show_json(found.to_json())
         return
     show_front(found)
     for line in found.latency_notes:
         show(f"note: {line}")
-    show(f"\n{picture_path(found)}")
+    show(f"\n{picture}")
 
 
 def picture_path(front: Front) -> Path:
@@ -40,8 +40,20 @@ def latency_words(front: Front, member: Member) -> str:
     return f"{latency.value:.4g} ms {latency.origin} on {device} ({latency.low:.4g} to {latency.high:.4g})"
 
 
-def draw(front: Front) -> None:
-    """Draw the picture of a front into its run's folder: its first two objectives, a third as colour."""
+def draw(front: Front) -> str:
+    """Draw the picture of a front into its run's folder: its first two objectives, a third as colour.
+
+    Returns:
+        Where it lies, or why it could not be written: a run that can only be read is shown all the same.
+    """
+    try:
+        _draw(front)
+    except OSError as error:
+        return f"no picture: {refusal(error).message}"
+    return str(picture_path(front))
+
+
+def _draw(front: Front) -> None:
     device = front.facts["device"]
     (x, y), third = drawn_axes(front.objectives), _third(front)
     conditions = (

@@ -98,12 +98,14 @@ def methods(as_json: AsJson = False) -> None:
 
 def devices(as_json: AsJson = False) -> None:
     """List the devices in devices/, whether they work here, and what this machine is."""
-    found = [Device.load(path) for path in sorted(Path("devices").glob("*.toml"))]
+    found, bad = read_devices(Path("devices"))
     rows = [device.model_dump(mode="json") | state for device, state in zip(found, states_of(found), strict=True)]
     here, nvidia, cores, quota = fingerprint(), nvidia_state(), allowed_cores(), cgroup_quota()
     if as_json:
         machine = {"identity": here.to_json(), "nvidia": nvidia.to_json()}
-        show_json([row | {"machine": machine if row["reach"] == "local" else None} for row in rows])
+        listed = [row | {"machine": machine if row["reach"] == "local" else None} for row in rows]
+        damaged = [{"name": name, "state": "damaged", "missing": error.message} for name, error in bad.items()]
+        show_json(listed + damaged)
         return
     show_table(
         "devices",
@@ -111,8 +113,13 @@ def devices(as_json: AsJson = False) -> None:
         [
             [d.name, d.host or d.reach, d.runtime, str(d.threads), d.precision, str(d.batch), str(row["state"])]
             for d, row in zip(found, rows, strict=True)
-        ],
+        ]
+        + [[name, "", "", "", "", "", "damaged"] for name in bad],
     )
+    for name, error in bad.items():
+        show(f"{name}: {error.message}")
+        if error.hint:
+            show(f"    {error.hint}")
     for row in rows:
         if row["missing"]:
             show(f"{row['name']}: {row['missing']}")
@@ -135,6 +142,18 @@ def _under(hypervisor: str | None) -> str:
         (' under QEMU', '')
     """
     return "" if hypervisor in {None, "unnamed"} else f" under {hypervisor}"
+
+
+def read_devices(folder: Path) -> tuple[list[Device], dict[str, DeviceError]]:
+    """The devices of a folder, and by name what is wrong with the files that are none: one bad file hides no other."""
+    found: list[Device] = []
+    bad: dict[str, DeviceError] = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            found.append(Device.load(path))
+        except DeviceError as error:
+            bad[path.stem] = error
+    return found, bad
 
 
 def states_of(found: Sequence[Device]) -> list[dict[str, Any]]:

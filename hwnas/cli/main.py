@@ -99,11 +99,13 @@ def _stopped_as_json(words: Sequence[str], number: int) -> dict[str, dict[str, o
 def _failed(error: BaseException, words: Sequence[str], *, debug: bool, as_json: bool) -> int:
     """Say what went wrong; what nobody meant to raise goes on."""
     from hwnas.cli.terminal import show_fault, show_json
-    from hwnas.core import HwnasError
+    from hwnas.core import HwnasError, refusal
 
     meant = True
     if isinstance(error, HwnasError):
         text, hint = error.message, error.hint
+    elif isinstance(error, OSError) and (refused := refusal(error)).hint:
+        text, hint = refused
     elif hasattr(error, "format_message"):
         # typer brings its own copy of click or imports it, by version; the class is told by this method. It names the
         # option, which the error's own text lacks.

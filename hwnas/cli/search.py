@@ -27,7 +27,7 @@ def search(
     a published table of networks instead, and says how near to the true front it came.
     """
     with importing():
-        from hwnas.cli.front import draw, picture_path, show_front
+        from hwnas.cli.front import draw, show_front
         from hwnas.job import is_tabular, search_table
         from hwnas.job import search as run_search
 
@@ -41,14 +41,14 @@ def search(
         return
     with Terminal() as terminal:
         front = run_search(recipe, fresh=fresh, allow_mismatch=allow_mismatch, teller=terminal)
-        draw(front)
+        picture = draw(front)
     if as_json:
         show_json(front.to_json())
         return
     show_front(front)
     show("")
     show(f"{front.folder / 'front.json'}   everything in figures")
-    show(f"{picture_path(front)}    the picture")
+    show(f"{picture}    the picture" if picture.endswith(".png") else picture)
     show(f"{front.folder / 'members'}/*.onnx   one file per network")
     show("")
     show(f"next: hwnas pick {front.folder.name}   or   hwnas export {front.folder.name} --to model.onnx")

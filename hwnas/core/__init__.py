@@ -23,7 +23,7 @@ from hwnas.core.errors import (
     TableError,
 )
 from hwnas.core.evaluation import Evaluation, Metric, Origin, Status
-from hwnas.core.files import refusal, write_atomically
+from hwnas.core.files import check_writable, refusal, write_atomically
 from hwnas.core.names import check_name
 from hwnas.core.objective import Limit, Objective
 from hwnas.core.seeding import digest_of, generator, seed_of
@@ -61,6 +61,7 @@ __all__ = [
     "StoreError",
     "TableError",
     "check_name",
+    "check_writable",
     "counted",
     "digest_of",
     "generator",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -37,17 +39,46 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def refusal(error: OSError) -> tuple[str, str]:
+def check_writable(folder: Path) -> None:
+    """That files can be written into a folder, before hours go by until one is; made if it is missing.
+
+    Raises:
+        OSError: If not; it names the folder.
+
+    Example:
+        >>> check_writable(Path("."))
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+class Refusal(NamedTuple):
+    """What a system refused.
+
+    Attributes:
+        message: For people, with the file where there is one.
+        hint: The way out; empty where only the caller can know one.
+    """
+
+    message: str
+    hint: str
+
+
+def refusal(error: OSError) -> Refusal:
     """What a system refused, for people, and the way out.
 
     Example:
-        >>> refusal(OSError(errno.ENOSPC, "No space left on device", "runs/a/front.json"))
-        ('runs/a/front.json: no space left on device', 'free some space, then run the same command again')
+        >>> refusal(OSError(errno.ENOSPC, "No space left on device", "runs/a/front.json")).message
+        'runs/a/front.json: no space left on device'
     """
     said = error.strerror or str(error) or type(error).__name__
     file = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else None
     where = f"{os.fsdecode(file)}: " if file is not None else ""
-    return where + said[:1].lower() + said[1:], _WAYS_OUT.get(error.errno or 0, "")
+    return Refusal(where + said[:1].lower() + said[1:], _WAYS_OUT.get(error.errno or 0, ""))
 
 
 _WRITABLE = "make the folder writable, or work in a copy of it that is"
@@ -58,4 +89,8 @@ _WAYS_OUT = {
     errno.EROFS: _WRITABLE,
     errno.EACCES: _WRITABLE,
     errno.EPERM: _WRITABLE,
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "what should be a folder there is a file: move it, or name another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EIO: "look after the disk; what was stored before is kept",
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from hwnas.core import Architecture, Metric, StoreError, generator
 from hwnas.data import DataSource, Images, Preprocessing, Splits
+from hwnas.evaluation.state_file import load_state
 from hwnas.nn import Supernet, reestimate_batch_norm
 from hwnas.training import accuracy_metrics, answers
 from hwnas.zoo import Family
@@ -109,7 +110,7 @@ class SharedWeights:
             if not path.is_file():
                 raise StoreError(f"{path}: the weights {version} are not there; the supernet must be trained first")
             supernet = self.family.supernet()
-            supernet.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["module"])
+            load_state({"module": cast(nn.Module, supernet)}, path)
             supernet.train(mode=False)
             self._supernet = version, supernet
         return self._supernet[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError
+from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError, check_writable, refusal
 from hwnas.cost import (
     CostModel,
     EstimatedLatency,
@@ -25,7 +25,7 @@ from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.job.recipe import Recipe, limit_of
-from hwnas.job.run_tables import RunTables
+from hwnas.job.run_tables import RunTables, runs_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.profiling import (
     LIMIT_S,
@@ -402,7 +402,7 @@ def profile(
     Raises:
         MeasureError: If measuring failed, the machine was too noisy, or what an unfinished profile left is damaged.
         StoreError: If another process profiles the same.
-        TableError: If `missing` and the present table is damaged or of other conditions.
+        TableError: If `missing` and the present table is damaged or of other conditions, or none could be written.
         DeviceError: If the device is unknown or has more threads than this process has cores.
         RecipeError: If the recipe is wrong.
         DataError: If the images cannot be used: their channels and classes decide the blocks.
@@ -411,6 +411,7 @@ def profile(
     assembly = assemble(recipe, root=root, quota=quota)
     teller.stage(f"profile {assembly.family.name} on {assembly.device.name}")
     existing = LatencyTable.load(assembly.table_path) if missing else None
+    _check_writable(assembly.root / "latency_tables")
     report = measure_space(
         assembly.family.space,
         assembly.family.build_block,
@@ -507,8 +508,42 @@ def take_in(recipe: Path, results: Path, *, root: Path = Path(), teller: Teller 
 def _warn(report: ProfileReport, assembly: Assembly, teller: Teller) -> None:
     for warning in report.warnings:
         teller.say(warning)
+    if report.earlier is not None:
+        teller.say(_kept(report.earlier, assembly.root / "runs"))
     if report.path != assembly.table_path:
         teller.say(f"{assembly.path}: table is {assembly.table_path}; this one went to {report.path}")
+
+
+def _check_writable(folder: Path) -> None:
+    """That a table can be written, before anything is measured.
+
+    Raises:
+        TableError: If not.
+    """
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise TableError(
+            f"the table could not be written: {refusal(error).message}", hint=refusal(error).hint
+        ) from error
+
+
+def _kept(earlier: Path, runs: Path) -> str:
+    """What became of the table that was there before, and of the runs that began with it."""
+    line = f"the table that was there before is kept: {earlier}"
+    try:
+        users = runs_of(LatencyTable.load(earlier), runs)
+    except TableError:
+        return f"{line}; it is damaged"
+    own, bare = ([name for name, copy in users.items() if copy == has] for has in (True, False))
+    if own:
+        line += f"; runs that began with it go on with copies of their own: {', '.join(own)}"
+    if bare:
+        line += (
+            f"; {', '.join(bare)} began with it and {'has' if len(bare) == 1 else 'have'} no copy: to go on, write "
+            f'table = "{earlier.relative_to(runs.parent).as_posix()}" into the recipe'
+        )
+    return line
 
 
 def journal_folder(root: Path, table: Path) -> Path:

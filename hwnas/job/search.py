@@ -42,7 +42,7 @@ from hwnas.job.timing import OnDevice, OnPaper, Timer
 from hwnas.nn import Sectioned, Supernet
 from hwnas.profiling import suffix_of
 from hwnas.space import Space
-from hwnas.store import Checkpoints, RunFolder
+from hwnas.store import RunFolder
 from hwnas.strategies import in_words
 from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
 from hwnas.training import (
@@ -187,12 +187,14 @@ def search(
                 teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
             else:
                 teller.stage("train the supernet")
+            front = _whole_front(folder, r)
+            if front is None:
+                study.forget_missing()
             outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
             for note in outcome.notes:
                 if note not in told:
                     teller.say(note)
-            front = _whole_front(folder, r) if outcome.finished_before else None
-            if front is not None:
+            if outcome.finished_before and front is not None:
                 teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
                 return front
             if study.follow_up(r.members.model_dump(mode="json")):
@@ -201,7 +203,10 @@ def search(
                 )
             weights = study.version(_SUPERNET)
             if shared and weights is None:
-                raise StoreError(f"{folder}: the supernet's weights are gone", hint="start over with --fresh")
+                raise StoreError(
+                    f"{folder}: it has no supernet although its search has ended",
+                    hint="take another name for the recipe's run, or start over with --fresh",
+                )
             return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
                 outcome, limits, started=started
             )
@@ -416,8 +421,7 @@ class _Adaptation:
 
         def take(k: int, rng: np.random.Generator) -> JSON:  # noqa: ARG001 - the type's
             supernet = assembly.family.supernet()
-            path = Checkpoints(assembly.run_folder / "checkpoints").existing(weights)
-            supernet.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["module"])
+            study.load(weights, {"module": cast(nn.Module, supernet)})
             network = supernet.extract(largest)
             calibrate_batch_norm(
                 network,

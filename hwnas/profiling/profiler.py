@@ -38,6 +38,7 @@ from hwnas.cost import (
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.device.measure import P95_LIMIT, Machine
 from hwnas.nn import to_onnx, to_pt2
+from hwnas.profiling.earlier import keep_earlier
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.journal import Journal, sha256_of
 from hwnas.profiling.liveness import footprint_of
@@ -65,6 +66,7 @@ class ProfileReport:
         measurement: The session: its noise, verdict and conditions.
         failures: Blocks and whole networks that could not be built, exported or run, with the reason.
         notes: Lesser things that a reader should know, as that a block's memory is unknown.
+        earlier: Where the table is kept whose place this one took; None if there was none.
     """
 
     table: LatencyTable
@@ -74,6 +76,7 @@ class ProfileReport:
     measurement: Measurement
     failures: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    earlier: Path | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -339,8 +342,11 @@ def table_of(
         header = header.model_copy(update={"created_utc": now})
     path = table_path(folder, device, space)
     table = LatencyTable(header, rows, source=str(path))
+    earlier = keep_earlier(path, table)
     table.save(path)
-    return ProfileReport(table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes))
+    return ProfileReport(
+        table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes), earlier
+    )
 
 
 def repeat_of(first: Measurement, second: Measurement) -> RepeatRecord | None:

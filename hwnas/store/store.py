@@ -290,6 +290,17 @@ class Store:
         rows = self._rows("SELECT name, checkpoint FROM epochs WHERE checkpoint IS NOT NULL ORDER BY name, epoch")
         return dict(rows)
 
+    def forget_phase(self, name: str) -> None:
+        """Forget a phase whose weights are gone, so that it is trained anew; a search that rests on it has not ended.
+
+        Its evaluations stay: they are what these weights gave.
+        """
+        parts = {part for (part,) in self._rows("SELECT DISTINCT part FROM epochs WHERE name = ?", (name,))}
+        self._write("DELETE FROM epochs WHERE name = ?", (name,))
+        if parts - {"after"}:
+            self._write("DELETE FROM header WHERE name = ?", ("outcome",))
+        self.commit()
+
     def epochs_of(self, name: str, parts: Sequence[str]) -> int:
         """How many epochs of a phase are stored that some parts of the program trained."""
         rows = self._rows("SELECT part, COUNT(*) FROM epochs WHERE name = ? GROUP BY part", (name,))

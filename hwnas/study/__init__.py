@@ -3,12 +3,13 @@
 `hwnas.study.relaxed`, which searches by gradient, is not loaded with it: a study of tables need not wait for torch.
 """
 
+from hwnas.evaluation.state_file import State, Stateful
 from hwnas.study.generations import FAR, Survive, best_so_far, evolve, first_archive, survival_of
 from hwnas.study.identity import Differences, identity_differences, shortened
 from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome, evaluated, volumes
-from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
+from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training
 from hwnas.study.study import Study
 
 __all__ = [

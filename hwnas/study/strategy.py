@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from hwnas.evaluation.state_file import State
+
 if TYPE_CHECKING:
     from hwnas.study.study import Study
 
@@ -16,22 +18,6 @@ JSON = Any
 
 Epoch = Callable[[int, np.random.Generator], JSON]
 """Trains one epoch. Given its index (from 0, over all calls of the phase) and a generator of its own."""
-
-
-class Stateful(Protocol):
-    """An object whose whole state can be taken out and put back: a module, an optimizer, a baseline."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """The state: tensors, or JSON values in a search without torch."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Put a state back."""
-        ...
-
-
-State = Mapping[str, Stateful]
-"""All that an epoch changes, by name."""
 
 
 @dataclass(frozen=True)

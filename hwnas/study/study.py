@@ -45,6 +45,7 @@ from hwnas.core import (
 )
 from hwnas.core.objective import METRICS
 from hwnas.evaluation import Answer, Evaluator, Job, Workers, seed_globals
+from hwnas.evaluation.state_file import State, Stateful, load_state, save_state
 from hwnas.pareto import front_of
 from hwnas.space import Codes, Space
 from hwnas.store import EpochRow, RunFolder, StepRow, Store
@@ -62,8 +63,7 @@ from hwnas.study.identity import Differences, identity_differences, some_of, str
 from hwnas.study.ledger import Ledger
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, EventKind, Outcome, newest
-from hwnas.study.state_file import load_state, save_state
-from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, State, Stateful, Strategy, Training
+from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training
 
 if TYPE_CHECKING:
     from hwnas.cost import CostModel
@@ -580,6 +580,17 @@ class Study:
         self._store.set_header("follow_up", settings)
         return forgotten
 
+    def forget_missing(self) -> None:
+        """Before `run`: let phases whose weights are gone be trained anew. A run that has not ended does it by itself.
+
+        What was evaluated with these weights is kept, and on the same machine they come out the same.
+        """
+        for name, version in self._store.newest_versions().items():
+            path = self._store.checkpoints.path(version)
+            if not path.is_file():
+                self._store.forget_phase(name)
+                self._note("note", f"{path} is gone: {name} is trained anew; all evaluations are kept")
+
     def seconds_of(self, name: str) -> float:
         """What the stored epochs of a phase took together; not for a program to branch on."""
         return self._store.seconds_of(name)
@@ -607,6 +618,7 @@ class Study:
             self._check_strategy(strategy)
             finished = self._store.header().get("outcome")
             if finished is None:
+                self.forget_missing()
                 outcome = self._search(strategy)
             else:
                 outcome = self._outcome(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hwnas.core import Architecture, Budget, BudgetSpent, NonFiniteLossError, RecipeError, ReplayError, StoreError
+from hwnas.evaluation.state_file import read_state
 from hwnas.study import Epoch, Phase, Study, Training
-from hwnas.study.state_file import read_state
 from tests.study.toys import FOUR, TINY, Numbers, Program, Ticking, study
 
 ALL = list(TINY.enumerate())

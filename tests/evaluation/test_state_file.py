@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hwnas.core import StoreError
+from hwnas.evaluation.state_file import load_state, read_state, save_state
 from hwnas.study import Study
-from hwnas.study.state_file import load_state, read_state, save_state
 from hwnas.testing import check_training_state
 from tests.study.toys import Numbers, study
 
@@ -39,7 +39,7 @@ def test_a_file_written_before_torch_was_imported_is_read_after(tmp_path: Path) 
 
 def test_without_torch_a_state_that_is_not_json_is_refused(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from hwnas.study.state_file import save_state\n"
+        "import sys; from pathlib import Path; from hwnas.evaluation.state_file import save_state\n"
         "class A:\n"
         "    def __init__(self, a): self.a = a\n"
         "    def state_dict(self): return {'a': self.a}\n"
@@ -77,8 +77,47 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
             path.write_text("[1]")
         case "code":  # a pickle that would run something when loaded
             torch.save({"net": Numbers()}, path)
-    with pytest.raises(StoreError, match=r"net@1\.ckpt: the checkpoint is damaged: ."):
+    with pytest.raises(StoreError, match=r"net@1\.ckpt: the checkpoint is damaged: .") as caught:
         read_state(path)
+    for advice in ("weights_only", "trust", "arbitrary"):
+        assert advice not in str(caught.value)
+    assert "delete the damaged one and run the same command again: what net@1 stands for" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (torch.nn.Sequential(torch.nn.Linear(3, 5)), r"0\.weight has the shape \(5, 3\), expected \(4, 3\)"),
+        (torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), r"1\.weight is unknown"),
+        (torch.nn.Sequential(torch.nn.Linear(3, 4, bias=False)), r"0\.bias is missing"),
+    ],
+)
+def test_a_checkpoint_of_another_network_says_where_they_part(
+    tmp_path: Path, other: torch.nn.Module, message: str
+) -> None:
+    path = tmp_path / "net@1.ckpt"
+    save_state({"net": other}, path)
+    with pytest.raises(StoreError, match=f"it holds another net than this run's: {message}"):
+        load_state({"net": torch.nn.Sequential(torch.nn.Linear(3, 4))}, path)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net@1.ckpt"
+    torch.save({"net": torch.zeros(3)}, path)
+    with pytest.raises(StoreError, match="it holds another net than this run's: a state of type Tensor"):
+        load_state({"net": modules()[0]}, path)
+    with pytest.raises(StoreError, match="it holds no 'optimizer', only net"):
+        load_state({"optimizer": modules()[1]}, path)
+
+
+def test_a_full_disk_is_said_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StoreError, match=r"net@1\.ckpt: the state could not be written") as caught:
+        save_state({"net": modules()[0]}, tmp_path / "net@1.ckpt")
+    assert "free some space" in caught.value.hint
 
 
 def test_a_killed_training_of_real_weights_equals_the_unbroken_one(tmp_path: Path) -> None:
