@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hwnas.core import write_atomically
 from hwnas.report.axis import Axis, Dot, front_line
+from hwnas.report.lettering import spell_out
 
 INK, MUTED, ACCENT, OTHER = "#1b1f24", "#8a939e", "#0b6e4f", "#c8553d"
 SERIES = (ACCENT, OTHER, "#2f6db3", "#8a5fb0", "#b8860b", "#5b6470")
@@ -150,6 +151,7 @@ def _finish(figure: Figure, axes: Any, *, title: str, caption: str, x: Axis, y: 
 
 
 def _write(figure: Figure, path: Path) -> None:
+    spell_out(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
