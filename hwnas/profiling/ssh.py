@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from hwnas.core import DeviceError, MeasureError
+from hwnas.core.escaping import command_line
 from hwnas.device import Device
 from hwnas.profiling.program import (
     PROGRAM,
@@ -79,9 +80,9 @@ exec(compile(sys.stdin.read(), "measure.py", "exec"), globals())
 """
 
 _WAYS_OUT = {
-    "Permission denied": "let {host} accept a key (ssh-copy-id {host}), or name one it accepts: identity = in {file}",
-    "Could not resolve": "host = in {file} must be a name that ssh knows: try ssh {host}",
-    "Host key verification failed": "its key is unknown here or has changed: connect once by hand, ssh {host}",
+    "Permission denied": "let {host} accept a key ({copy_id}), or name one it accepts: identity = in {file}",
+    "Could not resolve": "host = in {file} must be a name that ssh knows: try {ssh}",
+    "Host key verification failed": "its key is unknown here or has changed: connect once by hand: {ssh}",
     "Connection refused": "no ssh server answers there: start one, or set port = in {file}",
     "identity file": "identity = in {file} must be a private key that is there",
 }
@@ -178,12 +179,31 @@ class SshReach:
         device = self.device
         assert device.host is not None  # the device's own check
         options = [f"-oConnectTimeout={CONNECT_SECONDS}", "-oServerAliveInterval=10", "-oServerAliveCountMax=3"]
-        if device.port is not None:
-            options += ["-p", str(device.port)]
+        options += self._port_and_identity()
         if device.identity is not None:
-            options += ["-i", str(Path(device.identity).expanduser()), "-oIdentitiesOnly=yes"]
+            options.append("-oIdentitiesOnly=yes")
         there = " ".join([_for_shell(device.python), *map(shlex.quote, arguments)])
         return ["ssh", "-T", "-oBatchMode=yes", *options, "--", device.host, there]
+
+    def _port_and_identity(self) -> list[str]:
+        port, identity = self.device.port, self.device.identity
+        return [
+            *([] if port is None else ["-p", str(port)]),
+            *([] if identity is None else ["-i", str(Path(identity).expanduser())]),
+        ]
+
+    def by_hand(self, program: str) -> str:
+        """The command for a person that reaches the device as its file says.
+
+        Args:
+            program: "ssh" or "ssh-copy-id"; both know the same options.
+
+        Example:
+            >>> device = Device(name="pi", host="user@board", port=2222, identity="/keys/my board")
+            >>> SshReach(device).by_hand("ssh")
+            "ssh -p 2222 -i '/keys/my board' user@board"
+        """
+        return command_line(program, *self._port_and_identity(), self.device.host)
 
     def _talk(self, text: str, *arguments: str) -> _Talk:
         mark = f"hwnas-{secrets.token_hex(8)}"
@@ -210,10 +230,12 @@ class SshReach:
             if heard is not None:
                 raise self._lost(said, heard)
             ways = [way for sign, way in _WAYS_OUT.items() if sign.lower() in said.lower()]
-            way = (ways or ["is it switched on and in this network? try ssh {host}"])[0]
+            way = (ways or ["is it switched on and in this network? try {ssh}"])[0]
             raise DeviceError(
                 f"device {device.name}: {device.host} cannot be reached: {said}",
-                hint=way.format(host=device.host, file=file),
+                hint=way.format(
+                    host=device.host, file=file, ssh=self.by_hand("ssh"), copy_id=self.by_hand("ssh-copy-id")
+                ),
             )
         if code in _NO_COMMAND:
             raise DeviceError(

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -160,6 +161,25 @@ def fake_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, python:
     (folder / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return Device(name="pi", host="user@board", python=python)
+
+
+@pytest.mark.parametrize(
+    ("said", "program"),
+    [
+        ("Host key verification failed.", "ssh"),
+        ("ssh: Could not resolve hostname board: unknown", "ssh"),
+        ("ssh: connect to host board: timed out", "ssh"),
+        ("user@board: Permission denied (publickey).", "ssh-copy-id"),
+    ],
+)
+def test_a_command_to_give_by_hand_has_the_port_and_the_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, program: str
+) -> None:
+    device = fake_ssh(tmp_path, monkeypatch, f"echo '{said}' >&2; exit 255")
+    device = device.model_copy(update={"port": 2222, "identity": "/my keys/$board"})
+    with pytest.raises(DeviceError) as info:
+        SshReach(device).identity()
+    assert f"{program} -p 2222 -i '/my keys/$board' user@board" in info.value.hint
 
 
 @pytest.mark.parametrize(
@@ -405,7 +425,9 @@ def test_an_unknown_host_key_is_not_accepted_in_silence(
     monkeypatch.setenv("KNOWN", str(tmp_path / "empty"))
     with pytest.raises(DeviceError, match="Host key verification failed") as info:
         SshReach(server.device()).identity()
-    assert f"connect once by hand, ssh {server.host}" in info.value.hint
+    device = server.device()
+    by_hand = shlex.join(["ssh", "-p", str(device.port), "-i", str(device.identity), str(device.host)])
+    assert info.value.hint.endswith(f"connect once by hand: {by_hand}")
 
 
 @needs_ssh
