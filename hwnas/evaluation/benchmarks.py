@@ -559,15 +559,15 @@ def block_sum_front(
 TRANSNAS_OPERATIONS = 4
 TRANSNAS_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 """From node to node, in the order of the file's names."""
-Task = Literal["class_object", "class_scene", "jigsaw", "segmentsemantic", "autoencoder", "normal"]
+Task = Literal["class_object", "class_scene", "jigsaw", "segmentsemantic", "autoencoder", "normal", "room_layout"]
 
 
 def transnasbench101(folder: Path, *, task: Task = "class_scene") -> Benchmark:
     """TransNAS-Bench-101, its cells: six edges of four operations, 4,096 networks trained on seven tasks of Taskonomy.
 
     `accuracy` is the final validation metric of the task: the share that is right (for `segmentsemantic` of pixels),
-    for `autoencoder` and `normal` the structural similarity. Room layout is left out, as its metric is a loss. There
-    are no costs in the table, so accuracy is the only objective, and nothing is reported beside it.
+    for `autoencoder` and `normal` the structural similarity, for `room_layout` exp(-loss), as the table has the loss
+    alone. There are no costs in the table, so accuracy is the only objective, and nothing is reported beside it.
 
     Source: Duan et al. 2021 (arXiv 2105.11871).
 
@@ -585,7 +585,9 @@ def transnasbench101(folder: Path, *, task: Task = "class_scene") -> Benchmark:
     order = np.empty(len(codes), dtype=np.int64)
     order[np.ravel_multi_index(tuple(codes.T), (TRANSNAS_OPERATIONS,) * len(TRANSNAS_EDGES))] = np.arange(len(codes))
     values = np.asarray(rows[f"{task}_val_metric"], dtype=np.float64)
-    if task not in {"autoencoder", "normal"}:
+    if task == "room_layout":
+        values = np.exp(values)  # the file holds the loss with its sign changed
+    elif task not in {"autoencoder", "normal"}:
         values = values / 100
     accuracy = TableColumn(space, values[order], "accuracy", "share", "measured")
     return Benchmark(

@@ -89,6 +89,7 @@ def write_transnas(folder: Path) -> NDArray[np.int64]:
         "arch": ["_".join(map(str, row)) for row in codes.tolist()],
         "class_scene_val_metric": accuracy_of(codes, 0),
         "normal_val_metric": codes.sum(axis=1) / 20,
+        "room_layout_val_metric": codes.sum(axis=1) / 20 - 1,
     }
     pq.write_table(pa.table(columns), folder / "transnasbench101" / "micro.parquet")
     return codes

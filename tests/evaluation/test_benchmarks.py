@@ -178,6 +178,9 @@ def test_transnas_has_every_cell_in_its_place_and_no_share_where_there_is_none(t
     assert transnasbench101(tmp_path, task="normal").columns["accuracy"].batch(codes) == pytest.approx(
         codes.sum(axis=1) / 20
     )
+    assert transnasbench101(tmp_path, task="room_layout").columns["accuracy"].batch(codes) == pytest.approx(
+        np.exp(codes.sum(axis=1) / 20 - 1)
+    )
     best, costs = benchmark.true_front((ACCURACY,))
     assert -costs[0, 0] == pytest.approx(accuracy_of(codes, 0).max() / 100)
 
