@@ -219,8 +219,8 @@ class Finisher:
         """The final training of some networks, side by side: one on each core.
 
         A member starts from the supernet's weights, if there is one, and may imitate a finished teacher; without epochs
-        it keeps what it inherits. The default network starts from scratch with the supernet's schedule, its own number
-        of epochs, and no help in any form.
+        it keeps what it inherits. The default network starts from scratch with the members' schedule (the supernet's,
+        where members are not trained), its own number of epochs, and no help in any form.
 
         Args:
             networks: With their roles, the longest training first.
@@ -244,7 +244,7 @@ class Finisher:
         if role == "default":
             torch.manual_seed(recipe.seed)
             network = family.build_network(architecture)
-            schedule = replace(recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
+            schedule = replace(schedule or recipe.supernet_schedule(), epochs=recipe.members.default_epochs)
             teacher = None
         elif self._supernet is None:
             torch.manual_seed(seed_of(recipe.seed, label))
