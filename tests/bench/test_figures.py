@@ -1,25 +1,44 @@
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.bench.__main__ import BENCHES, main
-from tests.bench.figures import Bench, Measured, MissingDataError, Row, data_folder, need, save
-from tests.bench.figures import run as run_parts
+from tests.bench.figures import (
+    TIME,
+    Arrival,
+    Bench,
+    Measured,
+    MissingDataError,
+    Null,
+    Row,
+    arrivals,
+    data_folder,
+    mean_count,
+    mean_of,
+    need,
+)
+from tests.bench.figures import run as run_part
 
-FAST = Row("time", 0.5, "ms", must=1.0, goal=0.5, better="lower")
-SLOW = Row("time", 1.5, "ms", must=1.0, better="lower")
+FAST = Row("time", 0.5, "ms", must=1.0, goal=0.5, better="lower", null=TIME)
+SLOW = Row("time", 1.5, "ms", must=1.0, better="lower", null=TIME)
+EASY = Row("share", 0.9, "share", must=0.5, null=Null("at random", 0.6))
 PLAIN = Row("for comparison", 3.0, "share")
 
 
+def of(*rows: Row) -> Measured:
+    return Measured(rows, {}, given="nothing", seeds=2, threads=1)
+
+
 def fixed(*rows: Row) -> Bench:
-    return {"part": lambda data: Measured(rows, {"seeds": [0], "data": data.name})}
+    return {"part": lambda data: of(*rows)}
 
 
-def run(arguments: list[str], benches: dict[str, Bench], folder: Path) -> tuple[int, str]:
+def run(arguments: list[str], benches: Mapping[str, Bench], folder: Path) -> tuple[int, str]:
     console = Console(width=200, record=True, file=io.StringIO())
     code = main(arguments, benches=benches, results=folder, console=console)
     return code, console.export_text()
@@ -41,37 +60,88 @@ def test_bounds_are_inclusive_and_nothing_that_is_not_finite_passes(
     value: float, better: str, ok: bool, at_goal: bool
 ) -> None:
     goal = 0.7 if better == "higher" else 0.5
-    row = Row("f", value, "share", must=0.5, goal=goal, better="higher" if better == "higher" else "lower")
+    row = Row("f", value, "share", must=0.5, goal=goal, better="higher" if better == "higher" else "lower", null=TIME)
     assert (row.ok, row.at_goal) == (ok, at_goal)
 
 
 def test_a_row_without_must_is_ok_unless_it_is_no_number() -> None:
-    assert PLAIN.ok and PLAIN.at_goal
-    assert not Row("f", math.nan, "share").ok
+    assert PLAIN.ok and PLAIN.at_goal and not PLAIN.verdict
+    nothing = Row("f", math.nan, "share")
+    assert not nothing.ok and nothing.verdict == "no number"
 
 
-def test_file_holds_conditions_once_and_exactly_the_agreed_keys(tmp_path: Path) -> None:
-    path = save("speed", Measured([FAST, Row("broken", math.nan, "ms")], {"seeds": [0, 1], "threads": 1}), tmp_path)
-    content = json.loads(path.read_text())
-    assert path.name == "speed.json"
-    assert sorted(content) == ["conditions", "name", "rows"]
-    assert content["rows"][0] == {
-        "figure": "time",
-        "value": 0.5,
-        "unit": "ms",
-        "must": 1.0,
-        "goal": 0.5,
-        "better": "lower",
-        "ok": True,
-    }
-    assert content["rows"][1]["value"] is None and content["rows"][1]["ok"] is False
-    assert {"cores", "cpu", "python", "numpy", "pymoo", "seeds", "threads"} <= set(content["conditions"])
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        (FAST, "goal"),
+        (SLOW, "FAILS"),
+        (EASY, "void"),
+        (Row("f", 0.4, "share", must=0.5, null=Null("at random", 0.6)), "void"),
+        (Row("f", 0.9, "share", must=0.5, goal=0.8, null=Null("at random", 0.4)), "goal"),
+        (Row("f", 0.7, "share", goal=0.8, null=Null("at random", 0.4)), "below goal"),
+        (Row("f", 0.9, "share", goal=0.5, null=Null("at random", 0.6)), "void"),
+        (Row("f", 0.9, "share", must=0.5, null=Null("at random", 0.4)), "ok"),
+        (Row("f", 0.9, "share", must=0.5, null=Null("never there", math.nan)), "ok"),
+    ],
+)
+def test_a_bound_that_the_null_contender_meets_is_no_bound(row: Row, verdict: str) -> None:
+    assert row.verdict == verdict
+
+
+def test_a_goal_that_the_null_contender_meets_is_not_reached() -> None:
+    row = Row("f", 0.9, "share", must=0.5, goal=0.45, null=Null("at random", 0.47))
+    assert row.ok and not row.at_goal and row.verdict == "ok"
+
+
+def test_a_bound_asks_for_a_null_contender_that_is_not_judged_itself() -> None:
+    with pytest.raises(ValueError, match="expected what a null contender reaches, or why there is none"):
+        Row("f", 0.9, "share", must=0.5)
+    with pytest.raises(ValueError, match="never judged"):
+        Row("f", 0.9, "share", goal=0.5, null="x", contender="null")
+
+
+def test_a_mean_over_seeds_has_to_hold_with_two_standard_errors_to_spare() -> None:
+    values = [0.5, 0.6, 0.7]
+    error = 0.1 / math.sqrt(3)
+    row = mean_of("f", values, "share", must=0.6 - 2.01 * error, null=Null("at random", 0.0))
+    assert row.ok and row.error == pytest.approx(error) and row.seeds == 3
+    assert not mean_of("f", values, "share", must=0.6 - 1.99 * error, null=Null("at random", 0.0)).ok
+    assert not mean_of("f", values, "share", "lower", must=0.6 + 1.99 * error, null=Null("at random", 9.0)).ok
+    assert mean_of("f", values[:2], "share").error is None
+
+
+def test_runs_that_all_arrive_have_a_mean() -> None:
+    runs = [Arrival(10.0, 0.99), Arrival(20.0, 1.0), Arrival(30.0, 0.99)]
+    rows = {row.figure: row for row in arrivals("count", runs, "evaluations", must=40, null=Null("at random", 99.0))}
+    assert rows["count: runs that arrive, of 3"].value == 3
+    assert rows["count, mean"].value == mean_count(runs) == 20 and rows["count, mean"].ok
+    assert rows["count, 95th percentile"].value == pytest.approx(29)
+
+
+def test_runs_that_never_arrive_make_no_number_that_reads_like_a_result() -> None:
+    runs = [Arrival(10.0, 0.99), Arrival(None, 0.5)]
+    rows = {row.figure: row for row in arrivals("count", runs, "evaluations")}
+    assert set(rows) == {"count: runs that arrive, of 2", "count: share at the end, mean"}
+    assert rows["count: runs that arrive, of 2"].value == 1
+    assert rows["count: share at the end, mean"].value == pytest.approx(0.745)
+    judged = arrivals("count", runs, "evaluations", must=40, null=Null("at random", 99.0))[-1]
+    assert judged.to_json()["value"] is None and judged.verdict == "FAILS"
+    assert mean_count(runs) == math.inf
+
+
+def test_every_row_says_what_it_was_given_and_how_many_seeds_it_is_of() -> None:
+    told = run_part(lambda data: of(PLAIN, Row("own", 1.0, "ms", given="all", seeds=5)), Path()).measured.rows
+    assert [(row.given, row.seeds) for row in told] == [("nothing", 2), ("all", 5)]
+    with pytest.raises(ValueError, match="for comparison: given is '' and seeds 2; expected both"):
+        run_part(lambda data: Measured([PLAIN], {}, given="", seeds=2, threads=1), Path())
+    with pytest.raises(ValueError, match="seeds 0"):
+        run_part(lambda data: Measured([PLAIN], {}, given="nothing", seeds=0, threads=1), Path())
 
 
 def test_exit_code_says_whether_every_must_is_met(tmp_path: Path) -> None:
-    benches = {"good": fixed(FAST, PLAIN), "bad": fixed(FAST, SLOW)}
+    benches = {"good": fixed(FAST, PLAIN, EASY), "bad": fixed(FAST, SLOW)}
     code, text = run(["good"], benches, tmp_path)
-    assert code == 0 and "goal" in text and "FAILS" not in text and "good.json" in text
+    assert code == 0 and "goal" in text and "void" in text and "FAILS" not in text and "good.json" in text
     code, text = run(["bad"], benches, tmp_path)
     assert code == 1 and "FAILS" in text
     assert (tmp_path / "bad.json").exists()
@@ -83,7 +153,7 @@ def test_missing_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monk
 
     def bench(data: Path) -> Measured:
         need(data / "weights.npz")
-        return Measured([], {})
+        return of()
 
     code, text = run(["search"], {"search": {"part": bench}}, tmp_path)
     assert code == 2
@@ -98,44 +168,23 @@ def test_data_lies_beside_the_repository_unless_named(monkeypatch: pytest.Monkey
     assert data_folder().parts[-2:] == ("shared", "data")
 
 
-@pytest.mark.parametrize("arguments", [[], ["serch"]])
+@pytest.mark.parametrize("arguments", [[], ["serch"], ["--stale", "serch"]])
 def test_wrong_names_are_told_the_right_ones(arguments: list[str], tmp_path: Path) -> None:
-    code, text = run(arguments, dict(BENCHES), tmp_path)
-    assert code == 2 and "usage: python -m tests.bench NAME [PART ...]" in text and "search" in text
+    code, text = run(arguments, BENCHES, tmp_path)
+    assert code == 2 and "search" in text
 
 
-def of(figure: str, value: float) -> Measured:
-    return Measured([Row(figure, value, "ms")], {"seed": 0})
+def broken(data: Path) -> Measured:
+    raise MissingDataError("the second part has no data")
 
 
-def test_parts_are_selected_and_keep_their_conditions() -> None:
-    bench: Bench = {"a": lambda data: of("f", 1.0), "b": lambda data: of("g", 2.0)}
-    both, one = run_parts(bench, Path()), run_parts(bench, Path(), only=["b"])
-    assert [row.value for row in both.rows] == [1.0, 2.0] and [row.value for row in one.rows] == [2.0]
-    assert list(both.conditions) == ["a", "b"] and one.conditions["b"]["seed"] == 0
-    assert {"seconds", "load", "date"} <= one.conditions["b"].keys()
-    with pytest.raises(MissingDataError, match='no part "c"; known: a, b'):
-        run_parts(bench, Path(), only=["c"])
+def good(data: Path) -> Measured:
+    return of(FAST)
 
 
-def test_a_part_that_runs_alone_leaves_the_others_rows(tmp_path: Path) -> None:
-    """Also those of its own earlier run go that have another name now."""
-    names = iter(("f", "g"))
-    bench: Bench = {"a": lambda data: of(next(names), 1.0), "b": lambda data: of("h", 2.0)}
-    assert run([], {"x": bench}, tmp_path)[0] == 2
-    assert run(["x"], {"x": bench}, tmp_path)[0] == 0
-    code, text = run(["x", "a"], {"x": bench}, tmp_path)
-    assert code == 0 and "h" not in text.split("bench x")[1].split("written")[0].split()
-    content = json.loads((tmp_path / "x.json").read_text())
-    assert sorted(row["figure"] for row in content["rows"]) == ["g", "h"]
-    assert content["conditions"]["b"]["figures"] == ["h"]
-    assert run(["x", "c"], {"x": bench}, tmp_path)[0] == 2
-
-
-def test_rows_of_another_machine_or_version_are_not_kept(tmp_path: Path) -> None:
-    bench: Bench = {"a": lambda data: of("f", 1.0), "b": lambda data: of("h", 2.0)}
-    run(["x"], {"x": bench}, tmp_path)
-    path = tmp_path / "x.json"
-    path.write_text(path.read_text().replace('"cores": ', '"cores": 1'))
-    run(["x", "a"], {"x": bench}, tmp_path)
-    assert [row["figure"] for row in json.loads(path.read_text())["rows"]] == ["f"]
+def test_each_part_is_written_when_it_is_done(tmp_path: Path) -> None:
+    bench: Bench = {"a": good, "b": broken}
+    code, text = run(["x"], {"x": bench}, tmp_path)
+    assert code == 2 and "no data" in text
+    assert [row["part"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]] == ["a"]
+    assert run(["x", "c"], {"x": bench}, tmp_path) == (2, 'bench x: there is no part "c"; known: a, b\n')
