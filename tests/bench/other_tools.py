@@ -7,10 +7,11 @@ that favours tools which ask for the same network again under other genes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -24,9 +25,11 @@ from pymoo.operators.mutation.pm import PolynomialMutation
 from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
-from hwnas.core import Evaluation, Objective
+from hwnas.core import Objective
 from hwnas.evaluation.tabular import Benchmark
 from hwnas.space import Codes
+from hwnas.strategies import Nsga2
+from tests.bench.figures import Arrival
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +47,7 @@ class Asking:
         objectives: What is minimised.
         evaluations: How many distinct networks within the limits it may ask for.
         costs: Of those, in order, [objectives] each.
+        enough: Told the costs of each of them, says whether the tool has what it was to find.
     """
 
     benchmark: Benchmark
@@ -52,6 +56,8 @@ class Asking:
     costs: list[Floats] = field(default_factory=list)
     asked: int = 0
     seen: set[bytes] = field(default_factory=set)
+    enough: Callable[[Floats], bool] | None = None
+    arrived: bool = False
 
     @property
     def options(self) -> list[int]:
@@ -61,7 +67,8 @@ class Asking:
     @property
     def spent(self) -> bool:
         """Whether the tool has to stop."""
-        return len(self.costs) >= self.evaluations or self.asked >= ASKED_PER_NETWORK * self.evaluations
+        most = ASKED_PER_NETWORK * self.evaluations
+        return self.arrived or len(self.costs) >= self.evaluations or self.asked >= most
 
     def tell(self, genes: Codes) -> tuple[Floats, Floats]:
         """Costs [n, objectives] and violations [n], 0 or more, of genes [n, decisions]."""
@@ -74,9 +81,11 @@ class Asking:
         for row, cost, violation in zip(codes, costs, violations, strict=True):
             self.asked += 1
             key = row.tobytes()
-            if violation == 0 and key not in self.seen and len(self.costs) < self.evaluations:
+            new = violation == 0 and key not in self.seen
+            if new and len(self.costs) < self.evaluations and not self.arrived:
                 self.seen.add(key)
                 self.costs.append(cost)
+                self.arrived = self.enough is not None and self.enough(cost)
         return costs, violations
 
 
@@ -101,11 +110,23 @@ class _Genes(Problem):  # type: ignore[misc]  # pymoo has no types
 
 def pymoo_nsga2(asking: Asking, seed: int) -> None:
     """pymoo's NSGA-II: two-point crossover, polynomial mutation of integers, no gene row twice."""
+    _pymoo(asking, seed, POPULATION, PolynomialMutation(vtype=float, repair=RoundingRepair()))
+
+
+def pymoo_nsga2_as_ours(asking: Asking, seed: int, *, population: int) -> None:
+    """The same with a population of ours, and our rate and index of mutation."""
+    ours = Nsga2()
+    share = min(1.0, ours.mutations / len(asking.options))
+    mutation = PolynomialMutation(prob=1.0, prob_var=share, eta=ours.mutation_eta, vtype=float, repair=RoundingRepair())
+    _pymoo(asking, seed, population, mutation)
+
+
+def _pymoo(asking: Asking, seed: int, population: int, mutation: PolynomialMutation) -> None:
     algorithm = NSGA2(
-        pop_size=POPULATION,
+        pop_size=population,
         sampling=IntegerRandomSampling(),
         crossover=TwoPointCrossover(),
-        mutation=PolynomialMutation(vtype=float, repair=RoundingRepair()),
+        mutation=mutation,
         eliminate_duplicates=True,
     )
     algorithm.setup(_Genes(asking), seed=seed, termination=("n_gen", 10**9), verbose=False)
@@ -154,20 +175,49 @@ class OtherTool:
         self, benchmark: Benchmark, objectives: tuple[Objective, ...], *, evaluations: int, seeds: int
     ) -> list[Floats]:
         """What it asked for with each seed, [n, objectives]: the distinct networks within the limits in their order."""
+        askings = [Asking(benchmark, objectives, self.most(evaluations)) for _ in range(min(seeds, self.seeds))]
+        for seed, asking in enumerate(askings):
+            self.search(asking, seed)
+        return [np.array(asking.costs).reshape(-1, len(objectives)) for asking in askings]
+
+    def arrivals(
+        self,
+        benchmark: Benchmark,
+        objectives: tuple[Objective, ...],
+        volume: Volume,
+        *,
+        evaluations: int,
+        seeds: int,
+    ) -> list[Arrival]:
+        """When each of its runs reached a volume; a run that stops before has not, however early it stopped."""
         found = []
         for seed in range(min(seeds, self.seeds)):
-            asking = Asking(benchmark, objectives, min(evaluations, self.evaluations))
+            asking = Asking(benchmark, objectives, self.most(evaluations), enough=volume.watch_costs())
             self.search(asking, seed)
-            found.append(np.array(asking.costs).reshape(-1, len(objectives)))
+            share = volume.of_costs(np.array(asking.costs).reshape(-1, len(objectives)))
+            found.append(Arrival(float(len(asking.costs)) if asking.arrived else None, share))
         return found
 
-    def cut(self, evaluations: int) -> str:
-        """What the name of a figure says where the tool may ask for less than the others."""
-        return f" (of {self.evaluations:,})" if self.evaluations < evaluations else ""
+    def most(self, evaluations: int) -> int:
+        """How many evaluations it is given where others have so many."""
+        return min(evaluations, self.evaluations)
 
 
-OTHER_TOOLS: Mapping[str, OtherTool] = {
-    "pymoo nsga2": OtherTool(pymoo_nsga2),
+class Volume(Protocol):
+    """What runs are after."""
+
+    def of_costs(self, costs: Floats, /) -> float:
+        """The share that costs [n, objectives] have."""
+        ...
+
+    def watch_costs(self) -> Callable[[Floats], bool]:
+        """Told the costs of one network after another, says whether they have it."""
+        ...
+
+
+PYMOO = OtherTool(pymoo_nsga2)
+OURS_IN_PYMOO = OtherTool(partial(pymoo_nsga2_as_ours, population=40))
+OPTUNA: Mapping[str, OtherTool] = {
     "optuna nsga2": OtherTool(optuna_nsga2, seeds=5),
     "optuna tpe": OtherTool(optuna_tpe, seeds=3, evaluations=250),
 }
@@ -178,21 +228,20 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("pymoo", "optuna")}
 
 
-Asked = TypeVar("Asked", bound=Sequence[Evaluation] | Floats)
-
-
-def first_at(run: Asked, volume: Callable[[Asked], float], target: float) -> int:
-    """How many evaluations of a run it took until their volume was the target; one more than it has if it never was.
+def first_at(run: Floats, volume: Callable[[Floats], float], target: float) -> int | None:
+    """How many evaluations of a run it took until their volume was the target; None if it never was.
 
     Volumes only grow, so by bisection.
 
     Example:
         >>> run = np.zeros((9, 2))
         >>> first_at(run, lambda found: len(found) / 10, 0.35), first_at(run, lambda found: 0.0, 0.35)
-        (4, 10)
+        (4, None)
     """
-    low, high = 0, len(run) + 1
+    if not len(run) or volume(run) < target:
+        return None
+    low, high = 0, len(run)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if volume(run[:middle]) >= target else (middle, high)  # type: ignore[arg-type]
+        low, high = (low, middle) if volume(run[:middle]) >= target else (middle, high)
     return high
