@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from hwnas.evaluation import FromFunction
 from hwnas.nn import Gates, Supernet
 from hwnas.space import Block, Decision, Space, Unit
 from hwnas.strategies import Darts, FBNet, ProxylessNas
-from hwnas.study import OneShot, Strategy
+from hwnas.study import Epoch, OneShot, Phase, State, Strategy, Study
+from hwnas.study.environment import one_torch_thread
 from hwnas.study.relaxed import spread_targets
 from hwnas.testing import Problem
 from hwnas.training import Schedule
 from hwnas.zoo import family
-from tests.bench.figures import Measured, Row
+from tests.bench.figures import Measured, Null, Row, mean_of
 
 LAYERS, CLASSES, STEPS, SIZE = 10, 4, 60, 32
-TARGETS, EPOCHS, DIGITS_EPOCHS, SEEDS = 3, 12, 8, (0, 1, 2)
+TARGETS, EPOCHS, DIGITS_EPOCHS, SEEDS = 3, 12, 8, tuple(range(10))
+EXACT = "exact latency of every network, as a sum over blocks"
 
 METHODS: Mapping[str, Callable[[int], Strategy]] = {
     "darts": lambda epochs: Darts(targets=TARGETS, epochs=epochs, samples=1),
@@ -150,60 +152,139 @@ def _batch(rng: np.random.Generator) -> Any:
     return _Batch(labels, (torch.nn.functional.one_hot(labels, CLASSES).float() + noise)[:, :, None, None])
 
 
-def gradient(_: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = EPOCHS) -> Measured:
-    """Derived networks of every gradient method against three targets, on planted problems with a known optimum.
+@dataclass(frozen=True)
+class Ended:
+    """Where one run ended, per target.
 
-    Per seed another problem. For each target the network that is nearest to it counts: strategies derive one for each.
-    How much worse it is than the best network of its latency is known exactly, in accuracy.
+    Attributes:
+        expected: The distribution's expected cost over the target, less 1.
+        likeliest: The cost of its most likely network over the target, less 1.
+        derived: The evaluated network that is nearest to the target.
+    """
+
+    expected: list[float]
+    likeliest: list[float]
+    derived: list[Evaluation]
+
+
+class _Listening(Study):
+    """A study that keeps what the last epoch of a training said."""
+
+    last: Any = None
+
+    def train(self, name: str, state: State, epoch: Epoch, epochs: int = 1, *, every: int = 1) -> Phase:
+        """As the study does it."""
+        phase = super().train(name, state, epoch, epochs, every=every)
+        self.last = phase.result[-1]
+        return phase
+
+
+def ended(problem: Problem, strategy: Strategy, seed: int) -> Ended:
+    """Run a strategy that yields a distribution for each of `TARGETS` targets, and look at all of them."""
+    study = _Listening(
+        problem.space,
+        evaluate=problem.evaluate,
+        objectives=problem.objectives,
+        costs=problem.costs,
+        one_shot=problem.one_shot,
+        budget=Budget(evaluations=2 * TARGETS),
+        seed=seed,
+    )
+    cost = problem.costs[0]
+    assert isinstance(cost, UnitSumCost)
+    targets = spread_targets(study, cost, TARGETS)
+    found = study.run(strategy).evaluations
+    rows = [[int(np.argmax(shares[d.label])) for d in problem.space.decisions] for shares in study.last["shares"]]
+    likeliest = cost.batch(problem.space.canonical_codes(np.array(rows, dtype=np.int64))).tolist()
+    return Ended(
+        [value / target - 1 for value, target in zip(study.last["expected"], targets, strict=True)],
+        [value / target - 1 for value, target in zip(likeliest, targets, strict=True)],
+        [min(found, key=lambda e: abs(e["latency_ms"] / target - 1)) for target in targets],
+    )
+
+
+def behind(planted: Planted, found: Ended) -> float:
+    """How far the derived networks are behind the best of their latency, in accuracy; the mean over targets."""
+    gaps = [
+        1 - float(np.exp(-planted.best(1000 * evaluation["latency_ms"]))) - evaluation["accuracy"]
+        for evaluation in found.derived
+    ]
+    return float(np.mean(gaps))
+
+
+def gradient(_: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = EPOCHS) -> Measured:
+    """Where the distributions of every gradient method end, on planted problems with a known optimum; one per seed.
+
+    Judged is the distribution itself: its expected cost, and the network that it holds for the most likely. A network
+    that is derived from it by a search within 2 % of the target lies there whatever was learned; of that one counts how
+    far it is behind the best of its latency, beside the same derivation from a distribution that was never moved.
     """
     rows: list[Row] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name, make in METHODS.items():
-        off = np.zeros((len(seeds), TARGETS))
-        behind = np.zeros_like(off)
-        for n, seed in enumerate(seeds):
-            off[n], behind[n] = _derived(Planted.draw(seed), make(epochs), seed)
-        rows += [
-            Row(
-                f"{name} latency of the derived network off target {k + 1} of {TARGETS}, worst of {len(seeds)} seeds",
-                float(100 * np.abs(column).max()),
-                "%",
-                5.0,
-                2.0,
-                "lower",
-            )
-            for k, column in enumerate(off.T)
-        ]
-        figure = f"{name} accuracy behind the best network of the same latency, mean"
-        rows.append(Row(figure, float(behind.mean()), "share", None, None, "lower"))
-    torch.set_num_threads(threads)
-    return Measured(rows, {"problem": "planted", "seeds": list(seeds), "epochs": epochs, "threads": 1})
+    with one_torch_thread():
+        for name, make in METHODS.items():
+            trained, untrained = [], []
+            gaps: dict[str, list[float]] = {"trained": [], "untrained": []}
+            for seed in seeds:
+                planted = Planted.draw(seed)
+                trained.append(ended(planted.problem(), make(epochs), seed))
+                untrained.append(ended(planted.problem(), _unmoved(make(1)), seed))
+                gaps["trained"].append(behind(planted, trained[-1]))
+                gaps["untrained"].append(behind(planted, untrained[-1]))
+            rows += _off_target(name, trained, untrained)
+            figure = f"{name} accuracy behind the best network of the same latency"
+            shares = [a / b for a, b in zip(gaps["trained"], gaps["untrained"], strict=True)]
+            rows += [
+                mean_of(
+                    f"{figure}, over that of the untrained distribution",
+                    shares,
+                    "ratio",
+                    "lower",
+                    must=0.5,
+                    goal=0.25,
+                    null=Null("the untrained distribution", 1.0),
+                ),
+                mean_of(figure, gaps["trained"], "share", "lower"),
+                mean_of(f"{figure}, untrained", gaps["untrained"], "share", "lower", contender="null"),
+            ]
+    conditions = {"problem": "planted", "epochs": epochs, "targets": TARGETS}
+    return Measured(rows, conditions, given=EXACT, seeds=len(seeds), threads=1)
 
 
-def gradient_digits(_: Path, *, epochs: int = DIGITS_EPOCHS, seed: int = 0) -> Measured:
+def gradient_digits(_: Path, *, seeds: Sequence[int] = (0, 1, 2), epochs: int = DIGITS_EPOCHS) -> Measured:
     """The same for networks that are trained: handwritten digits, a small MobileNetV3 chain, a made-up device.
 
     The device takes 5 us per block and 0.5 us per 1,000 multiply-adds. Only latencies are looked at.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    rows: list[Row] = []
+    with one_torch_thread():
+        for name, make in METHODS.items():
+            trained = [ended(digits_problem(seed), make(epochs), seed) for seed in seeds]
+            untrained = [ended(digits_problem(seed), _unmoved(make(1)), seed) for seed in seeds]
+            rows += _off_target(f"{name} on digits", trained, untrained)
+    conditions = {"problem": "digits, toy", "epochs": epochs, "targets": TARGETS}
+    return Measured(rows, conditions, given=EXACT, seeds=len(seeds), threads=1)
+
+
+def _unmoved(strategy: Strategy) -> Strategy:
+    """The same, whose distributions stay as they begin: uniform."""
+    assert isinstance(strategy, Darts | FBNet | ProxylessNas)
+    return replace(strategy, learning_rate=1e-12)
+
+
+def _off_target(name: str, trained: Sequence[Ended], untrained: Sequence[Ended]) -> list[Row]:
+    """The worst of all targets and seeds, in %."""
     rows = []
-    for name, make in METHODS.items():
-        off = _against_targets(digits_problem(seed), make(epochs), seed)[0]
-        rows += [
-            Row(
-                f"{name} on digits, latency of the derived network off target {k + 1} of {TARGETS}",
-                100 * abs(share),
-                "%",
-                5.0,
-                2.0,
-                "lower",
-            )
-            for k, share in enumerate(off)
-        ]
-    torch.set_num_threads(threads)
-    return Measured(rows, {"problem": "digits, toy", "seeds": [seed], "epochs": epochs, "threads": 1})
+    for what, key in (("expected latency", "expected"), ("latency of the most likely network", "likeliest")):
+        worst, of_null = (
+            100 * max(abs(off) for found in runs for off in getattr(found, key)) for runs in (trained, untrained)
+        )
+        figure = f"{name}, {what} off target, worst of {TARGETS} targets and {len(trained)} seeds"
+        null = Null("the untrained distribution", of_null)
+        rows.append(Row(figure, worst, "%", 5.0, 2.0, "lower", null=null))
+        offs = [100 * abs(off) for found in trained for off in getattr(found, key)]
+        figure = f"{name}, {what} off target, mean over {TARGETS} targets and {len(trained)} seeds"
+        rows.append(Row(figure, float(np.mean(offs)), "%", better="lower"))
+    return rows
 
 
 def digits_problem(seed: int) -> Problem:
@@ -233,21 +314,3 @@ def digits_problem(seed: int) -> Problem:
             schedule=lambda epochs: Schedule(epochs, learning_rate=0.05),
         ),
     )
-
-
-def _derived(planted: Planted, strategy: Strategy, seed: int) -> tuple[list[float], list[float]]:
-    """Per target how far off its network is, as a share, and how far behind the best in accuracy."""
-    off, found = _against_targets(planted.problem(), strategy, seed)
-    best = [1 - float(np.exp(-planted.best(1000 * evaluation["latency_ms"]))) for evaluation in found]
-    return off, [accuracy - evaluation["accuracy"] for accuracy, evaluation in zip(best, found, strict=True)]
-
-
-def _against_targets(problem: Problem, strategy: Strategy, seed: int) -> tuple[list[float], list[Evaluation]]:
-    """Per target how far off the network nearest to it is, as a share of the target, and the network."""
-    study = problem.study(budget=Budget(evaluations=2 * TARGETS), seed=seed)
-    cost = problem.costs[0]
-    assert isinstance(cost, UnitSumCost)
-    targets = spread_targets(study, cost, TARGETS)
-    found = study.run(strategy).evaluations
-    nearest = [min(found, key=lambda e: abs(e["latency_ms"] / target - 1)) for target in targets]
-    return [e["latency_ms"] / target - 1 for e, target in zip(nearest, targets, strict=True)], nearest

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bench.gradient import Planted, gradient
+from hwnas.cost import UnitSum, UnitSumCost
+from hwnas.strategies import Darts
+from tests.bench.gradient import METHODS, Planted, behind, ended, gradient, gradient_digits
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -30,9 +32,33 @@ def test_cost_model_and_evaluation_say_what_was_planted() -> None:
         assert planted.quality_of(architecture) <= planted.best(us) + 1e-9
 
 
-def test_a_tiny_run_meets_its_targets() -> None:
+def test_an_untrained_distribution_misses_the_targets_however_well_its_networks_are_derived() -> None:
+    """What was judged before, the derived network's distance, is within 2 % here as well."""
+    planted = Planted.draw(0)
+    found = ended(planted.problem(), Darts(targets=3, epochs=1, samples=1, learning_rate=1e-12), 0)
+    costs = UnitSumCost(UnitSum.of(planted.space, lambda block: block.macs / 1000), "latency_ms", "ms", "computed")
+    uniform = planted.latency_us.mean(axis=1).sum() / 1000
+    first = planted.latency_us[:, 0].sum() / 1000
+    low, high = costs.smallest()[0], costs.largest()[0]
+    targets = [low * (high / low) ** share for share in (0.25, 0.5, 0.75)]
+    assert found.expected == pytest.approx([uniform / target - 1 for target in targets], abs=2e-3)
+    assert max(abs(off) for off in found.expected) > 0.5
+    assert all(off >= first / target - 1 - 1e-9 for off, target in zip(found.likeliest, targets, strict=True))
+    derived = [e["latency_ms"] / target - 1 for e, target in zip(found.derived, targets, strict=True)]
+    assert max(abs(off) for off in derived) <= 0.02
+    assert 0.0 < behind(planted, found) < 0.2
+
+
+def test_two_epochs_are_not_enough_for_every_bound() -> None:
     measured = gradient(Path(), seeds=[0], epochs=2)
-    assert len(measured.rows) == 3 * (3 + 1)
-    for row in measured.rows:
-        assert row.ok and row.value >= -1e-9
-        assert (row.must, row.goal) in {(5.0, 2.0), (None, None)}
+    assert len(measured.rows) == len(METHODS) * (4 + 3)
+    judged = [row for row in measured.rows if row.judged]
+    assert len(judged) == 3 * len(METHODS) and not any(row.void for row in judged)
+    assert not all(row.ok for row in judged)
+
+
+@pytest.mark.slow
+def test_digits_have_the_same_rows() -> None:
+    measured = gradient_digits(Path(), seeds=[0], epochs=1)
+    assert len(measured.rows) == 4 * len(METHODS)
+    assert all(math.isfinite(row.value) for row in measured.rows)
