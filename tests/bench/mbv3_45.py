@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from hwnas.core import Evaluation, Objective
 from hwnas.evaluation.benchmarks import MILLION
 from hwnas.pareto import costs_of, hypervolume
+from tests.bench.figures import Arrival
+from tests.bench.other_tools import first_at
 
 OBJECTIVES = (Objective.named("accuracy"), Objective.named("macs"))
 REFERENCE = (0.30, 520.0)  # error as a share, MACs in millions
@@ -23,6 +25,13 @@ def volume(evaluations: Sequence[Evaluation]) -> float:
     """The hypervolume of evaluations, as a share of the box that the data's README divides by."""
     found = [{o.name: e[o.name] for o in OBJECTIVES} for e in evaluations if e.status == "ok"]
     return volume_of(costs_of(found, OBJECTIVES)) if found else 0.0
+
+
+def arrival(run: Sequence[Evaluation], target: float) -> Arrival:
+    """When a run had a volume."""
+    found = costs_of([{o.name: e[o.name] for o in OBJECTIVES} for e in run if e.status == "ok"], OBJECTIVES)
+    count = first_at(found, volume_of, target)
+    return Arrival(None if count is None else float(count), volume_of(found))
 
 
 def volume_of(costs: NDArray[np.float64]) -> float:

@@ -11,22 +11,20 @@ from hwnas.pareto import hypervolume
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from tests.bench.figures import Measured, data_folder
 from tests.bench.mbv3_45 import volume
-from tests.bench.other_tools import OTHER_TOOLS
+from tests.bench.other_tools import PYMOO
 from tests.bench.search import mbv3_45
 from tests.bench.tabular import (
-    Contender,
     Share,
+    Side,
     found,
     mbv3_45_surrogate,
-    nasbench201_best,
-    nasbench201_latency,
     nasbench201_paper,
     overhead,
     pi5,
 )
 from tests.evaluation.tables import write_mbv3_45, write_nasbench201
 
-SOME = {"pymoo nsga2": OTHER_TOOLS["pymoo nsga2"]}
+SOME = {"pymoo nsga2": PYMOO}
 
 
 @pytest.fixture
@@ -53,10 +51,11 @@ def test_volume_of_nothing_is_nothing() -> None:
 def test_a_tiny_run_gives_every_row(data: Path) -> None:
     nat = Nat(population=8, generations=2, surrogates=("rbf",))
     measured = mbv3_45(data, evaluations=30, nat_evaluations=20, nat=nat, seeds=[0], tools=SOME, tool_seeds=1)
-    assert len(measured.rows) == 7 + 3
+    assert len(measured.rows) == 7 + 4
     assert all(math.isfinite(row.value) for row in measured.rows)
     assert measured.rows[0].must == 0.594 and not measured.rows[0].ok  # 30 evaluations are not enough
-    assert measured.conditions["seeds"] == [0]
+    of_pymoo = {row.figure: row.value for row in measured.rows if row.contender == "rival"}
+    assert of_pymoo["pymoo nsga2: evaluations until 0.6, of 90: runs that arrive, of 1"] == 0
 
 
 def test_values_are_those_of_the_readme(data: Path) -> None:
@@ -91,18 +90,16 @@ def rows_of(measured: Measured, n: int) -> None:
 
 
 def test_tiny_runs_of_the_parts_on_tables_give_every_row(tiny: Path) -> None:
-    only = {"random": RandomSearch()}
-    rows_of(nasbench201_paper(tiny, seeds=2, evaluations=12), 37)
-    rows_of(nasbench201_best(tiny, contenders={"random": Contender(RandomSearch())}, seeds=1, most=5), 6)
-    rows_of(
-        nasbench201_latency(
-            tiny, contenders={"random": Contender(RandomSearch())}, tools=SOME, devices=["raspi4"], seeds=1, most=45
-        ),
-        7,
-    )
-    rows_of(mbv3_45_surrogate(tiny, strategies=only, seeds=1, most=12, early=6), 6)
-    rows_of(pi5(tiny, contenders={"random": Contender(RandomSearch())}, seeds=1, evaluations=12), 2)
+    rows_of(nasbench201_paper(tiny, seeds=3, evaluations=12), 37)
+    rows_of(mbv3_45_surrogate(tiny, strategy=RandomSearch(), seeds=3, most=12, early=6, target=0.0), 9)
+    rows_of(pi5(tiny, sides={"nsga2": Side(Nsga2())}, seeds=3, evaluations=12), 4)
     rows_of(overhead(tiny, evaluations=40), 2)
+
+
+def test_a_search_that_never_gets_there_has_no_mean(tiny: Path) -> None:
+    measured = mbv3_45_surrogate(tiny, strategy=RandomSearch(), seeds=3, most=12, early=6, target=2.0)
+    [never] = [row for row in measured.rows if row.must == 100]
+    assert never.value == math.inf and never.verdict == "FAILS" and never.to_json()["value"] is None
 
 
 def test_a_run_ends_with_the_evaluation_that_is_enough(tiny: Path) -> None:
