@@ -39,7 +39,7 @@ from hwnas.training import (
 from hwnas.training.memory import keep_freed_memory
 from hwnas.zoo import NasBench201
 from hwnas.zoo.nasbench201 import NasBench201Supernet
-from tests.bench.figures import Bench, Measured, Row, need
+from tests.bench.figures import TIME, Bench, Measured, Null, Row, need
 
 MINUTES = 10.0
 SIDE, BATCH, CHUNKS = 16, 64, 10
@@ -151,15 +151,22 @@ def rank(data: Path, *, program: Program, name: str, minutes: float | None = Non
     macs = UnitSumCost.count(family.space, "macs").batch(family.space.encode(known.networks))
     by_macs = float(kendalltau(macs, known.accuracy).statistic)
     best = known.accuracy[int(np.argmax(own))]
+    null = Null("multiply-adds", by_macs)
     return Measured(
         [
-            Row(f"{name}: Kendall tau, norms re-estimated", tau, "rank correlation", None, 0.5),
+            Row(f"{name}: Kendall tau, norms re-estimated", tau, "rank correlation", None, 0.5, null=null),
             Row(f"{name}: Kendall tau, the supernet's norms", plain, "rank correlation"),
-            Row(f"{name}: Kendall tau of multiply-adds, for comparison", by_macs, "rank correlation"),
+            Row(
+                f"{name}: Kendall tau of multiply-adds, for comparison",
+                by_macs,
+                "rank correlation",
+                contender="null",
+                given="multiply-adds",
+            ),
             Row(f"{name}: mean inherited accuracy", float(np.mean(own)), "share"),
             Row(f"{name}: true accuracy of the one it takes for the best", best, "share"),
             Row(f"{name}: true accuracy of the best", max(known.accuracy), "share"),
-            Row(f"{name}: training", seconds / 60, "minutes", 30.0, None, "lower"),
+            Row(f"{name}: training", seconds / 60, "minutes", 30.0, None, "lower", null=TIME),
             Row(f"{name}: steps", steps, "steps"),
         ],
         {
@@ -169,8 +176,10 @@ def rank(data: Path, *, program: Program, name: str, minutes: float | None = Non
             "batch": BATCH,
             "cells": family.cells,
             "side": SIDE,
-            "torch_threads": torch.get_num_threads(),
         },
+        given="images; no accuracy of any network",
+        seeds=1,
+        threads=torch.get_num_threads(),
     )
 
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.bench import supernet
 from tests.bench.figures import data_folder
-from tests.bench.supernet import Pair, learning, speed
+from tests.bench.supernet import SIDES, Pair, extraction, learning, step
 
 pytest.importorskip("ofa.imagenet_classification.elastic_nn.networks", reason="needs ofa, tqdm and pyyaml")
 
@@ -22,12 +23,41 @@ def test_both_networks_are_one_before_the_first_step() -> None:
         assert torch.allclose(pair.theirs(x), pair.ours(x, architecture), atol=1e-5)
 
 
-def test_speeds_are_ratios_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_theirs_in_our_memory_format_is_the_same_network() -> None:
+    pair = Pair()
+    pair.drawn()
+    x = torch.randn(2, 3, 32, 32)
+    pair.theirs.eval()
+    pair.theirs_last.eval()
+    with torch.no_grad():
+        assert torch.allclose(pair.theirs(x), pair.theirs_last(x.to(memory_format=torch.channels_last)), atol=1e-5)
+    wide = [w for w in pair.theirs_last.parameters() if w.dim() == 4 and min(w.shape[1:]) > 1]
+    assert wide and all(w.is_contiguous(memory_format=torch.channels_last) for w in wide)
+
+
+def test_steps_are_compared_with_the_better_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supernet, "ROUNDS", 2)
-    rows = {row.figure: row.value for row in speed(tmp_path).rows}
-    ratio = rows["training step, ofa"] / rows["training step, hwnas"]
-    assert rows["training step, ofa over hwnas"] == pytest.approx(ratio)
-    assert all(value > 0 for value in rows.values())
+    monkeypatch.setattr(supernet, "WARM", 1)
+    measured = step(tmp_path)
+    rows = {row.figure: row for row in measured.rows}
+    ms = {name: rows[f"training step, {name}"].value for name in SIDES}
+    judged = rows["training step, the better of ofa and ofa in channels_last, over hwnas"]
+    assert judged.value == pytest.approx(min(ms["ofa"], ms["ofa in channels_last"]) / ms["hwnas"])
+    assert [row.contender for figure, row in rows.items() if row.unit == "ms"] == ["rival", "rival", "ours"]
+    assert (judged.must, judged.goal) == (1.3, 1.6) and not judged.void
+
+
+def test_extractions_count_from_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supernet, "FIRST", 1)
+    monkeypatch.setattr(supernet, "SEARCHED", 3)
+    monkeypatch.setattr(supernet, "STEADY", 5)
+    times = iter([4.0, 2.0, 10.0, 1.0, 1.0, 10.0, 10.0, 1.0, 1.0, 10.0])
+    monkeypatch.setattr(supernet, "_seconds", lambda call: next(times))
+    rows = {row.figure: row.value for row in extraction(tmp_path).rows}
+    ratio = "extraction, ofa over hwnas, "
+    assert rows[f"{ratio}the first 1"] == pytest.approx(2 / 4), "hwnas is timed first in even rounds, 4 s; ofa 2 s"
+    assert rows[f"{ratio}the first 3"] == pytest.approx((2 + 10 + 10) / (4 + 1 + 1))
+    assert rows[f"{ratio}steady, after 3"] == pytest.approx(20 / 2)
 
 
 def test_both_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +65,12 @@ def test_both_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs cifar10_jpeg under HWNAS_BENCH_DATA")
     monkeypatch.setattr(supernet, "STEPS", 2)
     monkeypatch.setattr(supernet, "TRIED", 1)
-    monkeypatch.setattr(supernet, "SEEDS", 2)
-    rows = {row.figure: row.value for row in learning(data_folder()).rows}
-    gap = rows["accuracy after the same steps, hwnas"] - rows["accuracy after the same steps, ofa"]
-    assert rows["accuracy after the same steps, hwnas minus ofa"] == pytest.approx(gap)
-    assert gap == pytest.approx(sum(rows[f"seed {n}, hwnas minus ofa"] for n in (0, 1)) / 2)
+    monkeypatch.setattr(supernet, "SEEDS", 3)
+    measured = learning(data_folder())
+    rows = {row.figure: row.value for row in measured.rows}
+    gap = rows["accuracy after the same steps, hwnas, mean"] - rows["accuracy after the same steps, ofa, mean"]
+    judged = next(row for row in measured.rows if "at least minus two standard errors" in row.figure)
+    each = [rows[f"seed {n}, hwnas minus ofa"] for n in range(3)]
+    assert judged.value == pytest.approx(gap) == pytest.approx(sum(each) / 3)
+    assert judged.must == pytest.approx(-min(2 * float(np.std(each, ddof=1)) / 3**0.5, 0.02))
     assert rows["logits after one step in double precision, largest difference"] < 1e-12
