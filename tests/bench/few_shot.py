@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from hwnas.cost.few_shot import FewShot, Structure, nasbench201_structure
-from tests.bench.figures import Row, need
+from tests.bench.figures import Null, Row, need
 
 TRAINING = (
     "1080ti_b1", "1080ti_b32", "1080ti_b256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3", "essential_ph_1",
@@ -22,6 +22,7 @@ HELP = {"titan_rtx_b256": 0.987, "gold_6226": 0.989, "pixel2": 0.802, "raspi4": 
 HELP_MEAN = 0.932
 QUERIES = slice(900, 1900)
 POOL, SEEDS = 2000, 5
+KNOWN = "latencies of all 15,625 networks on nine other devices (HELP: of 900)"
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,31 @@ def rows_few_shot(data: Path) -> list[Row]:
     """
     devices = load(data)
     rows = []
+    without = _means(unsampled(devices, NEW, TRAINING))
+    nulls = [Null("the mean of the known devices, no sample", value) for value in without]
+    by_chance = _means(correlations(devices, NEW, TRAINING, 10, at_random=True))
+    for name, values, given in (
+        ("no sample, the mean of the known devices", without, KNOWN),
+        ("10 random samples", by_chance, f"{KNOWN}; 10 random samples"),
+    ):
+        for value, rules in zip(values, ("all other networks", "HELP's rules"), strict=True):
+            figure = f"few-shot, {name}, mean Spearman of {len(NEW)} new devices, {rules}"
+            rows.append(Row(figure, value, "rank correlation", contender="null", given=given))
     for count in (10, 20):
         found = correlations(devices, NEW, TRAINING, count)
-        everywhere, by_rules = (float(np.mean([pair[i] for pair in found.values()])) for i in (0, 1))
+        everywhere, by_rules = _means(found)
         must = 0.93 if count == 10 else None
         of = f"few-shot, {count} samples, mean Spearman of {len(NEW)} new devices"
         rows += [
-            Row(f"{of}, all other networks", everywhere, "rank correlation", must),
-            Row(f"{of}, HELP's rules (HELP {HELP_MEAN} with 10)", by_rules, "rank correlation", must, HELP_MEAN),
+            Row(f"{of}, all other networks", everywhere, "rank correlation", must, null=nulls[0]),
+            Row(
+                f"{of}, HELP's rules (HELP {HELP_MEAN} with 10)",
+                by_rules,
+                "rank correlation",
+                must,
+                HELP_MEAN,
+                null=nulls[1],
+            ),
         ]
         if count == 10:
             rows += [
@@ -98,7 +116,26 @@ def rows_few_shot(data: Path) -> list[Row]:
     figure = (
         f"few-shot, 10 samples, {len(left_out)} settings each from other hardware, mean Spearman, all other networks"
     )
-    return [*rows, Row(figure, float(np.mean(list(left_out.values()))), "rank correlation")]
+    return [*rows, Row(figure, float(np.mean(list(left_out.values()))), "rank correlation", seeds=1)]
+
+
+def _means(found: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Over devices: of all other networks, and by HELP's rules."""
+    everywhere, by_rules = np.mean(list(found.values()), axis=0).tolist()
+    return everywhere, by_rules
+
+
+def unsampled(devices: Devices, new: Sequence[str], known: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """For each new device Spearman's correlation of the mean of the known ones, scaled: what no sample at all gives."""
+    scaled = [devices.latency_ms[name] / np.median(devices.latency_ms[name]) for name in known]
+    predicted = np.mean(scaled, axis=0)
+    found = {}
+    for name in new:
+        truth = devices.latency_ms[name]
+        rows = (np.arange(len(truth)), middle(truth, np.arange(len(truth))[QUERIES]))
+        everywhere, by_rules = (float(spearmanr(predicted[part], truth[part]).statistic) for part in rows)
+        found[name] = (everywhere, by_rules)
+    return found
 
 
 def hardware_of(name: str) -> str:
@@ -111,14 +148,20 @@ def hardware_of(name: str) -> str:
 
 
 def correlations(
-    devices: Devices, new: Sequence[str], known: Sequence[str], count: int, *, seeds: int = SEEDS
+    devices: Devices,
+    new: Sequence[str],
+    known: Sequence[str],
+    count: int,
+    *,
+    seeds: int = SEEDS,
+    at_random: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """For each new device Spearman's correlation over all other networks, and by HELP's rules; means over seeds."""
     model = FewShot.of(np.stack([devices.latency_ms[name] for name in known], axis=1), devices.structure)
     found: dict[str, list[list[float]]] = {name: [] for name in new}
     for seed in range(seeds):
         pool = np.random.default_rng(seed).choice(devices.connected, POOL, replace=False)
-        chosen = model.choose(count, pool)
+        chosen = pool[:count] if at_random else model.choose(count, pool)
         for name in new:
             truth = devices.latency_ms[name]
             predicted = model.predict(chosen, truth[chosen])

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwnas.core import Architecture
-from hwnas.cost import Holdout, LatencyTable, Timing, UnitSumCost, blocks_of, calibrate, fit, score
+from hwnas.cost import Holdout, LatencyTable, Timing, UnitSumCost, blocks_of, calibrate, score
 from hwnas.device import Device
 from hwnas.nn import build_block, build_network
 from hwnas.profiling import Measurement, ModelFile, Networks, choose_networks, measure_models
@@ -27,9 +26,10 @@ from hwnas.profiling.exporting import Source, block_source, export_all, network_
 from hwnas.profiling.session import ROUNDS
 from hwnas.space import Space
 from hwnas.zoo import family
-from tests.bench.few_shot import POOL, SEEDS, rows_few_shot
-from tests.bench.figures import ROOT, Bench, Measured, MissingDataError, Row
+from tests.bench.few_shot import KNOWN, POOL, SEEDS, rows_few_shot
+from tests.bench.figures import ROOT, TIME, Bench, Contender, Measured, MissingDataError, Null, Row
 from tests.bench.pieces import Piece, kernels, operators
+from tests.bench.rivals import FITTED, affine, by_macs, or_nan
 from tests.bench.tables import cells, front, repeat
 
 TABLE = "latency_tables/amd-epyc-vm--onnxruntime-cpu--mobilenet_v3-8be2f6.jsonl"
@@ -48,7 +48,13 @@ Export = Callable[[Mapping[str, Source], Path], tuple[dict[str, Path], dict[str,
 
 def few_shot(data: Path) -> Measured:
     """A new device of HELP's from ten or twenty samples."""
-    return Measured(rows_few_shot(data), {"seeds": SEEDS, "candidates": POOL})
+    return Measured(
+        rows_few_shot(data),
+        {"candidates": POOL},
+        given=f"{KNOWN}; samples that the model chose",
+        seeds=SEEDS,
+        threads=1,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ cost of a prediction
@@ -71,10 +77,30 @@ def cost(data: Path, *, batch: int = 1_000_000, single: int = 1000, clock: Clock
     many = min(_seconds(lambda: model.batch(codes), clock) for _ in range(5))
     return Measured(
         [
-            Row("cost of one architecture, with its band", 1e6 * one / len(architectures), "us", 39.0, None, "lower"),
-            Row(f"cost of {batch:,} architectures at once, each", 1e6 * many / batch, "us", 1.0, None, "lower"),
+            Row(
+                "cost of one architecture, with its band (NNI, from memory: 39 us)",
+                1e6 * one / len(architectures),
+                "us",
+                39.0,
+                None,
+                "lower",
+                null=TIME,
+            ),
+            Row(
+                f"cost of {batch:,} architectures at once, each",
+                1e6 * many / batch,
+                "us",
+                1.0,
+                None,
+                "lower",
+                null=TIME,
+            ),
         ],
-        {"space": space.name, "table": Path(TABLE).name, "threads": 1},
+        {"space": space.name, "table": Path(TABLE).name, "of": "the best of five"},
+        given="a latency table",
+        seeds=1,
+        threads=1,
+        inputs=(ROOT / TABLE,),
     )
 
 
@@ -100,21 +126,6 @@ class Rivals:
     macs: Holdout
     operators: Holdout
     kernels: Holdout
-
-
-def affine(
-    fitted: NDArray[np.float64],
-    fitted_us: NDArray[np.float64],
-    asked: NDArray[np.float64],
-    asked_us: NDArray[np.float64],
-) -> Holdout:
-    """Fit `a * x + b` to relative errors on some networks, as the calibration does, and score it on others.
-
-    >>> affine(np.arange(1.0, 7), 2 * np.arange(1.0, 7) + 3, np.array([8.0, 9.0]), np.array([19.0, 21.0])).within_5
-    1.0
-    """
-    found = fit(np.stack([fitted, np.ones_like(fitted)], axis=1), fitted_us)
-    return score(np.stack([asked, np.ones_like(asked)], axis=1) @ found.coefficients, asked_us)
 
 
 def rivals(space: Space, networks: Networks, times_us: Mapping[str, float], truth_us: Mapping[str, float]) -> Rivals:
@@ -171,13 +182,23 @@ def chain_rows(
     half_width = 100 * float(np.expm1(calibration.band))
     others = rivals(space, networks, times_us, truth_us)
     of = f"chain, {name}, {len(networks.calibration)} fitted, {len(measured)} held out"
+    macs = others.macs
+    held = 100 * float(np.mean(inside))
     rows = [
-        Row(f"{of}: MAPE", 100 * ours.mape, "%", 3.0, 1.5, "lower"),
-        Row(f"{of}: within 10 %", 100 * ours.within_10, "%", 98.0),
-        Row(f"{of}: within 5 %", 100 * ours.within_5, "%", None, 99.0),
-        Row(f"{of}: Kendall tau", float("nan") if ours.tau is None else ours.tau, "rank correlation", 0.93),
-        Row(f"{of}: bias, absolute", 100 * abs(ours.bias), "%", 1.5, None, "lower"),
-        Row(f"{of}: MAPE over that of MACs, affine", ours.mape / others.macs.mape, "ratio", 0.5, 0.2, "lower"),
+        Row(f"{of}: MAPE", 100 * ours.mape, "%", 3.0, 1.5, "lower", null=by_macs(100 * macs.mape)),
+        Row(f"{of}: within 10 %", 100 * ours.within_10, "%", 98.0, null=by_macs(100 * macs.within_10)),
+        Row(f"{of}: within 5 %", 100 * ours.within_5, "%", None, 99.0, null=by_macs(100 * macs.within_5)),
+        Row(f"{of}: Kendall tau", or_nan(ours.tau), "rank correlation", 0.93, null=by_macs(or_nan(macs.tau))),
+        Row(f"{of}: bias, absolute", 100 * abs(ours.bias), "%", 1.5, None, "lower", null=by_macs(100 * abs(macs.bias))),
+        Row(
+            f"{of}: MAPE over that of MACs, affine",
+            ours.mape / macs.mape,
+            "ratio",
+            0.5,
+            0.2,
+            "lower",
+            null=by_macs(1.0),
+        ),
         Row(
             f"{of}: MAPE over that of the operator sum, affine",
             ours.mape / others.operators.mape,
@@ -185,6 +206,7 @@ def chain_rows(
             0.5,
             0.2,
             "lower",
+            null=by_macs(macs.mape / others.operators.mape),
         ),
         Row(
             f"{of}: MAPE over that of the fused-kernel sum, affine",
@@ -193,13 +215,21 @@ def chain_rows(
             1.0,
             None,
             "lower",
+            null=by_macs(macs.mape / others.kernels.mape),
         ),
-        Row(f"{of}: 90 % band holds at least", 100 * float(np.mean(inside)), "%", 83.0, 87.0),
-        Row(f"{of}: half width of the band", half_width, "%", 8.0, 4.0, "lower"),
+        Row(f"{of}: 90 % band holds", held, "%"),
+        Row(f"{of}: 90 % band holds, distance to 90", abs(held - 90), "points", 7.0, 3.0, "lower", null=WIDEST),
+        Row(f"{of}: half width of the band", half_width, "%", 8.0, 4.0, "lower", null=WITH_COVERAGE),
     ]
-    for rival, found in (("MACs", others.macs), ("operator sum", others.operators), ("kernel sum", others.kernels)):
-        rows.append(Row(f"{of}: MAPE of {rival}, affine", 100 * found.mape, "%", None, None, "lower"))
+    for rival, found in (("MACs", macs), ("operator sum", others.operators), ("kernel sum", others.kernels)):
+        contender: Contender = "null" if rival == "MACs" else "rival"
+        figure = f"{of}: MAPE of {rival}, affine"
+        rows.append(Row(figure, 100 * found.mape, "%", better="lower", contender=contender, given=FITTED))
     return rows
+
+
+WIDEST = Null("a band that holds everything", 10.0)
+WITH_COVERAGE = "none alone: a band of no width is as narrow as can be, and holds nothing"
 
 
 def chain(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = ROUNDS) -> Measured:
@@ -241,17 +271,16 @@ def chain(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = 
             )
         rows += found
         blocks = len(report.table.rows)
-        rows.append(
-            Row(f"chain, {name}: profile of {blocks} blocks, with export", report.seconds, "s", 300.0, 60.0, "lower")
-        )
+        figure = f"chain, {name}: profile of {blocks} blocks, with export"
+        rows.append(Row(figure, report.seconds, "s", 300.0, 60.0, "lower", null=TIME))
         conditions[name] = told
-    return Measured(rows, conditions)
+    return Measured(rows, conditions, given=f"every block timed alone, and {FITTED}", seeds=1, threads=target.threads)
 
 
 def measured_chain(
     name: str, space: Space, table: LatencyTable, measure: Measure, *, seed: int, folder: Path, export: Export
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Time blocks, pieces and networks of a space in one session, calibrate on it, and compare.
+    """Time blocks, pieces and networks of a space in one session, calibrate on it, and compare with another session.
 
     Args:
         name: Of the variant.
@@ -283,18 +312,28 @@ def measured_chain(
     def timed(kind: str) -> dict[str, Timing]:
         return {k.removeprefix(f"{kind} "): t for k, t in measurement.timings.items() if k.startswith(f"{kind} ")}
 
-    truth = {digest: timing.p25_us for digest, timing in timed("network").items()}
+    in_first = {name: timing.p25_us for name, timing in timed("network").items()}
     rows = timed("block")
-    calibration = calibrate(space, rows, networks.calibration, [truth[a.digest] for a in networks.calibration])
+    # The truth is of another session than the blocks, brought to theirs by the networks that were fitted.
+    again = measure({key: ModelFile(path, "network") for key, path in files.items() if key.startswith("network ")})
+    later = {key.removeprefix("network "): timing.p25_us for key, timing in again.timings.items()}
+    if later.keys() != in_first.keys():
+        raise MissingDataError(f"{len(in_first.keys() - later.keys())} networks could not be measured a second time")
+    fitted = [a.digest for a in networks.calibration]
+    factor = float(np.median([later[digest] / in_first[digest] for digest in fitted]))
+    truth = {digest: us / factor for digest, us in later.items()}
+    calibration = calibrate(space, rows, networks.calibration, [in_first[digest] for digest in fitted])
     of_space = {"space": space.name, "space_digest": space.digest, "entries_digest": space.entries_digest}
     fresh = LatencyTable(table.header.model_copy(update={"calibration": calibration, **of_space}), rows)
     times = {key: timing.p25_us for key, timing in timed("piece").items()}
-    return chain_rows(name, space, networks, fresh, times, truth), {
+    of_fitted = {digest: in_first[digest] for digest in fitted}
+    return chain_rows(name, space, networks, fresh, times, truth | of_fitted), {
         "space": space.name,
         "terms": list(calibration.terms),
         "models": len(measurement.timings),
         "verdict": measurement.verdict,
         "noise": str(measurement.noise),
+        "truth": {"session": "another", "verdict": again.verdict, "factor": factor},
         "onnxruntime": measurement.conditions.get("onnxruntime"),
     }
 

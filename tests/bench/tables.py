@@ -11,7 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hwnas.cost import LatencyTable, entries_of
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.core import Architecture
+from hwnas.cost import Holdout, LatencyTable, UnitSumCost, entries_of, score
 from hwnas.device import Device
 from hwnas.job import Front
 from hwnas.job import profile as profile_recipe
@@ -21,12 +25,15 @@ from hwnas.profiling import Measurement, ModelFile, choose_networks, measure_mod
 from hwnas.profiling import profile as profile_space
 from hwnas.profiling.profiler import models_of, networks_needed, repeat_of
 from hwnas.profiling.session import ROUNDS
+from hwnas.space import Space
 from hwnas.zoo import family
-from tests.bench.figures import ROOT, Measured, Row
+from tests.bench.figures import ROOT, Measured, Null, Row
+from tests.bench.rivals import FITTED, affine, by_macs, or_nan
 
 CELLS: Mapping[str, Any] = {"resolutions": [16], "cells": 2}
 QUICKSTART = ROOT / "search" / "quickstart.toml"
 HALF_AN_HOUR_S = 1800.0
+TWICE = "nothing: the same models are measured twice, and nobody contends"
 
 
 def cells(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = ROUNDS) -> Measured:
@@ -39,43 +46,88 @@ def cells(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = 
         rounds: Visits of each model.
     """
     space = family("nasbench201", CELLS, channels=3, classes=10).space
+    target = Device.load(device, ROOT / "devices")
+    build = partial(build_network, space)
     with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
-        report = profile_space(
+        report = profile_space(space, build_block, build, device=target, folder=Path(folder), seed=seed, rounds=rounds)
+        networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
+        models, _ = models_of(
             space,
+            entries_of(space),
+            networks,
             build_block,
-            partial(build_network, space),
-            device=Device.load(device, ROOT / "devices"),
-            folder=Path(folder),
+            build,
+            folder=Path(folder) / "again",
+            device=target,
             seed=seed,
-            rounds=rounds,
+            progress=None,
         )
+        again = _timed({key: file for key, file in models.items() if key.startswith("network ")}, target, seed, rounds)
+    later = {key.removeprefix("network "): timing.p25_us for key, timing in again.timings.items()}
+    seconds = Row("cells: profile, with export", report.seconds, "s", better="lower")
     return Measured(
-        [*cell_rows(report.table), Row("cells: profile, with export", report.seconds, "s", None, None, "lower")],
+        [*cell_rows(space, report.table, later), seconds],
         {
             "space": space.name,
             "device": device,
             "seed": seed,
             "verdict": report.measurement.verdict,
             "noise": str(report.measurement.noise),
+            "truth": {"session": "another", "verdict": again.verdict},
         },
+        given=f"every kernel timed alone, and {FITTED}",
+        seeds=1,
+        threads=target.threads,
     )
 
 
-def cell_rows(table: LatencyTable) -> list[Row]:
-    """How well a cell space's table predicts the networks it was not fitted on.
+def cell_rows(space: Space, table: LatencyTable, later_us: Mapping[str, float]) -> list[Row]:
+    """How well a cell space's table predicts the networks it was not fitted on, beside cheaper predictors.
 
     Args:
+        space: Of the table.
         table: Calibrated, with networks held out.
+        later_us: Of all its networks, by digest, from another session; brought to the table's by the fitted ones.
     """
     calibration = table.header.calibration
-    assert calibration is not None and calibration.holdout is not None, "a profile that has not failed has both"
-    found = calibration.holdout
-    of = f"cells, from {calibration.kind}, {calibration.n} fitted, {found.n} held out"
+    assert calibration is not None, "a profile that has not failed has one"
+    records = [(Architecture(record.architecture), record) for record in calibration.networks]
+    fitted = [(a, record.p25_us) for a, record in records if record.role == "fitted"]
+    factor = float(np.median([later_us[a.digest] / us for a, us in fitted]))
+    held_out = [(a, later_us[a.digest] / factor) for a, record in records if record.role == "held_out"]
+    x, x_us = [a for a, _ in fitted], np.array([us for _, us in fitted])
+    y, y_us = [a for a, _ in held_out], np.array([us for _, us in held_out])
+    model = UnitSumCost.from_table(space, table)
+    counted = UnitSumCost.count(space, "macs")
+    found = score([1000 * model(a).value for a in y], y_us)
+
+    def kernels_us(architecture: Architecture) -> float:
+        blocks = space.blocks_of(architecture)
+        return sum(table.rows[kernel.key].p25_us for block in blocks for kernel in (block.kernels or (block,)))
+
+    def rival(of: Callable[[Architecture], float]) -> Holdout:
+        return affine(np.array([of(a) for a in x]), x_us, np.array([of(a) for a in y]), y_us)
+
+    macs, kernels = rival(lambda a: counted(a).value), rival(kernels_us)
+    of = f"cells, from {calibration.kind}, {len(x)} fitted, {len(y)} held out"
     return [
-        Row(f"{of}: MAPE", 100 * found.mape, "%", 5.0, 3.0, "lower"),
-        Row(f"{of}: Kendall tau", float("nan") if found.tau is None else found.tau, "rank correlation", 0.92, 0.95),
+        Row(f"{of}: MAPE", 100 * found.mape, "%", 3.0, 1.5, "lower", null=by_macs(100 * macs.mape)),
+        Row(f"{of}: Kendall tau", or_nan(found.tau), "rank correlation", 0.92, 0.95, null=by_macs(or_nan(macs.tau))),
+        Row(
+            f"{of}: MAPE over that of MACs, affine",
+            found.mape / macs.mape,
+            "ratio",
+            0.7,
+            None,
+            "lower",
+            null=by_macs(1.0),
+        ),
+        Row(f"{of}: MAPE over that of the kernel sum, affine", found.mape / kernels.mape, "ratio", better="lower"),
+        Row(f"{of}: MAPE of MACs, affine", 100 * macs.mape, "%", better="lower", contender="null", given=FITTED),
+        Row(f"{of}: MAPE of the kernel sum, affine", 100 * kernels.mape, "%", better="lower", contender="rival"),
         Row(f"{of}: within 10 %", 100 * found.within_10, "%"),
         Row(f"{of}: half width of the band", 100 * math.expm1(calibration.band), "%", None, None, "lower"),
+        Row(f"{of}: the other session over the table's", factor, "ratio"),
     ]
 
 
@@ -109,15 +161,43 @@ def front_figures(found: Front) -> Measured:
         "session_factor": found.facts["measurement"]["session_factor"],
     }
     if "skipped" in refit:
-        return Measured([], {**conditions, "skipped": refit["skipped"]})
+        return Measured([], {**conditions, "skipped": refit["skipped"]}, given="nothing", seeds=1, threads=1)
     of = f"found networks of {found.facts['run']}, {refit['networks']}"
+    measured = np.array([m.values["latency_ms"] for m in found.on_front])
+    predicted = np.array([m.predicted["latency_ms"].value for m in found.on_front])
+    one_for_all = Null("one latency for all", _mape(np.full_like(measured, measured.mean()), measured))
     return Measured(
         [
-            Row(f"{of}: MAPE as predicted", 100 * refit["before"]["mape"], "%", 5.0, None, "lower"),
-            Row(f"{of}: MAPE after refit, each left out", 100 * refit["after"]["mape"], "%", 3.0, 2.0, "lower"),
+            Row(f"{of}: MAPE as predicted", 100 * refit["before"]["mape"], "%", 5.0, None, "lower", null=one_for_all),
+            Row(
+                f"{of}: MAPE after refit, each left out",
+                100 * refit["after"]["mape"],
+                "%",
+                3.0,
+                2.0,
+                "lower",
+                null=one_for_all,
+            ),
+            Row(
+                f"{of}: largest error on the front",
+                100 * float(np.abs(predicted / measured - 1).max()),
+                "%",
+                12.0,
+                None,
+                "lower",
+                null=one_for_all,
+            ),
         ],
         conditions,
+        given="a latency table of the same device, profiled before",
+        seeds=1,
+        threads=1,
     )
+
+
+def _mape(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> float:
+    """In %."""
+    return 100 * float(np.abs(predicted / measured - 1).mean())
 
 
 def repeat(
@@ -163,7 +243,8 @@ def repeat(
         second = _timed(models, target, seed + 1, rounds)
     rows = repeat_rows(first, second, minutes=gap_s / 60)
     verdicts = {"first": first.verdict, "second": second.verdict, "seconds_each": round(took, 1)}
-    return Measured(rows, {"space": space.name, "device": device, "seed": seed, **verdicts})
+    conditions = {"space": space.name, "device": device, "seed": seed, **verdicts}
+    return Measured(rows, conditions, given=TWICE, seeds=1, threads=target.threads)
 
 
 def _timed(models: Mapping[str, ModelFile], device: Device, seed: int, rounds: int) -> Measurement:
@@ -182,7 +263,7 @@ def repeat_rows(first: Measurement, second: Measurement, *, minutes: float) -> l
     assert found is not None, "both have timed the same models"
     of = f"{found.n} models twice, {minutes:g} minutes apart, after the reference factor"
     return [
-        Row(f"{of}: median difference", 100 * found.median, "%", 1.0, 0.5, "lower"),
-        Row(f"{of}: 95th percentile", 100 * found.p95, "%", None, None, "lower"),
+        Row(f"{of}: median difference", 100 * found.median, "%", 1.0, 0.5, "lower", null=TWICE),
+        Row(f"{of}: 95th percentile", 100 * found.p95, "%", 2.5, None, "lower", null=TWICE),
         Row(f"{of}: the factor", found.factor, "ratio"),
     ]
