@@ -21,9 +21,47 @@ def front(run: Run, as_json: AsJson = False) -> None:
         show_json(found.to_json())
         return
     show_front(found)
+    for line in search_in_words(found.facts["search"]):
+        show(line)
     for line in found.latency_notes:
         show(f"note: {line}")
     show(f"\n{picture}")
+
+
+def search_in_words(facts: Mapping[str, Any]) -> list[str]:
+    """What the search asked for, at which fidelity and with which weights; nothing for runs of earlier versions.
+
+    Example:
+        >>> row = {"fidelity": "full", "ok": 27, "failed": 1, "infeasible": 0}
+        >>> counts = [{**row, "weights": "supernet@2"}, {**row, "weights": "supernet@4"}]
+        >>> facts = {"networks": 28, "evaluations": 56, "repeated": 3, "counts": counts, "weights": "supernet@4"}
+        >>> search_in_words(facts)[0]
+        'searched: 28 networks in 56 evaluations (28 with supernet@2, 1 failed; 28 with supernet@4, 1 failed)'
+        >>> search_in_words(facts)[1:]
+        ['3 repeated requests were answered without an evaluation', 'members began with the weights supernet@4']
+    """
+    if "counts" not in facts:
+        return []
+    parts = []
+    ruled_out = 0
+    for row in facts["counts"]:
+        ruled_out += row["infeasible"]
+        if row["ok"] + row["failed"]:
+            what = "" if row["fidelity"] == "full" else f" at fidelity {row['fidelity']}"
+            weights = f" with {row['weights']}" if row["weights"] else ""
+            failed = f", {row['failed']} failed" if row["failed"] else ""
+            parts.append(f"{row['ok'] + row['failed']}{what}{weights}{failed}")
+    lines = [
+        f"searched: {counted(facts['networks'], 'network')} in {counted(facts['evaluations'], 'evaluation')} "
+        f"({'; '.join(parts)})"
+    ]
+    if ruled_out:
+        lines.append(f"{counted(ruled_out, 'network')} outside the limits")
+    if facts.get("repeated"):
+        lines.append(f"{counted(facts['repeated'], 'repeated request')} were answered without an evaluation")
+    if facts.get("weights"):
+        lines.append(f"members began with the weights {facts['weights']}")
+    return lines
 
 
 def picture_path(front: Front) -> Path:

@@ -20,7 +20,7 @@ from hwnas.export import Described, State, describe, refusal
 from hwnas.export.refusals import first_line
 from hwnas.nn import build_network
 from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
-from hwnas.profiling.circumstances import against, circumstances_of, marks_of
+from hwnas.profiling.circumstances import against, circumstances_of, told_of
 from hwnas.profiling.matching import FACTOR_REFUSED, conditions_of
 from hwnas.profiling.runtimes import suffix_of
 from hwnas.profiling.session import ROUNDS, reach_of
@@ -192,7 +192,7 @@ def bench(
         what, hint = refusal(measurement.failures[key], runtime=str(circumstances_of(measurement, device)["runtime"]))
         raise MeasureError(f"{path}: cannot be run: {what}", hint=hint)
     if found is None:
-        warnings += [f"the machine was {mark}" for mark in marks_of(measurement)]
+        warnings += told_of(measurement)
         if measurement.verdict == "noisy":
             warnings.append(f"the machine was noisy: {measurement.noise}")
     timing = measurement.timings[key]

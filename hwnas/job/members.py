@@ -46,7 +46,7 @@ from hwnas.job.timing import Timer, Times, Untimed, prediction_error
 from hwnas.nn import ModelSpace, Supernet, save_network
 from hwnas.pareto import costs_of, crowding, fronts, reference_of
 from hwnas.profiling import footprint_of
-from hwnas.study import Outcome, Study, Training, evaluated, volumes
+from hwnas.study import Outcome, Study, Training, counts, evaluated, volumes
 from hwnas.training import Plain, Trainer, answers
 
 CHOICE_RULE = (
@@ -569,6 +569,8 @@ class Finisher:
                 "networks": len({e.architecture for e in evaluated(outcome.evaluations, assembly.objectives)}),
                 "evaluations": sum(e.status != "infeasible" for e in outcome.evaluations),
                 "failed": sum(e.status == "failed" for e in outcome.evaluations),
+                "repeated": outcome.repeated,
+                "counts": counts(outcome.evaluations),
                 "weights": self._weights,
                 "front_before_training": len(outcome.front),
                 "hypervolume": self._hypervolume(outcome),

@@ -18,6 +18,7 @@ __all__ = [
     "marks_of",
     "scaling_in_words",
     "table_differences",
+    "told_of",
 ]
 
 
@@ -67,6 +68,20 @@ def _runtime(found: Mapping[str, Any], device: Device) -> str:
 def marks_of(measurement: Measurement) -> tuple[str, ...]:
     """What the measuring program says of the machine meanwhile, one phrase each; empty if it was quiet."""
     return tuple(measurement.conditions.get("marks", ()))
+
+
+def told_of(measurement: Measurement) -> list[str]:
+    """What the measuring program says to a reader of the numbers, one line each; empty if all was quiet and known.
+
+    Marks of the machine, then of single models (a network by its name), then what could not be read, as an energy
+    counter that only some processors let it read.
+    """
+    rows: Mapping[str, str] = measurement.conditions.get("row_marks", {})
+    return [
+        *(f"the machine was {mark}" for mark in marks_of(measurement)),
+        *(f"{key.removeprefix('network ')} was {mark}" for key, mark in sorted(rows.items())),
+        *measurement.conditions.get("notes", ()),
+    ]
 
 
 def table_differences(

@@ -14,7 +14,7 @@ from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing
 from hwnas.device import Device, QuotaReader, cgroup_quota
 from hwnas.device.measure import P95_LIMIT, resolved_tau
-from hwnas.profiling.circumstances import marks_of, table_differences
+from hwnas.profiling.circumstances import table_differences, told_of
 from hwnas.profiling.exporting import export_all, network_source
 from hwnas.profiling.matching import FACTOR_REFUSED, FACTOR_SILENT, TAU_REFUSED, MismatchCall, conditions_of
 from hwnas.profiling.program import Identity
@@ -71,7 +71,7 @@ class Remeasurement:
         elif not low <= self.factor <= high:
             lines.append(f"the machine has drifted since the table was made, and times were corrected: {self._drift()}")
         lines += [f"the table differs: {line}" for line in self.differences.values()]
-        lines += [f"the machine was {mark}" for mark in marks_of(self.measurement)]
+        lines += told_of(self.measurement)
         if self.measurement.verdict == "noisy":
             lines.append(f"the machine was noisy: {self.measurement.noise}")
         lines += [f"{name} could not be measured: {reason}" for name, reason in sorted(self.failures.items())]

@@ -8,7 +8,7 @@ from hwnas.study.generations import FAR, Survive, best_so_far, evolve, first_arc
 from hwnas.study.identity import Differences, identity_differences, shortened
 from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
-from hwnas.study.outcome import FULL, Event, Outcome, evaluated, volumes
+from hwnas.study.outcome import FULL, Event, Outcome, counts, evaluated, volumes
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training
 from hwnas.study.study import Study
 
@@ -32,6 +32,7 @@ __all__ = [
     "Survive",
     "Training",
     "best_so_far",
+    "counts",
     "evaluated",
     "evolve",
     "first_archive",

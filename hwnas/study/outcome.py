@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +49,8 @@ class Outcome:
         notes: What a reader of the result should know: resumed, moved to other software, how many failed and why.
         seconds: Evaluation, training and proposals together, as stored.
         finished_before: Whether this run had ended before and nothing was computed now.
+        repeated: How often a network was asked for again, at the same fidelity with the same weights, and answered
+            without an evaluation; None for a run that an earlier version finished.
     """
 
     front: list[Evaluation]
@@ -56,6 +59,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     finished_before: bool = False
+    repeated: int | None = None
 
     @property
     def newest(self) -> list[Evaluation]:
@@ -75,6 +79,35 @@ def newest(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
         [0.6]
     """
     return list({e.architecture: e for e in evaluations if e.fidelity == FULL}.values())
+
+
+def counts(evaluations: Iterable[Evaluation]) -> list[dict[str, str | int | None]]:
+    """How many evaluations there are of each kind, and how they ended, in the order in which kinds first came.
+
+    A network that is evaluated under the weights of several moments counts with each of them, though the budget counts
+    it once. So 28 networks may have 116 evaluations.
+
+    Args:
+        evaluations: Everything asked for.
+
+    Returns:
+        Rows of `fidelity`, `weights` (the version, None where networks do not share weights), `ok`, `failed` and
+        `infeasible`.
+
+    Example:
+        >>> from hwnas.core import Architecture
+        >>> one, other = Architecture({"k": 3}), Architecture({"k": 5})
+        >>> found = [Evaluation(network, {}, weights=f"net@{n}") for network in (one, other) for n in (1, 2)]
+        >>> counts(found)[0]
+        {'fidelity': 'full', 'weights': 'net@1', 'ok': 2, 'failed': 0, 'infeasible': 0}
+    """
+    rows: dict[tuple[str, str | None], Counter[str]] = {}
+    for evaluation in evaluations:
+        rows.setdefault((evaluation.fidelity, evaluation.weights), Counter())[evaluation.status] += 1
+    return [
+        {"fidelity": fidelity, "weights": weights, **{status: row[status] for status in ("ok", "failed", "infeasible")}}
+        for (fidelity, weights), row in rows.items()
+    ]
 
 
 def volumes(

@@ -170,6 +170,7 @@ class Study:
             self._tally = _Tally()
             self._archive: dict[str, Evaluation] = {}
             self._counted: set[str] = set()  # digests of networks that the budget has paid for
+            self._repeated = 0  # asked for again, and answered from the archive
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
             self._weights: str | None = None
@@ -625,6 +626,7 @@ class Study:
                     self._store.evaluations()[: finished["evaluations"]],
                     finished["reason"],
                     finished["seconds"],
+                    repeated=finished.get("repeated"),
                     finished_before=True,
                 )
                 self._tell("finished", f"this run is finished: {outcome.reason}", done=len(outcome.evaluations))
@@ -644,9 +646,15 @@ class Study:
             self._ledger.open(keep_reserve=False)
             self._drive(concluding.conclude)
         evaluations = list(self._archive.values())
-        outcome = self._outcome(evaluations, reason, self._ledger.seconds)
+        outcome = self._outcome(evaluations, reason, self._ledger.seconds, repeated=self._repeated)
         self._store.set_header(
-            "outcome", {"reason": reason, "evaluations": len(evaluations), "seconds": outcome.seconds}
+            "outcome",
+            {
+                "reason": reason,
+                "evaluations": len(evaluations),
+                "seconds": outcome.seconds,
+                "repeated": outcome.repeated,
+            },
         )
         return outcome
 
@@ -671,7 +679,13 @@ class Study:
         return reason
 
     def _outcome(
-        self, evaluations: list[Evaluation], reason: str, seconds: float, *, finished_before: bool = False
+        self,
+        evaluations: list[Evaluation],
+        reason: str,
+        seconds: float,
+        *,
+        repeated: int | None,
+        finished_before: bool = False,
     ) -> Outcome:
         full = newest(evaluations)
         # Limits are not passed on: whether they are met was decided, with its slack, when the status was set.
@@ -687,7 +701,7 @@ class Study:
             notes.append(
                 f"{len(failed)} of {counted(len(evaluations), 'evaluation')} failed; first: {failed[0].reason}"
             )
-        return Outcome(front, evaluations, reason, tuple(notes), seconds, finished_before)
+        return Outcome(front, evaluations, reason, tuple(notes), seconds, finished_before, repeated)
 
     # ---------------------------------------------------------------------------------------- beginning and ending
 
@@ -790,6 +804,7 @@ class Study:
         left = self._ledger.evaluations_left if fidelity == FULL else float("inf")
         for architecture, key in zip(wanted, keys, strict=True):
             if key in self._archive or key in plan:
+                self._repeated += 1
                 continue
             question = self._question(architecture, key, fidelity, weights)
             if question.charged and architecture.digest not in self._counted:

@@ -233,9 +233,15 @@ def test_the_marks_of_the_measuring_program_reach_the_reader(
 ) -> None:
     monkeypatch.setitem(CONDITIONS, "marks", ["busy: the load was 7.5 on 2 cores", "drifting: the last rounds took 2"])
     monkeypatch.setitem(CONDITIONS, "load_max", 7.5)
+    key = "network model" if with_table else "model"
+    monkeypatch.setitem(CONDITIONS, "row_marks", {key: "uneven: its even and its odd rounds differ by 20%"})
+    unread = "the processor's energy is unmeasured, as counters cannot be read (intel-rapl:1: Permission denied)"
+    monkeypatch.setitem(CONDITIONS, "notes", [unread])
     arrange(monkeypatch, {"model": 250.0, "reference 0": 20.0, "network model": 100.0})
     found = bench(model, device=HERE, table=table if with_table else None)
     assert "the machine was busy: the load was 7.5 on 2 cores" in found.warnings
+    assert "model was uneven: its even and its odd rounds differ by 20%" in found.warnings
+    assert unread in found.warnings
     assert any("drifting" in line for line in lines_of(found))
     row = found.to_json()
     assert row["conditions"]["marks"] == CONDITIONS["marks"] and row["conditions"]["load_max"] == 7.5

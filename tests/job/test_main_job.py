@@ -85,6 +85,10 @@ def test_the_front_is_measured_complete_and_strict_json(finished: Path) -> None:
         assert member.parity["largest_difference"] <= 1e-4
         assert member.training_seconds > 0
         assert 0 <= member.test["accuracy"] <= 1
+    search_facts = row["search"]
+    assert sum(kind["ok"] + kind["failed"] for kind in search_facts["counts"]) == search_facts["evaluations"]
+    assert {kind["weights"] for kind in search_facts["counts"]} >= {search_facts["weights"]}
+    assert search_facts["repeated"] >= 0
     members = [m for m in front.members if m.role == "member"]
     errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
     assert row["prediction_error"]["mape"] == pytest.approx(np.mean(np.abs(errors)))

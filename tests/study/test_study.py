@@ -23,7 +23,7 @@ from hwnas.core import (
 from hwnas.evaluation import FromFunction
 from hwnas.space import Condition, Decision, Space
 from hwnas.strategies.random_search import RandomSearch
-from hwnas.study import Event, Study
+from hwnas.study import Event, Study, counts
 from hwnas.testing import Problem, toy201, toy201_accuracy
 from tests.study.toys import (
     ACCURACY,
@@ -86,6 +86,27 @@ def test_nothing_is_evaluated_twice_but_at_another_fidelity_or_with_other_weight
         searched.evaluate([ALL[0]], weights="w1")
         searched.evaluate([ALL[0]], weights="w2")
     assert len(evaluate.asked) == 4
+
+
+def test_what_was_asked_for_is_counted_by_fidelity_and_weights(tmp_path: Path) -> None:
+    """Why a search of two networks may have five evaluations."""
+
+    def program(searched: Study) -> None:
+        searched.evaluate(ALL[:2], weights="w1")
+        searched.evaluate([ALL[0], ALL[0], ALL[1]], fidelity="low", weights="w1")
+        searched.evaluate(ALL[:2], weights="w1")
+        searched.evaluate(ALL[:1], weights="w2")
+
+    for finished_before in (False, True):
+        with study(evaluate=Counted(), folder=tmp_path / "run") as searched:
+            outcome = searched.run(Program(program))
+        assert outcome.finished_before == finished_before
+        assert outcome.repeated == 3, "one within a request, two of a whole one"
+        assert counts(outcome.evaluations) == [
+            {"fidelity": "full", "weights": "w1", "ok": 2, "failed": 0, "infeasible": 0},
+            {"fidelity": "low", "weights": "w1", "ok": 2, "failed": 0, "infeasible": 0},
+            {"fidelity": "full", "weights": "w2", "ok": 1, "failed": 0, "infeasible": 0},
+        ]
 
 
 def test_the_evaluator_s_seed_depends_on_the_question_alone() -> None:
