@@ -32,11 +32,11 @@ def check_name(name: str, *, what: str = "name") -> None:
         problem = "it is empty"
     elif name[0] in ".-":
         problem = f"it begins with a {'dot' if name[0] == '.' else 'dash'}"
-    elif name[-1] == ".":
-        problem = "it ends with a dot"
     elif not re.fullmatch(r"[\w.-]+", name):
         wrong = next(letter for letter in name if not re.fullmatch(r"[\w.-]", letter))
         problem = f"it holds {ascii(wrong)}"
+    elif name[-1] == ".":
+        problem = "it ends with a dot"
     elif len(name.encode()) > _LONGEST:
         problem = f"it has {len(name.encode())} bytes, more than {_LONGEST}"
     elif _RESERVED.fullmatch(name):

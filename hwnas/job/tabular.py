@@ -38,7 +38,7 @@ from hwnas.evaluation.tabular import Benchmark
 from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, Seed, explain, in_file, in_table, limit_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.pareto import hypervolume_share
-from hwnas.store import RunFolder
+from hwnas.store import RunFolder, Store
 from hwnas.strategies import BLACK_BOX, BY_GRADIENT, build
 from hwnas.study import Event, Outcome, Strategy, Study
 
@@ -288,8 +288,12 @@ def search_table(
     objectives = tuple(Objective.named(name) for name in r.objectives)
     limits = _limits(r, benchmark)
     folder = root / "runs" / r.name
-    if (folder / "front.json").exists():
-        raise StoreError(f"{folder}: holds a run with a measured front", hint="give this recipe another name")
+    with Store.snapshot(folder) as stored:
+        measured = any(key.startswith("recipe.") for key in stored.header().get("identity", {}))
+    if measured or (folder / "front.json").exists():
+        raise StoreError(
+            f"{folder}: holds a run that trains and measures networks", hint="give this recipe another name"
+        )
     truth = {told: benchmark.true_front(objectives, limits, reported=told)[1] for told in (False, True)}
     budget = Budget(**r.budget.model_dump())
     teller.stage(f"search {benchmark.source} with {r.strategy['name']}")

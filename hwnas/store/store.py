@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 FILE_NAME = "store.sqlite"
 _APPLICATION_ID = 0x68776E61  # "hwna": tells our files from other programs' SQLite files
 _COMMIT_EVERY_S = 0.05  # a kill loses at most this much of quick evaluations; slow ones are committed one by one
+_SMALLEST = 512  # bytes of an SQLite file that holds anything
 _TRIES = 5  # to copy a file that another process writes to
 _ROOM = "free some space or make the folder writable, then run the same command again"
 _START_OVER = "put the file back from a copy, or take another name for the run, or start over with --fresh"
@@ -151,8 +152,8 @@ class Store:
         try:
             if file.is_file() and file.stat().st_size:
                 with TemporaryDirectory(prefix="hwnas-") as copies, closing(_read_only(file, Path(copies))) as source:
-                    _check(source, file)
-                    source.backup(found._connection)
+                    if not _check(source, file):
+                        source.backup(found._connection)
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
         except OSError as error:
@@ -425,6 +426,8 @@ def _check(connection: sqlite3.Connection, file: Path | None) -> bool:
         StoreError: If it is another program's, or of a newer hwnas.
         DatabaseError: If it is damaged.
     """
+    if file is not None and file.is_file() and 0 < file.stat().st_size < _SMALLEST:
+        raise sqlite3.DatabaseError("it is cut off")  # which SQLite would take for an empty one
     application, version = (
         int(connection.execute(f"PRAGMA {field}").fetchone()[0]) for field in ("application_id", "user_version")
     )

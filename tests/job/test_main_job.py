@@ -28,16 +28,10 @@ def any_drift() -> Iterator[None]:
     yield from ignore_drift()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def finished(finished_toy: Path) -> Path:
     """A workspace whose run is finished."""
-    root = tmp_path_factory.mktemp("workspace")
-    recipe = make_workspace(root)
-    threads = torch.get_num_threads()
-    profile(recipe, root=root, on_noise="mark")
-    search(recipe, root=root)
-    torch.set_num_threads(threads)
-    return root
+    return finished_toy
 
 
 @pytest.fixture
