@@ -9,6 +9,7 @@ import typer
 
 from hwnas.core import SHARES, Limit, RecipeError
 
+_RUN_FILES = ("front.json", "tabular.json", "store.sqlite")
 QUICKSTART = Path("search/quickstart.toml")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -41,8 +42,21 @@ def run_folder(run: str) -> Path:
         >>> run_folder("quickstart").as_posix()
         'runs/quickstart'
     """
-    path = Path(run)
-    return path if path.is_dir() else Path("runs") / run
+    path, named = Path(run), Path("runs") / run
+    for folder in (path, named):  # a folder of images may have the run's name
+        if any((folder / file).is_file() for file in _RUN_FILES):
+            return folder
+    return path if path.is_dir() else named
+
+
+def run_words(folder: Path) -> str:
+    """What a command of the user's calls a run: its name where that is enough, else its folder.
+
+    Example:
+        >>> run_words(Path("runs/quickstart")), run_words(Path("/data/runs/quickstart"))
+        ('quickstart', '/data/runs/quickstart')
+    """
+    return folder.name if folder.name and run_folder(folder.name) == folder else str(folder)
 
 
 def numbers(option: str, texts: list[str]) -> dict[str, float]:

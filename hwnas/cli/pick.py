@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hwnas.cli.front import gap_remarks, in_percent, latency_words
-from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder
+from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder, run_words
 from hwnas.cli.terminal import show, show_json
+from hwnas.cli.use_it import python_lines
 from hwnas.core import SHARES, Gap
+from hwnas.core.escaping import command_line
+from hwnas.device.measure import PROVIDERS
 from hwnas.job import Front, Member, check_member_file
 from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
 
@@ -27,10 +31,12 @@ def pick(
     if as_json:
         show_json({**summary(front, member, why), "file_state": file.state, "latency_notes": front.latency_notes})
         return
-    for line in usage(front, member, by, why):
+    for line in about(front, member, by, why):
         show(line)
     for note in [*([file.remark] if file.remark else []), *front.latency_notes]:
         show(f"note: {note}")
+    for line in usage(front, member, file.metadata):
+        show(line)
 
 
 def chosen(front: Front, by: str, at_most: list[str], at_least: list[str]) -> Member:
@@ -159,26 +165,35 @@ def _test(front: Front, member: Member) -> str:
     return f", test {member.test[front.share]:.2%}" if front.share in member.test else ""
 
 
-def usage(front: Front, member: Member, by: str, why: str) -> list[str]:
-    """What a person needs to know of the network and to use it."""
+def session_of(front: Front, facts: Mapping[str, Any]) -> tuple[int, str | None]:
+    """With how many threads and on which provider of onnxruntime a file was measured; None: on another runtime."""
+    device = front.facts["device"]
+    conditions = facts.get("latency_measured", {}).get("conditions", {})
+    return int(conditions.get("threads", device["threads"])), PROVIDERS.get(device["runtime"])
+
+
+def about(front: Front, member: Member, by: str, why: str) -> list[str]:
+    """What a person needs to know of the network."""
     steps = [f"  {_step_in_words(front, member, step)}" for step in _steps(front, member)]
-    path = front.onnx_path(member)
-    side = member.architecture["resolution"]
-    channels = front.facts["data"]["channels"]
     return [
         f"{by}: {front.letter(member)} {member.architecture.digest}   {front.share.replace('_', ' ')}: validation "
         f"{in_percent(member.metrics[front.share])}{_test(front, member)}, {latency_words(front, member)}",
-        f"  {path}",
+        f"  {front.onnx_path(member)}",
         *([f"  {why}"] if why else []),
         *(f"  {line}" for line in remarks_on(front, member, by)),
         *(["", "a step away on the front:", *steps] if steps else []),
+    ]
+
+
+def usage(front: Front, member: Member, facts: Mapping[str, Any]) -> list[str]:
+    """How to use it; `facts` is its file's metadata. The program comes last, so that it can be copied to the end."""
+    path, digest = front.onnx_path(member), member.architecture.digest
+    threads, provider = session_of(front, facts)
+    return [
         "",
-        "use it:",
-        "  import numpy as np, onnxruntime",
-        f'  session = onnxruntime.InferenceSession("{path}")',
-        f"  images = np.zeros((1, {channels}, {side}, {side}), np.float32)   # prepared as the file's metadata says",
-        '  logits = session.run(None, {"image": images})[0]',
+        f"keep it:   {command_line('hwnas', 'export', run_words(front.folder), '--by', digest, '--to', 'model.onnx')}",
+        f"check it:  {command_line('hwnas', 'check', path)}",
         "",
-        f"keep it:   hwnas export {front.folder.name} --by {member.architecture.digest} --to model.onnx",
-        f"check it:  hwnas check {path}",
+        "use it, in Python:",
+        *python_lines(path, facts, threads=threads, provider=provider),
     ]

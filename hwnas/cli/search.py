@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile
+from hwnas.cli.options import AllowMismatch, AsJson, RecipeFile, run_words
 from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json, show_table
 from hwnas.core import counted
+from hwnas.core.escaping import command_line
 
 if TYPE_CHECKING:
     from hwnas.job import TabularFront
@@ -51,7 +52,9 @@ def search(
     show(f"{picture}    the picture" if picture.endswith(".png") else picture)
     show(f"{front.folder / 'members'}/*.onnx   one file per network")
     show("")
-    show(f"next: hwnas pick {front.folder.name}   or   hwnas export {front.folder.name} --to model.onnx")
+    run = run_words(front.folder)
+    pick, export = command_line("hwnas", "pick", run), command_line("hwnas", "export", run, "--to", "model.onnx")
+    show(f"next: {pick}   or   {export}")
 
 
 def show_tabular(found: TabularFront) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,7 @@ def test_pick_export_and_check(
     assert code == 0
     assert knee["reason"] in out and ("a step away on the front:" in out) == (len(front) > 1)
     assert f"hwnas export toy --by {knee['digest']}" in out
+    assert "options.intra_op_num_threads = 1  # as measured" in out
     target = tmp_path / "deep" / "model.onnx"
     exported = run_json(capsys, "export", "toy", "--by", "fastest", "--to", str(target))
     assert exported["architecture"] == fastest["architecture"]
@@ -119,6 +121,53 @@ def test_pick_export_and_check(
     assert beside["difference_now"] <= 1e-4
     [table] = Path("latency_tables").glob("*.jsonl")
     assert run_json(capsys, "check", str(table))["blocks"] > 10
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 20), (31, 17)])
+def test_the_lines_that_pick_prints_do_what_the_file_does(
+    capsys: pytest.CaptureFixture[str],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+) -> None:
+    """Literally, from where the user stands, with a folder whose name is no word of a shell."""
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    from hwnas.data import Preprocessing
+    from hwnas.export import read_metadata
+
+    shutil.copytree(finished / "runs" / "toy", tmp_path / "my $runs" / "toy's [red]")
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save("image.png")
+    code, out, _ = run(capsys, "pick", "my $runs/toy's [red]")
+    assert code == 0
+    program = out.split("use it, in Python:\n")[1]
+    made: list[dict[str, Any]] = []
+    session_of = onnxruntime.InferenceSession
+
+    def listen(path: str, options: Any, providers: Any) -> Any:
+        made.append({"path": path, "threads": options.intra_op_num_threads, "providers": providers})
+        return session_of(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", listen)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    facts = read_metadata(Path(made[0]["path"]))
+    assert made[0]["threads"] == facts["latency_measured"]["conditions"]["threads"] == 1
+    assert made[0]["providers"] == ["CPUExecutionProvider"]
+    rule = Preprocessing.from_json(facts["preprocessing"])
+    images = rule(pixels, facts["preprocessing"]["size"])[None]
+    expected = session_of(made[0]["path"]).run(None, {"image": images})[0][0]
+    np.testing.assert_allclose(names["logits"], expected, atol=1e-5)
+    assert capsys.readouterr().out == f"{facts['classes'][int(expected.argmax())]}\n"
+    for line in out.split("use it")[0].splitlines():
+        mark, _, words = line.partition(":  ")
+        if mark in {"keep it", "check it"}:
+            assert run(capsys, *shlex.split(words)[1:])[0] == 0, line
 
 
 def test_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
