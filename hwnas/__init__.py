@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from hwnas.core import Architecture, Budget, Evaluation, HwnasError, Limit, Metric, Objective
     from hwnas.cost import LatencyTable
     from hwnas.device import Device
-    from hwnas.job import Front, Recipe, profile, search
+    from hwnas.job import Front, Recipe, TabularFront, profile
+    from hwnas.job.entry import search
     from hwnas.space import Space
     from hwnas.study import Study
 
@@ -36,8 +37,9 @@ _ROOMS = {
     "Recipe": "hwnas.job",
     "Space": "hwnas.space",
     "Study": "hwnas.study",
+    "TabularFront": "hwnas.job",
     "profile": "hwnas.job",
-    "search": "hwnas.job",
+    "search": "hwnas.job.entry",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "Recipe",
     "Space",
     "Study",
+    "TabularFront",
     "profile",
     "search",
 ]

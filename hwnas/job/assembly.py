@@ -24,6 +24,7 @@ from hwnas.cost import (
 from hwnas.cost.refit import with_refit
 from hwnas.data import Images, Preprocessing, Splits
 from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.job.checks import check_metrics, check_searchable
 from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.run_tables import RunTables, runs_of
 from hwnas.job.teller import Silent, Teller
@@ -45,7 +46,6 @@ from hwnas.profiling import take_in as take_in_results
 from hwnas.training import Placement
 from hwnas.zoo import Family
 
-_VALIDATED = {"accuracy", "balanced_accuracy", "error"}
 _CHANCES = 3  # for the reference networks: on shared machines a neighbour may slow everything for some seconds
 _PAUSE_SECONDS = 10.0
 
@@ -284,16 +284,7 @@ class Assembly:
                 costs.insert(0, UnitSumCost.from_table(space, latency))
                 costs += [read(latency) for name, read in from_files.items() if name in asked]
         costs += [self._elsewhere(name, teller, tables or RunTables(None)) for name in self.recipe.devices]
-        known = {cost.name for cost in costs} | _VALIDATED | set(self.recipe.metrics)
-        for name in (*self.recipe.objectives, *self.recipe.limits):
-            if name not in known:
-                raise RecipeError(
-                    f"{self.path}: asks for {name}, which is neither predicted from blocks nor found in validation; "
-                    f"expected some of {', '.join(sorted(known))}",
-                    hint="hwnas bench --energy reads a GPU's counter for one file; published tables have energies"
-                    if name == "energy_mj"
-                    else "a metric of your own is a function: [metrics.NAME]",
-                )
+        check_metrics(self, {cost.name for cost in costs})
         return costs
 
     def _elsewhere(self, name: str, teller: Teller, tables: RunTables) -> CostModel:
@@ -373,9 +364,9 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
 
 
 def profile(
-    recipe: Path,
+    recipe: Path | str,
     *,
-    root: Path = Path(),
+    root: Path | str = "",
     missing: bool = False,
     on_noise: OnNoise = "default",
     repeat: bool = False,
@@ -404,11 +395,13 @@ def profile(
         StoreError: If another process profiles the same.
         TableError: If `missing` and the present table is damaged or of other conditions, or none could be written.
         DeviceError: If the device is unknown or has more threads than this process has cores.
-        RecipeError: If the recipe is wrong.
+        RecipeError: If the recipe is wrong, or no search could carry it out.
         DataError: If the images cannot be used: their channels and classes decide the blocks.
     """
     teller = teller or Silent()
+    recipe, root = Path(recipe), Path(root)
     assembly = assemble(recipe, root=root, quota=quota)
+    check_searchable(assembly)
     teller.stage(f"profile {assembly.family.name} on {assembly.device.name}")
     existing = LatencyTable.load(assembly.table_path) if missing else None
     _check_writable(assembly.root / "latency_tables")
@@ -445,12 +438,13 @@ def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: T
     Raises:
         MeasureError: If the folder is in use, or no block could be exported.
         DeviceError: If the device is unknown, or is this machine.
-        RecipeError: If the recipe is wrong.
+        RecipeError: If the recipe is wrong, or no search could carry it out.
         DataError: If the images cannot be used: their channels and classes decide the blocks.
     """
     teller = teller or Silent()
     assembly = assemble(recipe, root=root)
     device, space = assembly.device, assembly.family.space
+    check_searchable(assembly)
     device.check_reachable()
     if device.reach == "local":
         raise DeviceError(

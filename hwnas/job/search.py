@@ -18,7 +18,6 @@ from hwnas.core import (
     DeviceError,
     ExportError,
     LimitError,
-    RecipeError,
     StoreError,
     counted,
     write_atomically,
@@ -31,6 +30,7 @@ from hwnas.evaluation.from_scratch import FromScratch
 from hwnas.evaluation.own_metrics import WithOwnMetrics
 from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
+from hwnas.job.checks import check_searchable
 from hwnas.job.front import Front
 from hwnas.job.member_file import check_member_file
 from hwnas.job.members import Finisher
@@ -144,17 +144,9 @@ def search(
             "which torch does not load",
             hint='set runtime = "onnxruntime-cpu"; hwnas profile can still compare tables of the torch runtimes',
         )
+    check_searchable(assembly)
     placement = assembly.placement  # before anything else takes time
     shared = assembly.recipe.evaluation.weights == "shared"
-    if shared and not assembly.family.has_supernet:
-        raise RecipeError(
-            f'{recipe}: [space] name is "{assembly.recipe.space["name"]}", which has no supernet, so its networks '
-            "cannot be scored with shared weights",
-            hint='set weights = "scratch" in [evaluation] to train each candidate for a few epochs, or search a '
-            "mobilenet_v3 space",
-        )
-    if shared and assembly.recipe.training.rule == "block_wise":
-        _check_sections(recipe, assembly.family)
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
@@ -210,17 +202,6 @@ def search(
             return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
                 outcome, limits, started=started
             )
-
-
-def _check_sections(recipe: Path, family: Family) -> None:
-    with torch.device("meta"):
-        sectioned = isinstance(family.supernet(), Sectioned)
-    if not sectioned:
-        raise RecipeError(
-            f'{recipe}: [training] rule is "block_wise"; space {family.space.name} cannot run its networks section by '
-            "section: their features change shape with a choice, or are no chain",
-            hint='set rule = "sandwich" or "single_path"',
-        )
 
 
 def _timing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +37,7 @@ from hwnas.evaluation.benchmarks import (
 from hwnas.evaluation.tabular import Benchmark
 from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, Seed, explain, in_file, in_table, limit_of
 from hwnas.job.teller import Silent, Teller
-from hwnas.pareto import hypervolume_share
+from hwnas.pareto import Rule, hypervolume_share, pick
 from hwnas.store import RunFolder, Store
 from hwnas.strategies import BLACK_BOX, BY_GRADIENT, build
 from hwnas.study import Event, Outcome, Strategy, Study
@@ -206,6 +206,11 @@ class TabularMember:
     metrics: Mapping[str, float]
     reported: Mapping[str, float]
 
+    @property
+    def values(self) -> Mapping[str, float]:
+        """Number by metric, as `hwnas.job.Member` has them."""
+        return self.metrics
+
 
 @dataclass(frozen=True)
 class TabularFront:
@@ -231,6 +236,19 @@ class TabularFront:
     true_front: int
     evaluations: int
     facts: Mapping[str, Any]
+
+    @property
+    def on_front(self) -> list[TabularMember]:
+        """All members, as `hwnas.job.Front` has those that nothing beats."""
+        return list(self.members)
+
+    def pick(self, by: Rule | Mapping[str, float] = "knee", *, limits: Sequence[Limit] = ()) -> TabularMember:
+        """One network of the front; the rules are those of `hwnas.pareto.pick`.
+
+        Raises:
+            PickError: If nothing fits; names the nearest.
+        """
+        return self.members[pick([member.values for member in self.members], self.objectives, by=by, limits=limits)]
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything."""

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hwnas
 from hwnas.core import DataError, LimitError, RecipeError, StoreError
 from hwnas.evaluation.benchmarks import nasbench201
 from hwnas.job import Front, Recipe, TabularRecipe, is_tabular, search_table
@@ -173,3 +174,13 @@ def test_the_recipe_in_the_repository_is_one() -> None:
     assert not is_tabular(Path("search/nowhere.toml"))
     read = TabularRecipe.from_toml(path.read_text(), path)
     assert read.benchmark.name == "nasbench201" and np.size(read.objectives) == 3
+
+
+def test_python_takes_any_recipe_by_a_path_as_text(workspace: Path) -> None:
+    found = hwnas.search(str(recipe(PI5, workspace)), root=str(workspace))
+    assert isinstance(found, hwnas.TabularFront)
+    assert found.on_front == list(found.members)
+    fastest = found.pick("fastest")
+    assert fastest.values["latency_ms@pi5_onnx"] == min(one.values["latency_ms@pi5_onnx"] for one in found.members)
+    limit = hwnas.Limit("accuracy", at_least=max(one.values["accuracy"] for one in found.members))
+    assert found.pick("fastest", limits=[limit]) == found.members[0]
