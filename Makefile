@@ -1,6 +1,7 @@
 # make demo   the main job on real images: profile this CPU, search, measured front, ONNX files
 # make test   the whole check: format, lint, types, import contracts, tests
-# Both make .venv first if it is not there. Needs Python 3.11 or newer and make.
+# make test-slow   the tests that are too slow for that
+# All make .venv first if it is not there. Needs Python 3.11 or newer and make.
 
 PYTHON ?= python3
 # Test processes, of one thread each.
@@ -8,7 +9,7 @@ JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test install format clean
+.PHONY: demo test test-slow install format clean
 
 demo: $(INSTALLED)
 	$(BIN)/hwnas profile search/quickstart.toml
@@ -21,6 +22,10 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# All tests that are too slow for `test`; what came of them is kept in tests/bench/results/slow_tests.json.
+test-slow: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench slow_tests
 
 install: $(INSTALLED)
 

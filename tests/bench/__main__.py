@@ -20,6 +20,7 @@ from tests.bench.problems import HELD_OUT_PARTS
 from tests.bench.real_weights import REAL_WEIGHTS
 from tests.bench.result_files import save, stale
 from tests.bench.search import SEARCH
+from tests.bench.slow_tests import SLOW_TESTS
 from tests.bench.supernet import SUPERNET
 
 BENCHES: dict[str, Bench] = {
@@ -27,6 +28,7 @@ BENCHES: dict[str, Bench] = {
     "latency": LATENCY,
     "real_weights": REAL_WEIGHTS,
     "search": SEARCH,
+    "slow_tests": SLOW_TESTS,
     "supernet": SUPERNET,
 }
 

@@ -105,6 +105,8 @@ def _roots(part: object) -> tuple[list[Place], list[str]]:
                 places.append((value.__module__, value.__qualname__.partition(".")[0]))
             else:
                 values.append(f"{name}={value!r}")
+                if isinstance(value, tuple):  # names of modules count as the modules do
+                    places += [(item, "") for item in value if isinstance(item, str) and file_of(item) is not None]
         return places, values
     if isinstance(part, FunctionType):
         return [(part.__module__, part.__qualname__.partition(".")[0])], []
