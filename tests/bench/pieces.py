@@ -99,6 +99,10 @@ def _pieces(block: Block, *, fused: bool) -> list[Piece]:
                     lambda: Classifier(width, block.output_shape[0]),
                 ),
             ]
+        case "separable":
+            kernel, stride = int(block.setting("kernel")), int(block.setting("stride"))
+            depthwise = _conv(c_in, c_in, side, kernel, stride, _act(block), groups=c_in, fused=fused)
+            return depthwise + _projection(c_in, block, fused=fused)
         case "mbconv":
             return _mbconv(block, fused=fused)
     raise ValueError(f"pieces of block kind {block.kind!r} are unknown")
@@ -106,7 +110,7 @@ def _pieces(block: Block, *, fused: bool) -> list[Piece]:
 
 def _mbconv(block: Block, *, fused: bool) -> list[Piece]:
     c_in, side, _ = block.input_shape
-    c_out, out, _ = block.output_shape
+    out = block.output_shape[1]
     hidden, k, stride, squeeze = (int(block.setting(name)) for name in ("hidden", "kernel", "stride", "squeeze"))
     pieces = _conv(c_in, hidden, side, 1, 1, _act(block), fused=fused)
     pieces += _conv(hidden, hidden, side, k, stride, _act(block), groups=hidden, fused=fused)
@@ -115,12 +119,16 @@ def _mbconv(block: Block, *, fused: bool) -> list[Piece]:
         pieces += _conv(hidden, squeeze, 1, 1, 1, "relu", fused=fused)
         pieces += _conv(squeeze, hidden, 1, 1, 1, "hsigmoid", fused=fused)
         pieces.append(Piece(f"scale {hidden} {out}", (hidden, out, out), lambda: Scale(hidden)))
-    shape = (c_out, out, out)
+    return pieces + _projection(hidden, block, fused=fused)
+
+
+def _projection(c_in: int, block: Block, *, fused: bool) -> list[Piece]:
+    """The last convolution of a block, and the image that is added."""
+    c_out, out, _ = shape = block.output_shape
     if block.residual and fused:
-        key = f"conv+add {hidden} {c_out} {out}"
-        pieces.append(Piece(key, (hidden, out, out), lambda: nn.Sequential(nn.Conv2d(hidden, c_out, 1), Add(shape))))
-        return pieces
-    pieces += _conv(hidden, c_out, out, 1, 1, "", fused=fused)
+        key = f"conv+add {c_in} {c_out} {out}"
+        return [Piece(key, (c_in, out, out), lambda: nn.Sequential(nn.Conv2d(c_in, c_out, 1), Add(shape)))]
+    pieces = _conv(c_in, c_out, out, 1, 1, "", fused=fused)
     if block.residual:
         pieces.append(Piece(f"add {c_out} {out}", shape, lambda: Add(shape)))
     return pieces

@@ -17,13 +17,20 @@ from hwnas.nn import build_block
 from hwnas.profiling import Measurement, ModelFile
 from hwnas.profiling.exporting import Source
 from hwnas.space import Space
-from hwnas.zoo import FAMILIES, MobileNetV3
+from hwnas.zoo import FAMILIES, MobileNetV3, ProxylessNAS
 from tests.bench.few_shot import middle
 from tests.bench.figures import MissingDataError
 from tests.bench.latency import TABLE, cost, measured_chain
 from tests.bench.pieces import kernels, operators
 
 ROOT = Path(__file__).parents[2]
+
+
+CHAIN_BLOCKS = [
+    *blocks_of(FAMILIES["toy"].space).values(),
+    *blocks_of(ProxylessNAS(resolutions=(32,), widths=(24, 32), depths=(2, 1), strides=(2, 1)).space).values(),
+]
+"""Of every kind that the chain spaces of the bench have."""
 
 
 def timing(p25_us: float) -> Timing:
@@ -47,7 +54,7 @@ def test_the_middle_leaves_out_a_tenth_on_either_side() -> None:
 
 def test_pieces_put_together_compute_what_the_block_computes() -> None:
     """Shapes only for the whole, numbers for a block without choices: the same weights in one and in the other."""
-    for block in blocks_of(FAMILIES["toy"].space).values():
+    for block in CHAIN_BLOCKS:
         for split in (operators, kernels):
             x = torch.zeros(1, *block.input_shape)
             shapes = {piece.key: piece.input_shape for piece in split(block)}
@@ -68,7 +75,7 @@ def test_fusing_leaves_fewer_pieces_with_as_many_weights() -> None:
             if isinstance(part, torch.nn.Conv2d | torch.nn.Linear)
         )
 
-    for block in blocks_of(FAMILIES["toy"].space).values():
+    for block in CHAIN_BLOCKS:
         apart, fused = operators(block), kernels(block)
         assert len(fused) < len(apart)
         weights = convolutions([piece.build() for piece in apart])
