@@ -341,6 +341,7 @@ def describe(module: nn.Module, input_shape: Sequence[int]) -> Entry:
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), warnings.catch_warnings(), counter:
+            # The layer is the user's, and no number is computed: what it warns of here says nothing of its use.
             warnings.simplefilter("ignore")
             out = shadow(torch.zeros(1, *shape, device="meta"))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:

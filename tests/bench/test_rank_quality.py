@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from hwnas.core import Architecture
 from hwnas.zoo import NasBench201
 from tests.bench import rank_quality
-from tests.bench.figures import Bench, data_folder
+from tests.bench.figures import Bench, Null, data_folder
 from tests.bench.rank_quality import RANK, truth
 
 
@@ -47,3 +48,27 @@ def test_each_rule_is_trained_and_ranked(part: str, data: Path, monkeypatch: pyt
     assert rows["steps"] >= 2
     assert rows["true accuracy of the one it takes for the best"] <= rows["true accuracy of the best"]
     assert 0 < rows["mean inherited accuracy"] < 0.5
+
+
+def test_an_order_that_is_right_is_1_and_multiply_adds_are_the_null_contender(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies are put in place of those of trained networks: the true ones, and the true ones upside down."""
+
+    def given(supernet: object, networks: list[Architecture], *_: object) -> tuple[list[float], list[float]]:
+        known = dict(zip(truth_now.networks, truth_now.accuracy, strict=True))
+        right = [known[network] for network in networks]
+        return right, [-accuracy for accuracy in right]
+
+    truth_now = truth(data, NasBench201(cells=1, resolutions=(rank_quality.SIDE,)), count=12)
+    monkeypatch.setattr(rank_quality, "NETWORKS", 12)
+    monkeypatch.setattr(rank_quality, "LIMIT", 200)
+    monkeypatch.setattr(rank_quality, "_accuracies", given)
+    measured = rank_quality.rank(data, program=lambda supernet, validation: iter(()), name="none")
+    rows = {row.figure.partition(": ")[2]: row for row in measured.rows}
+    judged = rows["Kendall tau, norms re-estimated"]
+    assert judged.value == pytest.approx(1) and rows["Kendall tau, the supernet's norms"].value == pytest.approx(-1)
+    by_macs = rows["Kendall tau of multiply-adds, for comparison"]
+    assert judged.null == Null("multiply-adds", by_macs.value) and by_macs.contender == "null"
+    assert rows["true accuracy of the one it takes for the best"].value == max(truth_now.accuracy)
+    assert rows["steps"].value == 0

@@ -76,8 +76,8 @@ def test_forgetting_the_old_is_no_worse_than_killing_the_weak_under_noise() -> N
         pick = max(outcome.evaluations, key=lambda evaluation: evaluation["accuracy"])
         return 100 * toy201_accuracy(pick.architecture)
 
-    aged, weakest = (np.mean([picked(forget, seed) for seed in range(12)]) for forget in (True, False))
-    assert aged >= weakest - 0.05
+    aged, weakest = (np.mean([picked(forget, seed) for seed in range(20)]) for forget in (True, False))
+    assert aged >= weakest, "0.03 % here; of 40 seeds 0.04 with a standard error of 0.03"
 
 
 class _KillTheWeakest:
