@@ -204,11 +204,10 @@ def show_front(front: Front) -> None:
             "",
         ],
         rows,
-        note="\n".join([
-            _errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
-            *remarks(front),
-        ]),
+        note=_errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
     )
+    for line in remarks(front):
+        show(line)
     show("")
     x, y = (_axis(front, objective) for objective in drawn_axes(front.objectives))
     for line in front_in_letters(_dots(front), x=x, y=y):

@@ -197,7 +197,7 @@ class Front:
         name = name or self.share
         if "validation" in one.answers and "validation" in other.answers:
             return one.answers["validation"].minus(other.answers["validation"], name)
-        images = int(self.facts["data"]["counts"]["validation"])
+        images = sum(self._counts("validation"))
         return Gap(
             one.values[name] - other.values[name],
             math.hypot(share_error(one.values[name], images), share_error(other.values[name], images)),
@@ -215,9 +215,8 @@ class Front:
             return member.answers["validation"].apart(member.answers["test"], name)
         if name not in member.test:
             return None
-        counts = self.facts["data"]["counts"]
         shares = {"validation": member.values[name], "test": member.test[name]}
-        errors = [share_error(share, int(counts[part])) for part, share in shares.items()]
+        errors = [share_error(share, sum(self._counts(part))) for part, share in shares.items()]
         return Gap(shares["validation"] - shares["test"], math.hypot(*errors))
 
     def chance(self, name: str | None = None) -> Chance:
@@ -226,13 +225,11 @@ class Front:
         Args:
             name: One of `hwnas.core.SHARES`; by default `share`.
         """
-        name = name or self.share
-        for member in self.members:
-            if "validation" in member.answers:
-                return member.answers["validation"].chance(name)
-        # Earlier versions stored no counts by class: taken as equal.
-        classes, images = len(self.facts["data"]["classes"]), int(self.facts["data"]["counts"]["validation"])
-        return Chance.of(name, [max(1, images // classes)] * classes)
+        return Chance.of(name or self.share, self._counts("validation"))
+
+    def _counts(self, part: str) -> list[int]:
+        """Images of each class in a part."""
+        return [int(count) for count in self.facts["data"]["counts"][part].values()]
 
     def at_chance(self, member: Member) -> bool:
         """Whether its validation accuracy is no better than a guesser's, which luck with the images may explain."""

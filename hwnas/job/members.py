@@ -554,6 +554,7 @@ class Finisher:
     ) -> dict[str, Any]:
         assembly = self.assembly
         searched = {evaluation.architecture for evaluation in outcome.front}
+        known = evaluated(outcome.evaluations, assembly.objectives)
         return {
             "run": assembly.recipe.name,
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -565,8 +566,7 @@ class Finisher:
             "data": assembly.splits.to_json(),
             "search": {
                 "reason": outcome.reason,
-                # What the budget counts; `evaluations` also counts networks evaluated again under newer weights.
-                "networks": len({e.architecture for e in evaluated(outcome.evaluations, assembly.objectives)}),
+                "networks": len({e.architecture for e in known}),  # what the budget counts; `counts` has the rest
                 "evaluations": sum(e.status != "infeasible" for e in outcome.evaluations),
                 "failed": sum(e.status == "failed" for e in outcome.evaluations),
                 "repeated": outcome.repeated,

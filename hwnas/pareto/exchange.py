@@ -87,6 +87,8 @@ def reason(
     """
     if len(points) == 1:
         return "the only one"
+    if by == "knee" and len(points) == len(objectives) == 2:
+        return f"of two the better in {objectives[0].name}, the first objective"
     words = (
         "the best weighted sum of " + ", ".join(f"{name} ({weight:g})" for name, weight in by.items())
         if isinstance(by, Mapping)

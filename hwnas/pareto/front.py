@@ -318,6 +318,22 @@ def standings(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]
     return Standings(np.array(index, dtype=np.int64), costs_of(rows, objectives), violation)
 
 
+def errors_of(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """The standard error of each objective of each evaluation, [n, objectives]; 0 where none is known.
+
+    Example:
+        >>> from hwnas.core import Architecture, Metric
+        >>> accuracy = Metric(0.9, "share", "measured", standard_error=0.01)
+        >>> one = Evaluation(Architecture({"k": 3}), {"accuracy": accuracy})
+        >>> errors_of([one], [Objective.named("accuracy"), Objective.named("latency_ms")]).tolist()
+        [[0.01, 0.0]]
+    """
+    rows = [
+        [getattr(one.metrics.get(o.name), "standard_error", None) or 0.0 for o in objectives] for one in evaluations
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(objectives))
+
+
 def front_of(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
 ) -> list[Evaluation]:

@@ -9,14 +9,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.core import Architecture, Evaluation, RecipeError
+from hwnas.core import TIE_ERRORS, Architecture, Evaluation, Objective, RecipeError
 from hwnas.learners import Switching, SwitchingModel
 from hwnas.pareto import (
     Points,
     Variation,
     breed,
+    cheaper_first,
+    errors_of,
     genotypes_of,
     non_dominated,
+    non_dominated_beyond,
     standings,
     unseen,
 )
@@ -52,6 +55,12 @@ class Nat:
     - With a budget below twice `initial`, the first archive takes half of the budget. The budget counts networks:
       evaluating the archive anew costs time alone.
     - Rate, decay and number of networks of (5) are the recipe's `[adaptation]`, with the paper's values as defaults.
+
+    - Where evaluations carry standard errors (accuracies on images do), a network that gains no more than one of them
+      over a cheaper one is tied with it: in the front whose gaps (3) fills, and among those that (3) takes, where the
+      tied fill what the others leave. The paper compares accuracies as if they were exact. The error is that of one
+      accuracy: also that of the difference of two whose mistakes agree by half, and answers per image are kept of
+      finished networks only. Numbers without an error are compared as in the paper.
 
     Source: Lu et al. 2021 (TPAMI 43(9), Neural Architecture Transfer), and MSuNAS (Lu et al. 2020, ECCV).
 
@@ -140,7 +149,8 @@ class Nat:
             learned = learn(study, [archive[n] for n in known.index], self._switching(int(rng.integers(2**32))))
             report = {name: {"winner": m.winner, "scores": dict(m.scores)} for name, m in learned.items()}
             evolved = self._evolve(study, learned, points, rng)
-            chosen = space.canonical_codes(self._select(study, points, evolved, seen))
+            errors = errors_of([archive[n] for n in known.index], study.objectives)
+            chosen = space.canonical_codes(self._select(study, points, errors, evolved, seen))
         missing = self.per_iteration - len(chosen)
         if missing:
             drawn = space.encode(study.sample(2 * self.per_iteration, rng))
@@ -180,29 +190,65 @@ class Nat:
             points = survivors.points.join(foresee(study, learned, children))
         return survive(points, self.population, rng).points
 
-    def _select(self, study: Study, archive: Points, evolved: Points, seen: set[bytes]) -> Codes:
+    def _select(
+        self, study: Study, archive: Points, errors: NDArray[np.float64], evolved: Points, seen: set[bytes]
+    ) -> Codes:
         """Of the evolved front's new networks those that fill the gaps of the archive's front; then the next best."""
         feasible = evolved.take(evolved.violation == 0)
         new = feasible.take(unseen(study.space.canonical_codes(feasible.genotypes), set(seen)))
         if len(new) <= self.per_iteration:
             return new.genotypes
-        candidates = new.take(non_dominated(new.costs))
-        if len(candidates) <= self.per_iteration:
-            rest = np.setdiff1d(np.arange(len(new)), non_dominated(new.costs))  # in order of survival: best first
-            return np.concatenate([candidates.genotypes, new.genotypes[rest]])[: self.per_iteration]
+        front = non_dominated(new.costs)
+        rest = np.setdiff1d(np.arange(len(new)), front)  # in order of survival: best first
+        if len(front) <= self.per_iteration:
+            return new.take(np.concatenate([front, rest])[: self.per_iteration]).genotypes
         predicted = {cost.name for cost in study.costs}
         cheap = [n for n, objective in enumerate(study.objectives) if objective.name in predicted]
         columns = cheap or list(range(len(study.objectives)))
-        front = archive.costs[archive.violation == 0]
-        front = front[non_dominated(front)]
-        chosen = evenest(front[:, columns], candidates.costs[:, columns], self.per_iteration)
-        return candidates.genotypes[chosen]
+        inside = archive.violation == 0
+        known = archive.costs[inside]
+        known = known[gaining(known, errors[inside], study.objectives)]
+        typical = np.median(errors, axis=0)
+        sure = front[gaining(new.costs[front], np.tile(typical, (len(front), 1)), study.objectives)]
+        if len(sure) > self.per_iteration:
+            chosen = sure[evenest(known[:, columns], new.costs[sure][:, columns], self.per_iteration)]
+        else:
+            tied = np.setdiff1d(front, sure)
+            before = np.concatenate([known, new.costs[sure]])
+            missing = self.per_iteration - len(sure)
+            filling = evenest(before[:, columns], new.costs[tied][:, columns], missing) if missing else tied[:0]
+            chosen = np.concatenate([sure, tied[filling]])
+        return new.take(chosen).genotypes
 
     def _switching(self, seed: int) -> Switching:
         return Switching(self.surrogates, folds=self.folds, seed=seed)
 
     def _variation(self) -> Variation:
         return Variation(self.crossover_probability, self.mutations, self.mutation_eta)
+
+
+def gaining(
+    costs: NDArray[np.float64], errors: NDArray[np.float64], objectives: Sequence[Objective]
+) -> NDArray[np.int64]:
+    """The rows of a front that gain more than a standard error over every cheaper row of it.
+
+    Args:
+        costs: [points, objectives], all minimised.
+        errors: [points, objectives], standard errors; 0 where a number is exact.
+        objectives: Of the columns.
+
+    Returns:
+        Ascending indices; without errors those of the plain front.
+
+    Example:
+        >>> costs = np.array([[-0.90, 1.0], [-0.905, 2.0], [-0.93, 3.0]])
+        >>> objectives = [Objective.named("accuracy"), Objective.named("latency_ms")]
+        >>> gaining(costs, np.tile([0.01, 0.0], (3, 1)), objectives).tolist()
+        [0, 2]
+    """
+    front = non_dominated(costs)
+    margins = TIE_ERRORS * np.maximum(errors[front, None], errors[None, front])
+    return front[non_dominated_beyond(costs[front], margins, first=cheaper_first(objectives))]
 
 
 def evenest(front: NDArray[np.float64], candidates: NDArray[np.float64], n: int) -> NDArray[np.int64]:

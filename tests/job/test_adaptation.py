@@ -48,7 +48,10 @@ def test_members_are_judged_and_made_with_the_newest_weights(finished: Front) ->
     assert [path.name for path in (finished.folder / "checkpoints").glob("adaptation-teacher@*")] == [
         "adaptation-teacher@1.ckpt"
     ], "one teacher for all adaptations"
-    assert finished.facts["search"]["evaluations"] == 4 + (2 + 6) + (2 + 8)
+    searched = finished.facts["search"]
+    assert searched["evaluations"] == 4 + (2 + 6) + (2 + 8) and searched["networks"] == 8
+    assert searched["weights"] == "supernet@6"
+    assert len(searched["hypervolume"]["after_each_network"]) == 8
     for member in finished.members:
         assert member.predicted["accuracy"].value == pytest.approx(member.metrics["accuracy"].value, abs=1e-9)
 

@@ -79,10 +79,20 @@ def test_the_front_is_measured_complete_and_strict_json(finished: Path) -> None:
         assert member.parity["largest_difference"] <= 1e-4
         assert member.training_seconds > 0
         assert 0 <= member.test["accuracy"] <= 1
+        assert member.metrics["accuracy"].standard_error is not None
+        for part in ("validation", "test"):
+            assert list(member.answers[part].counts) == list(row["data"]["counts"][part].values())
+        assert member.answers["validation"].accuracy == member.values["accuracy"]
+        assert member.answers["test"].balanced_accuracy == member.test["balanced_accuracy"]
     search_facts = row["search"]
     assert sum(kind["ok"] + kind["failed"] for kind in search_facts["counts"]) == search_facts["evaluations"]
     assert {kind["weights"] for kind in search_facts["counts"]} >= {search_facts["weights"]}
     assert search_facts["repeated"] >= 0
+    assert (search_facts["networks"], search_facts["evaluations"]) == (12, 12)
+    assert search_facts["weights"] == "supernet@2" and row["finished"]["networks"] == len(front.members)
+    volume = search_facts["hypervolume"]
+    assert len(volume["after_each_network"]) == 12 and volume["reference"]["accuracy"] == 0.0
+    assert volume["after_each_network"] == sorted(volume["after_each_network"])
     members = [m for m in front.members if m.role == "member"]
     errors = [m.predicted["latency_ms"].value / m.metrics["latency_ms"].value - 1 for m in members]
     assert row["prediction_error"]["mape"] == pytest.approx(np.mean(np.abs(errors)))

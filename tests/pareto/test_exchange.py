@@ -63,6 +63,12 @@ def test_a_front_of_one_point_has_no_steps_and_a_reason() -> None:
     assert said == "the only one"
 
 
+def test_of_two_points_the_knee_says_by_which_objective_it_goes() -> None:
+    two = [{"accuracy": 0.9, "latency_ms": 4.0}, {"accuracy": 0.8, "latency_ms": 2.0}]
+    assert pick(two, BOTH) == 0
+    assert reason(two, BOTH, 0, by="knee") == "of two the better in accuracy, the first objective"
+
+
 def test_a_reason_names_rule_and_shares() -> None:
     points = [{"accuracy": a, "latency_ms": ms} for a, ms in [(0.9, 4.0), (0.84, 2.0), (0.5, 1.0)]]
     chosen = pick(points, BOTH, by={"accuracy": 2.0, "latency_ms": 1.0})

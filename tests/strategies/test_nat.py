@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from hwnas.core import Architecture, Budget, Limit, RecipeError
+from hwnas.core import Architecture, Budget, Limit, Metric, RecipeError
+from hwnas.pareto import Points
 from hwnas.strategies import Nat, Nsga2, RandomSearch
 from hwnas.strategies.nat import evenest
 from hwnas.study import Study
@@ -157,6 +158,62 @@ def test_the_choice_fills_the_gaps() -> None:
 
 def test_the_choice_may_be_everything() -> None:
     assert evenest(np.array([[0.0]]), np.array([[1.0], [1.0], [2.0]]), 3).tolist() == [0, 1, 2]
+
+
+# ---------------------------------------------------------------------------------------------- within the noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncertain:
+    """Toy201's accuracy with an error on it."""
+
+    standard_error: float | None
+
+    def __call__(
+        self, architecture: Architecture, *, fidelity: str, weights: str | None, seed: int
+    ) -> dict[str, float | Metric]:
+        accuracy = toy201_accuracy(architecture)
+        return {"accuracy": Metric(accuracy, "share", "measured", standard_error=self.standard_error)}
+
+
+def with_errors(standard_error: float | None) -> Problem:
+    return dataclasses.replace(toy201(), evaluate=Uncertain(standard_error))
+
+
+NOISY = Nat(initial=20, per_iteration=4, population=40, generations=6, surrogates=("rbf",))
+
+
+def asked(standard_error: float | None) -> list[Architecture]:
+    study = with_errors(standard_error).study(budget=Budget(evaluations=60))
+    return [evaluation.architecture for evaluation in study.run(NOISY).evaluations]
+
+
+def test_an_error_of_nothing_changes_nothing_and_a_real_one_does() -> None:
+    exact = asked(None)
+    assert asked(1e-12) == exact
+    assert asked(0.02) != exact and asked(0.02) == asked(0.02)
+
+
+def test_with_errors_a_run_can_be_cut_anywhere() -> None:
+    check_replay(NOISY, problem=with_errors(0.02), budget=Budget(evaluations=32), cuts=3)
+
+
+def test_what_gains_beyond_the_noise_is_taken_before_what_ties() -> None:
+    """Ten candidates on a front, of which the accuracies of five only repeat a cheaper one's within the error."""
+    study = with_errors(None).study(budget=Budget(evaluations=60))
+    networks = study.sample(10)
+    genotypes = study.space.encode(networks)
+    accuracy = np.repeat([0.5, 0.6, 0.7, 0.8, 0.9], 2) + np.tile([0.0, 0.01], 5)
+    evolved = Points(genotypes, np.stack([-accuracy, np.arange(1.0, 11.0)], axis=1), np.zeros(10))
+    archive = Points(genotypes[:1], np.array([[-0.4, 0.5]]), np.zeros(1))
+    for n, expected in ((5, {0, 2, 4, 6, 8}), (3, {0, 2, 4, 6, 8})):
+        strategy = dataclasses.replace(NOISY, per_iteration=n)
+        chosen = strategy._select(study, archive, np.array([[0.02, 0.0]]), evolved, set())
+        places = {int(np.flatnonzero((genotypes == row).all(axis=1))[0]) for row in chosen}
+        assert len(places) == n and places <= expected
+    more = dataclasses.replace(NOISY, per_iteration=7)._select(study, archive, np.array([[0.02, 0.0]]), evolved, set())
+    places = {int(np.flatnonzero((genotypes == row).all(axis=1))[0]) for row in more}
+    assert len(places) == 7 and places > {0, 2, 4, 6, 8}, "the tied fill what is left"
 
 
 # ----------------------------------------------------------------------------------------------------- adaptation
