@@ -39,8 +39,14 @@ def profile(
         bool, typer.Option("--drop-disturbed", help="Leave out bursts in which the machine was disturbed; counted.")
     ] = False,
     limit_s: Annotated[
-        float, typer.Option("--limit-s", min=1.0, help="Seconds that the timing may take; slow models get fewer runs.")
-    ] = LIMIT_S,
+        float | None,
+        typer.Option(
+            "--limit-s",
+            min=1.0,
+            help="Seconds that the timing may take: slow models get fewer runs, and what does not fit is refused. "
+            f"Without it about {LIMIT_S:.0f}, and longer where models are slow.",
+        ),
+    ] = None,
     refit: Annotated[
         bool,
         typer.Option("--refit", help="Measure nothing: predict with the calibration that the recipe's run ended in."),

@@ -105,6 +105,10 @@ class ExportError(HwnasError, RuntimeError):
     """An ONNX file that could not be written or does not agree with its source."""
 
 
+UPGRADE = "upgrade hwnas: pip install --upgrade hwnas"
+"""The way out where a file is of a later version than this one."""
+
+
 class BudgetSpent(BaseException):
     """Ends a strategy's program. Only the driver catches it; each later call of a study raises it again.
 

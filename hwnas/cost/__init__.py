@@ -15,6 +15,7 @@ from hwnas.cost.calibration import (
 )
 from hwnas.cost.model import Banded, CostModel, UnitSumCost
 from hwnas.cost.peak_memory import PeakMemory
+from hwnas.cost.plausibility import contradicted_rows, doubtful_rows, implausible_rows, in_lines
 from hwnas.cost.roofline import EstimatedLatency, block_us, kernels_of, read_measured
 from hwnas.cost.table import (
     Calibration,
@@ -64,9 +65,13 @@ __all__ = [
     "calibrate",
     "calibrate_records",
     "choose_terms",
+    "contradicted_rows",
+    "doubtful_rows",
     "entries_of",
     "every_network",
     "fit",
+    "implausible_rows",
+    "in_lines",
     "kernels_of",
     "read_measured",
     "score",

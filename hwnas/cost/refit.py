@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hwnas.core import Architecture, TableError, write_atomically
+from hwnas.core.errors import UPGRADE
 from hwnas.cost.calibration import Features, calibrate_records, fit
 from hwnas.cost.table import Calibration, LatencyTable, NetworkRecord
 from hwnas.space import Space
@@ -123,12 +124,19 @@ def with_refit(path: Path, table: LatencyTable) -> LatencyTable:
         return table
     try:
         row = json.loads(source.read_text(encoding="utf-8"))
-        digest, form, unit = row["table_digest"], row["schema"], row["unit"]
-        found = Calibration.model_validate(row["calibration"])
+        form = row["schema"]
+        newer = isinstance(form, int) and form > SCHEMA
+        digest, unit = ("", "us") if newer else (row["table_digest"], row["unit"])
+        found = None if newer else Calibration.model_validate(row["calibration"])
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0]
         hint = "remove the file: the table's own calibration is used then"
         raise TableError(f"{source}: damaged: {first}", hint=hint) from error
+    if newer:
+        raise TableError(
+            f"{source}: schema is {form}, of a later hwnas; this one reads up to {SCHEMA}",
+            hint=f"{UPGRADE}; or remove the file",
+        )
     if (form, unit) != (SCHEMA, "us"):
         raise TableError(f"{source}: schema {form} in {unit}; expected schema {SCHEMA} in us", hint="remove the file")
     return replace(table, refitted=found) if digest == table.digest else table

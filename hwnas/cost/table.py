@@ -18,12 +18,16 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.core import Option, TableError, counted, write_atomically
+from hwnas.core.errors import UPGRADE
 from hwnas.cost.unit_sum import entries_of
 from hwnas.space import Space
 
 Term = Annotated[str, Field(pattern=r"^(sum|constant|blocks|boundary|se|residual|kernels|count:[\w.]+)$")]
 """A term of the calibration: the sum of the times in the table, a constant, counts of `hwnas.space.FEATURES`, and where
 the table holds kernels instead of blocks their number, of all ("kernels") or of one kind ("count:relu")."""
+
+NEWEST = 2
+"""Version of the file format that is written."""
 
 _US_PER_UNIT = {"us": 1.0, "ms": 1e3, "s": 1e6}
 _AGAIN = "measure the device again: hwnas profile"
@@ -145,6 +149,9 @@ class DeviceRecord(_Record):
         gpu: What ran the models, if it was one.
         vendor: Of the processor.
         caches: Size in bytes of each cache that the first core sees, as "L1 data".
+        core_kinds: Which cores are equally fast, the fastest kind first.
+        siblings: The hardware threads of each core that has several.
+        quota_unread: Why the quota is unknown; None where it is known.
     """
 
     name: str
@@ -161,6 +168,9 @@ class DeviceRecord(_Record):
     gpu: GpuRecord | None = None
     vendor: str | None = None
     caches: dict[str, int] | None = None
+    core_kinds: dict[str, tuple[int, ...]] | None = None
+    siblings: tuple[tuple[int, ...], ...] | None = None
+    quota_unread: str | None = None
 
 
 class RuntimeRecord(_Record):
@@ -251,6 +261,7 @@ class ProtocolRecord(_Record):
         switched_visits: Those in which the system took the core away.
         load_max: The highest load average, over all rounds.
         pinned: Cores that the process kept to.
+        core_kind: Of those cores, a key of the device's `core_kinds`; several with a plus between.
         governor: What set the processor's frequency.
         processes: That worked on it, one after the other: more than 1 where a killed one was continued.
         seconds: Of the last one.
@@ -263,6 +274,8 @@ class ProtocolRecord(_Record):
         energy: What the rows' energy comes from.
         idle_watts: That the processor package used with nothing to do.
         marks: What a reader should know of the machine meanwhile, one line each; empty if it was quiet.
+        row_marks: The same of single models that were less steady than the machine, by key.
+        notes: Other things a reader should know, as that an energy could not be read.
         repeat: See `RepeatRecord`; None if it was not asked for.
     """
 
@@ -279,6 +292,7 @@ class ProtocolRecord(_Record):
     switched_visits: int | None = None
     load_max: float | None = None
     pinned: tuple[int, ...] | None = None
+    core_kind: str | None = None
     governor: str | None = None
     processes: int | None = None
     seconds: float | None = None
@@ -291,6 +305,8 @@ class ProtocolRecord(_Record):
     energy: Literal["rapl", "nvml", "unmeasured"] = "unmeasured"
     idle_watts: float | None = None
     marks: tuple[str, ...] = ()
+    row_marks: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
     repeat: RepeatRecord | None = None
 
 
@@ -635,7 +651,8 @@ class LatencyTable:
 
         Args:
             run: Fields of the header with the values of the run; parts after a dot: "batch", "runtime.provider",
-                "device.cpu_model". Of "runtime.onnxruntime" and "runtime.version" the patch version may differ.
+                "device.cpu_model". Of "runtime.onnxruntime" and "runtime.version" the patch version may differ, and an
+                unknown "protocol.core_kind" is none that differs.
             exact: The patch version may not differ either.
 
         Returns:
@@ -652,6 +669,7 @@ class LatencyTable:
                 found = None if found is None else found[part]
             versions = not exact and name in {"runtime.onnxruntime", "runtime.version"}
             same = _minor(found) == _minor(wanted) if versions else found == wanted
+            same = same or (name == "protocol.core_kind" and found is None)  # older tables do not know it
             if not same:
                 differing[name] = f"{name} is {found!r} in the table, {wanted!r} in this run"
         return differing
@@ -713,6 +731,12 @@ def _read_header(where: str, line: str) -> tuple[TableHeader, str]:
     value = _read_object(where, line)
     if "unit" not in value:
         _refuse(where, "unit", "is missing, so no time has a meaning", 'one of "us", "ms", "s"')
+    version = value.get("schema_version")
+    if isinstance(version, int) and version > NEWEST:
+        raise TableError(
+            f"{where}: schema_version is {version}: a later hwnas wrote the table; this one reads up to {NEWEST}",
+            hint=UPGRADE,
+        )
     sha256 = value.pop("sha256", None)
     if not isinstance(sha256, str):
         _refuse(where, "sha256", f"is {sha256!r}", "the sha256 of the lines that follow")

@@ -1,7 +1,18 @@
 """Devices: what a network is to run on, how to reach it, what it is made of, and the program that times networks."""
 
 from hwnas.device.device import Device, Runtime
-from hwnas.device.measure import Fingerprint, QuotaReader, allowed_cores, cgroup_quota, fingerprint, usable_cores
+from hwnas.device.measure import (
+    Fingerprint,
+    QuotaReader,
+    allowed_cores,
+    cgroup_quota,
+    core_kinds,
+    fingerprint,
+    kind_of,
+    quota_unread,
+    scratch,
+    usable_cores,
+)
 from hwnas.device.nvidia import NvidiaGpu, NvidiaState, gpu_for, nvidia_state
 from hwnas.device.protocol import LIMIT_S, OnNoise
 from hwnas.device.roofline import Efficiency, KernelKind, Roofline
@@ -20,8 +31,12 @@ __all__ = [
     "Runtime",
     "allowed_cores",
     "cgroup_quota",
+    "core_kinds",
     "fingerprint",
     "gpu_for",
+    "kind_of",
     "nvidia_state",
+    "quota_unread",
+    "scratch",
     "usable_cores",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,7 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hwnas.core import DeviceError, parse_toml, read_text
 from hwnas.core.errors import did_you_mean
-from hwnas.device.measure import CoresError, QuotaReader, allowed_cores, cgroup_quota, choose_cores
+from hwnas.device.measure import (
+    CoresError,
+    Fingerprint,
+    QuotaReader,
+    allowed_cores,
+    cgroup_quota,
+    choose_cores,
+    core_kinds,
+    core_siblings,
+)
 from hwnas.device.roofline import Roofline
 
 _PYTHON = "python3"
@@ -36,7 +46,7 @@ class Device(BaseModel):
         threads: Of the runtime, inside one operator.
         precision: Of weights and activations.
         batch: Images at once.
-        core: The first core to pin to; None: the last ones that the process may use.
+        core: The first core to pin to; None: the fastest ones that the process may use, of equal ones the last.
         gpu: Of NVIDIA, by the UUID that `hwnas devices` shows ("GPU-..." or "MIG-..."), as numbers mean other GPUs to
             other programs; "auto": the only one that is visible. None: with the torch runtimes the CPU, else "auto".
         roofline: What data sheets say of a device that cannot be reached.
@@ -177,7 +187,7 @@ class Device(BaseModel):
         """The cores to pin to, having checked that there are enough.
 
         Args:
-            cores: Those the process may use; asked of the system if not given.
+            cores: Those the process may use, all alike; asked of the system if not given.
             quota: Says how many cores' worth of time the process may spend.
 
         Returns:
@@ -192,21 +202,45 @@ class Device(BaseModel):
             (1,)
         """
         self.check_reachable()
-        return self.choose_cores(allowed_cores() if cores is None else cores, quota())
+        if cores is not None:
+            return self.choose_cores(cores, quota())
+        return self.choose_cores(allowed_cores(), quota(), kinds=core_kinds(), siblings=core_siblings())
 
-    def choose_cores(self, cores: tuple[int, ...] | None, quota: float | None) -> tuple[int, ...] | None:
+    def cores_of(self, here: Fingerprint) -> tuple[int, ...] | None:
+        """The same on a machine that has said what it is.
+
+        Args:
+            here: The machine.
+
+        Raises:
+            DeviceError: As `check_cores`.
+        """
+        return self.choose_cores(here.affinity, here.quota, kinds=here.core_kinds, siblings=here.siblings)
+
+    def choose_cores(
+        self,
+        cores: tuple[int, ...] | None,
+        quota: float | None,
+        *,
+        kinds: Mapping[str, tuple[int, ...]] | None = None,
+        siblings: tuple[tuple[int, ...], ...] | None = None,
+    ) -> tuple[int, ...] | None:
         """The same where cores and quota are already known: those of another machine.
 
         Args:
             cores: Those a process may use; None where the system does not say.
             quota: Cores' worth of time a process may spend; None where nothing limits it.
+            kinds: Which cores are equally fast, the fastest first; None: all are.
+            siblings: The hardware threads of each core that has several; None: none has.
 
         Raises:
             DeviceError: As `check_cores`.
         """
         where = "here" if self.host is None else f"on {self.host}"
         try:
-            return choose_cores(self.threads, self.core, cores=cores, quota=quota, where=where)
+            return choose_cores(
+                self.threads, self.core, cores=cores, quota=quota, where=where, kinds=kinds, siblings=siblings
+            )
         except CoresError as error:
             raise DeviceError(f"device {self.name}: {error}", hint=error.hint) from error
 

@@ -20,7 +20,8 @@ what is missing. `--runtimes` tries some of them on an empty model and prints wh
 Paths start at the job's folder. Without `cores` the program chooses them itself, `core` first if the job has one. What
 a job says `about` itself is handed back in the result.
 
-It may hold `"limit_s"` (seconds of timing), `"drop_disturbed"` (false), `"energy"` (true: of the processor, where a
+It may hold `"limit_s"` (seconds of timing, which are kept; without it about 300, which give way to 8 rounds of 3 runs),
+`"schema"` (of this form), `"drop_disturbed"` (false), `"energy"` (true: of the processor, where a
 counter can be read), `"gpu_energy"` (the keys of models to read a GPU's counter for, half a minute each; none) and
 `"log"`: a file to which each finished round is appended, so that the same job goes on there when it was killed. The job
 `{"resident": "a.onnx", "batch": 1, "threads": 1, "seed": 0}` runs one model and tells the memory that takes.
@@ -36,6 +37,8 @@ How it measures, and why (numbers from trials on a shared two-core machine):
 * The gate compares each model's even rounds with its odd rounds. If they disagree, the rounds are doubled, twice at
   most; what is still too noisy then is marked, or refused.
 * The time is bounded: a pilot tells how long the rounds will take, and slow models get fewer runs, then fewer rounds.
+  The clock is looked at after every run, too, as a machine may become slower than its pilot was.
+* Each model's rounds are compared with the rounds of all: one that drifts or scatters among steady ones is marked.
 * Live sessions are asked what they really run on: a GPU provider that fell back to the CPU is refused. On a GPU the
   result is waited for, events on its own stream give the device's share, and a visit in which the GPU throttled is
   dropped, counted and taken again.
@@ -54,9 +57,11 @@ import math
 import os
 import platform
 import shutil
+import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
@@ -71,8 +76,10 @@ SCHEMA = 1
 WARM_UP = 2
 SHORT_US = 50.0  # below this a visit takes more runs, so that the clock's grain does not show
 RUNS, SHORT_RUNS = 12, 20
-FEWEST_RUNS, FEWEST_ROUNDS = 3, 8  # less than that is no distribution; beyond it the time limit gives way
+FEWEST_RUNS, FEWEST_ROUNDS = 3, 8  # less than that is no distribution; beyond it a limit that nobody set gives way
+TWO_ROUNDS = 2  # without a second one nothing tells how noisy the first was; beyond it a limit that was set is an error
 PILOT_NS = 200_000_000
+SAID_NS = 2_000_000_000  # a word of progress at least so often, where no single run takes longer
 LIMIT_S = 300.0
 
 MEDIAN_LIMIT = 0.01
@@ -83,6 +90,10 @@ DOUBLINGS = 2
 FEWEST_NETWORKS = 5  # with fewer whole networks the gate looks at all models
 FACTOR_LIMIT = 0.1  # a round in which the reference networks are further off than this is disturbed
 DRIFT_LIMIT, STEAL_LIMIT, SWITCHED_LIMIT = 0.05, 0.05, 0.2  # beyond these a measurement is marked
+DRIFT_ERRORS = 4.0  # and one model's drift has to be so many of its own standard errors
+UNEVEN_LIMIT = 0.1  # beyond this a single model is marked, whatever the others do
+SCATTER_LIMIT, SCATTER_TIMES = 0.5, 5.0  # quartiles further apart than this, and than so many times the others'
+SAME_KIND = 0.9  # a core with at least this share of the fastest one's capacity or clock is of its kind
 ENERGY_NS = 200_000_000  # RAPL counters step about once in a millisecond: some 200 steps
 RESIDENT_RUNS = 5
 
@@ -97,7 +108,7 @@ Clock = Callable[[], int]
 
 
 # What the process ends with where a line on the error stream is all there is to say.
-PARENT_GONE, LOG_DAMAGED, NOT_THIS_MACHINE, NO_RUNTIME = 3, 4, 10, 11
+PARENT_GONE, LOG_DAMAGED, NOT_THIS_MACHINE, NO_RUNTIME, TOO_SLOW, NEWER_JOB = 3, 4, 10, 11, 13, 14
 
 
 class ParentGoneError(Exception):
@@ -115,6 +126,27 @@ class CoresError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class TimeLimitError(Exception):
+    """A limit that does not allow for two rounds.
+
+    Args:
+        message: What the limit is, and how long two rounds take.
+        hint: The way out.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class TimeUpError(Exception):
+    """The time limit was reached in the middle of a round."""
+
+
+class NewerJobError(Exception):
+    """A job of a later version of hwnas than this program."""
 
 
 class LogError(Exception):
@@ -260,6 +292,7 @@ class Plan:
         seconds: What those rounds will take, by the pilot.
         limit_s: What all rounds may take; doubling stops there.
         capped: Whether slow models got fewer runs or rounds than asked for.
+        kept: Whether the limit is kept whatever comes; if not it gives way to 8 rounds of 3 runs.
     """
 
     rounds: int
@@ -267,18 +300,29 @@ class Plan:
     seconds: float
     limit_s: float
     capped: bool
+    kept: bool = False
+
+    @property
+    def fewest_rounds(self) -> int:
+        """Rounds that are done even when the time is up, as far as the limit gives way."""
+        return TWO_ROUNDS if self.kept else FEWEST_ROUNDS
 
 
-def plan_for(pilots_us: Mapping[str, float], *, rounds: int, limit_s: float) -> Plan:
+def plan_for(pilots_us: Mapping[str, float], *, rounds: int, limit_s: float, kept: bool = False) -> Plan:
     """Fit the rounds into a time limit.
 
     The longest visits are shortened first, down to 3 timed runs: a slow model's first run differs least from the next.
-    Then the rounds become fewer, down to 8. What still takes longer takes longer, and the plan says how long.
+    Then the rounds become fewer, down to 8, and where the limit is to be kept down to 2. Without that, what still takes
+    longer takes longer, and the plan says how long.
 
     Args:
         pilots_us: How long a run of each model takes.
         rounds: Asked for.
         limit_s: Seconds for all of them.
+        kept: Whether somebody asked for that limit, so that it is kept.
+
+    Raises:
+        TimeLimitError: If it is to be kept, and not even two rounds fit.
 
     Example:
         >>> plan = plan_for({"quick": 10.0, "slow": 200e3}, rounds=20, limit_s=30.0)
@@ -299,8 +343,19 @@ def plan_for(pilots_us: Mapping[str, float], *, rounds: int, limit_s: float) -> 
     fitting = rounds
     if seconds(runs, rounds) > limit_s:
         fitting = int(rounds * limit_s / seconds(runs, rounds))
-        fitting = max(min(rounds, FEWEST_ROUNDS), fitting - fitting % 2)
-    return Plan(fitting, runs, seconds(runs, fitting), limit_s, capped=runs != full or fitting != rounds)
+        fewest = min(rounds, TWO_ROUNDS if kept else FEWEST_ROUNDS)
+        fitting = max(fewest, fitting - fitting % 2)
+    if kept and seconds(runs, fitting) > limit_s:
+        raise TimeLimitError(*_too_slow(limit_s, seconds(runs, fitting), f"two rounds of {len(pilots_us)} models"))
+    return Plan(fitting, runs, seconds(runs, fitting), limit_s, capped=runs != full or fitting != rounds, kept=kept)
+
+
+def _too_slow(limit_s: float, seconds: float, what: str) -> tuple[str, str]:
+    """What is wrong with a limit that is too short for something, and the way out."""
+    return (
+        f"limit_s is {limit_s:g}, and {what} take about {seconds:.0f} s",
+        f"allow for more, as hwnas profile --limit-s {math.ceil(1.5 * seconds)}, or set no limit",
+    )
 
 
 @dataclass(frozen=True)
@@ -326,15 +381,30 @@ class Round:
     on_device: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def visit(run: Run, runs: int, clock: Clock) -> NDArray[np.int64]:
-    """The nanoseconds of some runs in a row, after a few that are not counted."""
+def visit(run: Run, runs: int, clock: Clock, *, end_ns: float = math.inf) -> NDArray[np.int64]:
+    """The nanoseconds of some runs in a row, after a few that are not counted.
+
+    Args:
+        run: What is timed.
+        runs: That are timed.
+        clock: Nanoseconds.
+        end_ns: When the time is up.
+
+    Raises:
+        TimeUpError: If it is.
+    """
     for _ in range(WARM_UP):
         run()
+        if clock() > end_ns:
+            raise TimeUpError
     took = np.empty(runs, dtype=np.int64)
     for i in range(runs):
         start = clock()
         run()
-        took[i] = clock() - start
+        stop = clock()
+        took[i] = stop - start
+        if stop > end_ns:
+            raise TimeUpError
     return took
 
 
@@ -351,6 +421,14 @@ def pilot_us(run: Run, clock: Clock) -> float:
     return max(fastest, 1.0) / 1000
 
 
+def quartiles_of(rounds: Sequence[Round], key: str) -> Floats:
+    """The lower quartile of a model's runs in each round [rounds], in nanoseconds."""
+    visits = [one.runs_ns[key] for one in rounds]
+    if len({len(runs) for runs in visits}) == 1:  # at once: thousands of small calls take long on a board
+        return np.asarray(np.percentile(np.stack(visits), 25, axis=1), dtype=np.float64)
+    return np.array([np.percentile(runs, 25) for runs in visits], dtype=np.float64)
+
+
 def round_factors(rounds: Sequence[Round], keys: Sequence[str]) -> Floats:
     """How much longer these models took in each round than over all rounds, at the median [rounds].
 
@@ -362,7 +440,7 @@ def round_factors(rounds: Sequence[Round], keys: Sequence[str]) -> Floats:
     """
     ratios = []
     for key in keys:
-        times = np.array([np.percentile(one.runs_ns[key], 25) for one in rounds])
+        times = quartiles_of(rounds, key)
         ratios.append(times / np.median(times))
     factors: Floats = np.median(np.array(ratios), axis=0)
     return factors
@@ -408,6 +486,52 @@ def drift_of(factors: Floats) -> float | None:
     return float(np.median(factors[-third:]) / np.median(factors[:third])) if third >= 2 else None
 
 
+def row_marks(rounds: Sequence[Round]) -> dict[str, str]:
+    """What a reader of single models' numbers should know, by key; empty where all were as steady as the machine.
+
+    The factor of each round, the median over all models, is taken out first: what all do together is the machine's.
+
+    Args:
+        rounds: All of them, of the same models.
+
+    Example:
+        >>> rounds = [
+        ...     Round({"a": np.array([100]), "b": np.array([200]), "c": np.array([300 + 10 * n])},
+        ...           frozenset(), np.array([]), None, 0, 1)
+        ...     for n in range(9)
+        ... ]
+        >>> row_marks(rounds)
+        {'c': 'drifting: its last rounds took 1.19 times as long as its first, while all together did not'}
+    """
+    keys = sorted(rounds[0].runs_ns) if rounds else []
+    if not keys:
+        return {}
+    factors = round_factors(rounds, keys)
+    scatters = {key: summary(np.concatenate([one.runs_ns[key] for one in rounds]), visits=1)["iqr_rel"] for key in keys}
+    usual = float(np.median(list(scatters.values())))
+    marks = {}
+    for key in keys:
+        times = quartiles_of(rounds, key) / factors
+        even, odd = (float(np.percentile(times[half::2], 25)) for half in (0, 1)) if len(times) > 1 else (1.0, 1.0)
+        if (drifted := drift_of(times)) is not None and _is_drift(drifted, times):
+            marks[key] = (
+                f"drifting: its last rounds took {drifted:.2f} times as long as its first, while all together did not"
+            )
+        elif abs(even - odd) / ((even + odd) / 2) > UNEVEN_LIMIT:
+            marks[key] = f"uneven: its even and its odd rounds differ by {abs(even - odd) / ((even + odd) / 2):.0%}"
+        elif scatters[key] > max(SCATTER_LIMIT, SCATTER_TIMES * usual):
+            marks[key] = f"scattered: half of its runs lie {scatters[key]:.0%} apart, of all models {usual:.0%}"
+    return marks
+
+
+def _is_drift(drifted: float, times: Floats) -> bool:
+    """Whether a drift is more than the difference of two medians that such rounds would show anyway."""
+    # From one round to the next, so that a drift does not count as noise.
+    deviation = 1.4826 * float(np.median(np.abs(np.diff(times)))) / math.sqrt(2) / float(np.median(times))
+    error = math.sqrt(2) * 1.2533 * deviation / math.sqrt(len(times) // 3)
+    return abs(drifted - 1) > max(DRIFT_LIMIT, DRIFT_ERRORS * error)
+
+
 def collect(
     one_round: Callable[[int], Round],
     networks: Sequence[str],
@@ -421,7 +545,7 @@ def collect(
     """Go through rounds until the halves agree, the rounds have been doubled twice, or the time is up.
 
     Args:
-        one_round: Does the round of that number, from 1.
+        one_round: Does the round of that number, from 1; raises `TimeUpError` where a limit that is kept is reached.
         networks: The models that the gate looks at.
         references: The models that tell a disturbed round.
         plan: Rounds to begin with, and the limit.
@@ -431,17 +555,31 @@ def collect(
 
     Returns:
         The rounds, per model which of its visits count, and the noise of the networks.
+
+    Raises:
+        TimeUpError: If a limit that is kept was reached before there were two rounds.
     """
     rounds = list(done)
+
+    def spent_s() -> float:
+        return sum(one.took_ns for one in rounds) / 1e9
+
+    over = False
     for doubling in range(DOUBLINGS + 1):
         planned = plan.rounds * 2**doubling
-        spent_s = sum(one.took_ns for one in rounds) / 1e9
-        if doubling and spent_s + spent_s * (planned / len(rounds) - 1) > plan.limit_s:
+        if doubling and (over or spent_s() * planned / len(rounds) > plan.limit_s):
             break
-        while len(rounds) < planned:
-            one = one_round(len(rounds) + 1)
+        while len(rounds) < planned and not over:
+            try:
+                one = one_round(len(rounds) + 1)
+            except TimeUpError:
+                if len(rounds) < TWO_ROUNDS:
+                    raise
+                over = True
+                break
             rounds.append(one)
             on_round(one, len(rounds), planned)
+            over = len(rounds) >= plan.fewest_rounds and spent_s() > plan.limit_s
         disturbed = disturbed_visits(rounds, references)
         kept = {key: kept_visits(marks, drop=drop) for key, marks in disturbed.items()}
         first, second = (
@@ -507,6 +645,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def _newer(schema: object) -> bool:
+    """Whether that is the number of a later form than this program's."""
+    return isinstance(schema, int) and schema > SCHEMA
+
+
 class Log:
     """Finished rounds in a file of JSON lines that is only ever appended to.
 
@@ -524,6 +667,11 @@ class Log:
         self.plan: Plan | None = None
         self.rounds: list[Round] = []
         lines = read_lines(path) if path is not None and path.is_file() else []
+        if lines and _newer(lines[0].get("schema")):
+            raise LogError(
+                f"{path}: line 1 is of schema {lines[0]['schema']}, of a later hwnas; this one reads up to {SCHEMA}; "
+                "upgrade hwnas, or delete the file to measure afresh"
+            )
         if lines and (lines[0].get("job") != identity or lines[0].get("keys") != self.keys):
             raise LogError(f"{path}: line 1 is of another measurement; delete the file to measure afresh")
         try:
@@ -559,7 +707,7 @@ class Log:
         """Write down what is going to be measured, unless that was done by an earlier process."""
         if self.plan is None:
             self.plan = plan
-            self._append({"job": self._identity, "keys": self.keys, "plan": vars(plan)})
+            self._append({"schema": SCHEMA, "job": self._identity, "keys": self.keys, "plan": vars(plan)})
 
     def append(self, one: Round) -> None:
         """Add a round, in the file for good."""
@@ -1114,6 +1262,7 @@ def load_all(
     loaded: dict[str, Run] = {}
     failures: dict[str, str] = {}
     models = job["models"]
+    said_ns = time.monotonic_ns()
     for done, model in enumerate(models, start=1):
         watch()
         try:
@@ -1125,13 +1274,21 @@ def load_all(
             raise
         except Exception as error:  # noqa: BLE001 - the runtime's errors share no base, and the other models go on
             failures[model["key"]] = reason_of(error)
-        if done % 16 == 0 or done == len(models):
+        if done % 16 == 0 or done == len(models) or time.monotonic_ns() - said_ns > SAID_NS:
+            said_ns = time.monotonic_ns()
             say(stage="load", done=done, total=len(models))
     return loaded, failures
 
 
 def visit_on(
-    key: str, run: Run, runs: int, clock: Clock, *, stream: CudaStream | None = None, gpu: GpuWatch | None = None
+    key: str,
+    run: Run,
+    runs: int,
+    clock: Clock,
+    *,
+    stream: CudaStream | None = None,
+    gpu: GpuWatch | None = None,
+    end_ns: float = math.inf,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """One visit: its runs in nanoseconds, and where a GPU works its times there, see `CudaStream.last`.
 
@@ -1142,15 +1299,17 @@ def visit_on(
         clock: Of the host.
         stream: Of the GPU that runs it.
         gpu: Looked at before and after; a visit in which it throttled is taken again.
+        end_ns: When the time is up.
 
     Raises:
         UnusableError: If the model does not run any more, or the GPU throttles again and again.
+        TimeUpError: If the time is up.
     """
-    take = functools.partial(visit, run, runs, clock)
+    take = functools.partial(visit, run, runs, clock, end_ns=end_ns)
     try:
         taken = take() if gpu is None else gpu.undisturbed(take)
         return taken, None if stream is None else stream.last(runs)
-    except UnusableError:
+    except (UnusableError, TimeUpError):
         raise
     except Exception as error:  # the runtime's errors share no base, and nothing can be measured any more
         raise UnusableError(
@@ -1215,8 +1374,22 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
         >>> cgroup_quota(root)
         1.5
     """
-    quotas = [quota for folder in _groups(root) if (quota := _quota_of(folder)) is not None]
+    quotas = [quota for folder in _groups(root) if (quota := _quota_of(folder)[0]) is not None]
     return min(quotas, default=None)
+
+
+def quota_unread(root: Path = Path("/")) -> str | None:
+    """A control group's quota that is there and cannot be read, so that the quota is unknown; None if there is none.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "sys/fs/cgroup").mkdir(parents=True)
+        >>> _ = (root / "sys/fs/cgroup/cpu.max").write_text("nonsense")
+        >>> quota_unread(root).replace(str(root), "")
+        "/sys/fs/cgroup/cpu.max holds 'nonsense'; expected 'max' or two numbers"
+    """
+    return next((fault for folder in _groups(root) if (fault := _quota_of(folder)[1]) is not None), None)
 
 
 def _groups(root: Path) -> Iterator[Path]:
@@ -1237,17 +1410,29 @@ def _groups(root: Path) -> Iterator[Path]:
             yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(base) and folder.is_dir())
 
 
-def _quota_of(group: Path) -> float | None:
-    words = _text(group / "cpu.max").split() or [
-        _text(group / "cpu.cfs_quota_us").strip(),
-        _text(group / "cpu.cfs_period_us").strip(),
-    ]
+def _quota_of(group: Path) -> tuple[float | None, str | None]:
+    """A group's own quota in cores, None without one; and what stands in the way of reading it."""
+    both = group / "cpu.max"
+    quota, period = group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"
     try:
-        quota, period = (float(word) for word in words)
-    except ValueError:  # "max", or a file that is not there
-        return None
-    cores = quota / period if quota > 0 and period > 0 else math.inf
-    return cores if math.isfinite(cores) else None
+        if both.exists():
+            where, words = str(both), both.read_text(encoding="utf-8", errors="replace").split()
+        elif quota.exists():
+            where, words = f"{quota} with {period.name}", [_text(quota).strip(), _text(period).strip()]
+        else:
+            return None, None
+    except OSError as error:
+        return None, f"{error.filename} cannot be read: {error.strerror}"
+    if len(words) == 2 and words[0] in {"max", "-1"}:
+        return None, None
+    try:
+        most, each = (float(word) for word in words)
+        cores = most / each
+    except (ValueError, ZeroDivisionError):
+        cores = math.nan
+    if math.isfinite(cores) and cores > 0:
+        return cores, None
+    return None, f"{where} holds {' '.join(words)!r}; expected 'max' or two numbers"
 
 
 def _text(path: Path) -> str:
@@ -1273,16 +1458,29 @@ def usable_cores(cores: tuple[int, ...] | None, quota: float | None) -> int | No
 
 
 def choose_cores(
-    threads: int, core: int | None, *, cores: tuple[int, ...] | None, quota: float | None, where: str = "here"
+    threads: int,
+    core: int | None,
+    *,
+    cores: tuple[int, ...] | None,
+    quota: float | None,
+    where: str = "here",
+    kinds: Mapping[str, Sequence[int]] | None = None,
+    siblings: Sequence[Sequence[int]] | None = None,
 ) -> tuple[int, ...] | None:
     """As many cores as there are threads; None on systems that do not say which there are.
 
+    The fastest kind of core first, and one hardware thread of each core before the second of any. Of equal ones the
+    last, as interrupts and other programs tend to sit on the first. With a core that was chosen, the others are of its
+    kind as far as there are such.
+
     Args:
         threads: Of the runtime.
-        core: One of the cores to take; None: the last ones, as interrupts and other programs tend to sit on the first.
+        core: One of the cores to take; None: any.
         cores: That the process may use, ascending.
         quota: Cores' worth of time that the process may spend.
         where: How errors call the machine.
+        kinds: As `core_kinds` tells; None: all are of one kind.
+        siblings: As `core_siblings` tells; None: each core has one hardware thread.
 
     Raises:
         CoresError: If there are fewer cores than threads, or the core is not among them.
@@ -1290,6 +1488,9 @@ def choose_cores(
     Example:
         >>> choose_cores(2, None, cores=(0, 1, 2, 3), quota=None), choose_cores(1, 0, cores=(0, 1), quota=0.5)
         ((2, 3), (0,))
+        >>> kinds = {"capacity 1024": (0, 1, 2, 3), "capacity 512": (4, 5)}
+        >>> choose_cores(2, None, cores=(0, 1, 2, 3, 4, 5), quota=None, kinds=kinds, siblings=[(0, 1), (2, 3)])
+        (1, 3)
     """
     usable = usable_cores(cores, quota)
     if usable is not None and threads > usable:
@@ -1300,12 +1501,111 @@ def choose_cores(
         )
     if cores is None:
         return None
-    if core is None:
-        return cores[-threads:]
-    if core not in cores:
+    if core is not None and core not in cores:
         raise CoresError(f"core is {core}; this process may use {_ranges(cores)} {where}", "set core to one of these")
-    others = [other for other in cores if other != core]
-    return tuple(sorted([core, *others[: threads - 1]]))
+    rank = {one: place for place, those in enumerate((kinds or {}).values()) for one in those}
+    physical = {one: place for place, those in enumerate(siblings or ()) for one in those}
+    wanted = None if core is None else rank.get(core, 0)
+    taken: set[int] = set()
+    second = {}
+    for one in sorted(cores, key=lambda one: (one != core, -one)):
+        place = physical.get(one, -1 - one)  # one of its own where nothing is known
+        second[one] = place in taken
+        taken.add(place)
+
+    def last_chosen(one: int) -> tuple[bool, bool, int, bool, int]:
+        kind = rank.get(one, 0)
+        return one != core, wanted is not None and kind != wanted, kind, second[one], -one
+
+    return tuple(sorted(sorted(cores, key=last_chosen)[:threads]))
+
+
+def core_kinds(root: Path = Path("/")) -> dict[str, tuple[int, ...]] | None:
+    """Which cores are equally fast, the fastest kind first; None where the system does not say.
+
+    Linux tells it in up to three ways: the capacity of each core (ARM, newer x86), its highest clock, and on Intel's
+    hybrid processors a folder for each kind.
+
+    Args:
+        root: Where the system's files lie; another folder in tests.
+    """
+    folder = root / "sys/devices/system/cpu"
+    hybrid = {
+        core: name
+        for name in ("cpu_core", "cpu_atom", "cpu_lowpower")
+        for core in _listed(_text(root / "sys/devices" / name / "cpus"))
+    }
+    numbers = sorted(int(path.name[3:]) for path in folder.glob("cpu[0-9]*") if path.name[3:].isdigit())
+    capacity = {core: _number(_read(folder / f"cpu{core}/cpu_capacity")) for core in numbers}
+    khz = {core: _number(_read(folder / f"cpu{core}/cpufreq/cpuinfo_max_freq")) for core in numbers}
+    facts: dict[tuple[str, int | None, int | None], list[int]] = {}
+    for core in numbers:
+        kind = (hybrid.get(core, ""), _stair(capacity[core], capacity.values()), _stair(khz[core], khz.values()))
+        facts.setdefault(kind, []).append(core)
+    if set(facts) <= {("", None, None)}:
+        return None
+    names = ["cpu_core", "cpu_atom", "cpu_lowpower", ""]
+    order = sorted(facts, key=lambda kind: (names.index(kind[0]), -(kind[1] or 0), -(kind[2] or 0)))
+
+    def label(kind: tuple[str, int | None, int | None], *, whole: bool) -> str:
+        name, most, clock = kind
+        parts = [name, f"capacity {most}" if most else "", f"{clock // 1000} MHz" if clock else ""]
+        parts = [part for part in parts if part]
+        return ", ".join(parts if whole else parts[:1]) or "unknown"
+
+    short = [label(kind, whole=False) for kind in order]
+    return {label(kind, whole=short.count(name) > 1): tuple(facts[kind]) for kind, name in zip(order, short)}
+
+
+def _stair(value: int | None, values: Iterable[int | None]) -> int | None:
+    """The largest of the values that this one counts as equal to: single cores of a kind differ by some per cent."""
+    if value is None:
+        return None
+    top: int | None = None
+    for other in sorted({other for other in values if other is not None}, reverse=True):
+        if top is None or other < SAME_KIND * top:
+            top = other
+        if other == value:
+            break
+    return top
+
+
+def core_siblings(root: Path = Path("/")) -> tuple[tuple[int, ...], ...] | None:
+    """The hardware threads of each core that has several; None where the system does not say.
+
+    Args:
+        root: Where the system's files lie; another folder in tests.
+    """
+    found, told = set(), False
+    for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology"):
+        together = _listed(_text(path / "core_cpus_list") or _text(path / "thread_siblings_list"))
+        told = told or bool(together)
+        if len(together) > 1:
+            found.add(together)
+    return tuple(sorted(found)) if told else None
+
+
+def kind_of(cores: Sequence[int] | None, kinds: Mapping[str, Sequence[int]] | None) -> str | None:
+    """The kind of these cores; several with a plus between, None where nothing is known.
+
+    Example:
+        >>> kind_of([1, 2], {"cpu_core": (0, 1), "cpu_atom": (2, 3)})
+        'cpu_core + cpu_atom'
+    """
+    if not cores or not kinds:
+        return None
+    return " + ".join(name for name, those in kinds.items() if set(cores) & set(those)) or None
+
+
+def _listed(text: str) -> tuple[int, ...]:
+    """The numbers of a list as Linux writes it, as "0-3,8"; empty where it is none."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            return ()
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
 
 
 def _ranges(cores: tuple[int, ...] | None) -> str:
@@ -1351,11 +1651,14 @@ class Fingerprint:
         flags: Those of `FLAGS` the CPU has.
         cores: Visible to the system.
         affinity: Cores this process may use.
-        quota: Cores' worth of time this process may spend; None: no limit, or unknown.
+        quota: Cores' worth of time this process may spend; None: no limit, or unknown: see `quota_unread`.
         hypervisor: Who made the virtual machine; "none" on bare metal.
         memory_bytes: Of the whole machine.
         vendor: Of the processor; on ARM systems the number of who designed it.
         caches: Size in bytes of each cache that the first core sees, as "L1 data".
+        core_kinds: See the function of this name.
+        siblings: See `core_siblings`.
+        quota_unread: Why the quota is unknown; None where it is known.
     """
 
     cpu_model: str | None
@@ -1370,6 +1673,9 @@ class Fingerprint:
     memory_bytes: int | None
     vendor: str | None
     caches: dict[str, int] | None
+    core_kinds: dict[str, tuple[int, ...]] | None = None
+    siblings: tuple[tuple[int, ...], ...] | None = None
+    quota_unread: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything, unknown parts as None.
@@ -1378,7 +1684,8 @@ class Fingerprint:
             >>> "cpu_model" in fingerprint().to_json()
             True
         """
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Fingerprint:
@@ -1391,8 +1698,13 @@ class Fingerprint:
             >>> Fingerprint.from_json(fingerprint().to_json()) == fingerprint()
             True
         """
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        return cls(**values)
+
+        def fixed(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: fixed(part) for key, part in value.items()}
+            return tuple(map(fixed, value)) if isinstance(value, list) else value
+
+        return cls(**{key: fixed(value) for key, value in row.items()})
 
 
 def fingerprint(
@@ -1414,6 +1726,7 @@ def fingerprint(
     """
     info = _cpu_info(root)
     words = info.get("flags", info.get("Features", "")).split()
+    spent = quota()
     return Fingerprint(
         cpu_model=info.get("model name") or info.get("Model") or info.get("Hardware") or platform.machine() or None,
         family=_number(info.get("cpu family")),
@@ -1422,11 +1735,14 @@ def fingerprint(
         flags=tuple(flag for flag in FLAGS if flag in words) if words else None,
         cores=os.cpu_count(),
         affinity=allowed_cores() if affinity is None else affinity,
-        quota=quota(),
+        quota=spent,
         hypervisor=_hypervisor(root, words),
         memory_bytes=_memory(root),
         vendor=info.get("vendor_id") or info.get("CPU implementer") or None,
         caches=_caches(root),
+        core_kinds=core_kinds(root),
+        siblings=core_siblings(root),
+        quota_unread=quota_unread(root) if spent is None else None,
     )
 
 
@@ -1475,6 +1791,66 @@ def _caches(root: Path) -> dict[str, int] | None:
 # ------------------------------------------------------------------------------------------------------ NVIDIA GPUs
 
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_entries(environment: Mapping[str, str]) -> list[str] | None:
+    """What CUDA_VISIBLE_DEVICES lists, as CUDA reads it: up to the first negative number; None where it is not set.
+
+    Example:
+        >>> visible_entries({"CUDA_VISIBLE_DEVICES": "1, 0,-1,2"}), visible_entries({"CUDA_VISIBLE_DEVICES": ""})
+        (['1', '0'], [])
+    """
+    if VISIBLE not in environment:
+        return None
+    entries = []
+    for entry in environment[VISIBLE].split(","):
+        if not entry.strip() or entry.strip().startswith("-"):
+            break
+        entries.append(entry.strip())
+    return entries
+
+
+def set_visible(gpu: str, environment: MutableMapping[str, str]) -> str:
+    """Make the GPU of this UUID the only one that CUDA will see; "auto" leaves all as it is.
+
+    To be called before CUDA starts in this process. CUDA then counts from this one, in whatever order it lists others.
+
+    Args:
+        gpu: A UUID, or "auto".
+        environment: Of this process.
+
+    Returns:
+        What was set aside for it, where that cannot be told from the numbers; empty if nothing.
+
+    Raises:
+        UnusableError: If CUDA_VISIBLE_DEVICES hides every GPU, or this one.
+
+    Example:
+        >>> environment = {"CUDA_VISIBLE_DEVICES": "1"}
+        >>> set_visible("GPU-ab", environment), environment
+        ('CUDA_VISIBLE_DEVICES was 1; GPU-ab of the device file is used', {'CUDA_VISIBLE_DEVICES': 'GPU-ab'})
+    """
+    entries = visible_entries(environment)
+    if entries == []:
+        raise UnusableError(
+            f"{VISIBLE} is {environment[VISIBLE]!r}, which hides every GPU",
+            mend=f"unset {VISIBLE}, or let it name the GPU",
+        )
+    if gpu == "auto":
+        return ""
+    note = ""
+    if entries is not None and not any(gpu.startswith(entry) for entry in entries):
+        if not all(entry.isdigit() for entry in entries):
+            raise UnusableError(
+                f"{VISIBLE} is {environment[VISIBLE]!r}, which hides {gpu} of the device file",
+                mend=f"unset {VISIBLE}, or name one of the GPUs that it allows in the device file",
+            )
+        note = f"{VISIBLE} was {environment[VISIBLE]}; {gpu} of the device file is used"
+    environment[VISIBLE] = gpu
+    return note
+
+
 class CudaStream:
     """A stream of one GPU, with an event before and after each run, through the driver's own library.
 
@@ -1485,6 +1861,7 @@ class CudaStream:
         library: libcuda; another object in tests.
         only: Refuse where several GPUs are visible, as nobody said which.
         clock: Nanoseconds of the host.
+        note: What a reader of the numbers should know of the choice; empty if nothing.
 
     Raises:
         UnusableError: If the driver does not answer, no GPU is visible, or too many are.
@@ -1492,8 +1869,10 @@ class CudaStream:
 
     RING = 64
 
-    def __init__(self, library: Any, *, only: bool, clock: Callable[[], int] = time.perf_counter_ns) -> None:
-        self._library, self._clock = library, clock
+    def __init__(
+        self, library: Any, *, only: bool, clock: Callable[[], int] = time.perf_counter_ns, note: str = ""
+    ) -> None:
+        self._library, self._clock, self.note = library, clock, note
         self._call("cuInit", 0)
         count = ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(count))
@@ -1527,9 +1906,7 @@ class CudaStream:
         Raises:
             UnusableError: If there is no driver, or no such GPU.
         """
-        if gpu != "auto":
-            # Before CUDA starts in this process. CUDA then counts from this one, in whatever order it lists the others.
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        note = set_visible(gpu, os.environ)
         try:
             library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
         except OSError as error:
@@ -1537,7 +1914,7 @@ class CudaStream:
                 f"the NVIDIA driver's library does not load: {error}",
                 mend="install the driver (nvidia-smi must work); in a container, start it with --gpus all",
             ) from error
-        return cls(library, only=gpu == "auto")
+        return cls(library, only=gpu == "auto", note=note)
 
     @property
     def pointer(self) -> int:
@@ -1817,6 +2194,60 @@ def warm_up(run: Run, *, seconds: float, clock: Callable[[], float] = time.perf_
 # --------------------------------------------------------------------------------------------------------- machine
 
 
+_ALIVE = ".alive"
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A temporary folder that is gone after the block; those that killed processes have left go, too.
+
+    Args:
+        name: What it is for; part of the folder's name.
+
+    Example:
+        >>> with scratch("trial") as folder:
+        ...     there = folder.is_dir()
+        >>> there, folder.exists()
+        (True, False)
+    """
+    sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"hwnas-{name}-") as text:
+        held = hold(Path(text))
+        try:
+            yield Path(text)
+        finally:
+            if held is not None:
+                held.close()
+
+
+def hold(folder: Path) -> Any:
+    """Mark a folder as in use until the file that is returned is closed or this process ends; None on Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    making = folder / f"{_ALIVE}.new"
+    file = making.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    making.rename(folder / _ALIVE)  # so that it is never there unlocked while it is used
+    return file
+
+
+def sweep(parent: Path) -> None:
+    """Remove what processes that are gone have left: folders of this user whose mark nobody holds any more."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    for mark in parent.glob(f"hwnas-*/{_ALIVE}"):
+        with contextlib.suppress(OSError):
+            if mark.parent.is_symlink() or mark.lstat().st_uid != os.getuid():
+                continue
+            with mark.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
 def say(**values: object) -> None:
     """One progress line."""
     print(json.dumps(values), flush=True)
@@ -1915,6 +2346,25 @@ def rapl(root: Path = Path("/")) -> tuple[Counter, ...] | None:
     return tuple(counters) or None
 
 
+def rapl_unread(root: Path = Path("/")) -> str | None:
+    """Why the processor's energy is unknown although there are counters; None where there are none, or all are read.
+
+    Args:
+        root: Where the system's files lie; another folder in tests.
+    """
+    faults = []
+    for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
+        try:
+            if (zone / "name").read_text(encoding="ascii").startswith("package"):
+                for part in ("energy_uj", "max_energy_range_uj"):
+                    int((zone / part).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            faults.append(f"{zone.name}: {error.strerror if isinstance(error, OSError) else 'holds no number'}")
+    if not faults:
+        return None
+    return f"the processor's energy is unmeasured, as counters cannot be read ({'; '.join(faults)}): run as superuser"
+
+
 def used_uj(before: Sequence[Counter] | None, after: Sequence[Counter] | None) -> int | None:
     """Microjoules between two readings less than a turn of the counter apart; None if unknown or no step was seen.
 
@@ -1956,6 +2406,7 @@ class Machine:
         switches: As above.
         governor: As above.
         energy: The counters, see `rapl`.
+        energy_unread: Why there are none, see `rapl_unread`.
         sleep: Waits for some seconds.
         pin: As above.
         cores: That the load is shared by.
@@ -1968,6 +2419,7 @@ class Machine:
     switches: Callable[[], int | None] = switches
     governor: Callable[[], str | None] = governor
     energy: Callable[[], Sequence[Counter] | None] = rapl
+    energy_unread: Callable[[], str | None] = rapl_unread
     sleep: Callable[[float], None] = time.sleep
     pin: Callable[[Sequence[int] | None], list[int] | None] = pin
     cores: Callable[[], int | None] = os.cpu_count
@@ -1975,11 +2427,17 @@ class Machine:
 
 
 def energies(
-    loaded: Mapping[str, Run], machine: Machine, watch: Callable[[], None]
+    loaded: Mapping[str, Run], machine: Machine, watch: Callable[[], None], *, end_ns: float = math.inf
 ) -> tuple[dict[str, float | None], float | None]:
     """Millijoules of one run of each model, whatever else the package does included, and its watts while idle.
 
     Each model runs in a loop, as the counters step once in a millisecond. None is unmeasured, never 0.
+
+    Args:
+        loaded: What runs each model.
+        machine: With the counters and the clock.
+        watch: Called before each model.
+        end_ns: When the time is up; models after that are absent.
     """
     if machine.energy() is None:
         return {}, None
@@ -1990,6 +2448,8 @@ def energies(
     found: dict[str, float | None] = {}
     for done, key in enumerate(sorted(loaded), start=1):
         watch()
+        if machine.clock() > end_ns:
+            break
         runs, start, before = 0, machine.clock(), machine.energy()
         while machine.clock() - start < ENERGY_NS:
             loaded[key]()
@@ -2000,12 +2460,47 @@ def energies(
     return found, None if idle is None else idle * 1000 / idle_ns
 
 
-def marks_of(conditions: Mapping[str, Any], *, cores: int | None) -> list[str]:
+def energy_notes(
+    of_processor: Mapping[str, float | None] | None, of_gpu: Mapping[str, object], *, models: int, unread: str | None
+) -> list[str]:
+    """What a reader of the energies should know, one line each: what is missing among them, and why.
+
+    Args:
+        of_processor: By key, None where it could not be read; None if the processor's was not asked for.
+        of_gpu: By key, None where it could not be read.
+        models: That were timed.
+        unread: Why the processor's counters cannot be read, if there are any.
+
+    Example:
+        >>> energy_notes({"a": 1.0, "b": None}, {}, models=3, unread=None)
+        ['the energy of 2 of 3 models is unmeasured: the counter could not be read, or did not step, or time was up']
+    """
+    notes = []
+    if of_processor is not None and unread is not None:
+        notes.append(unread)
+    elif of_processor:
+        missing = models - sum(joules is not None for joules in of_processor.values())
+        if missing:
+            notes.append(
+                f"the energy of {missing} of {models} models is unmeasured: the counter could not be read, or did not "
+                "step, or time was up"
+            )
+    lost = sorted(key for key, found in of_gpu.items() if found is None)
+    if lost:
+        notes.append(
+            f"the GPU's energy is unmeasured for {', '.join(lost)}: its counter cannot be read (slices of a GPU have "
+            "none), or moves too rarely, or time was up"
+        )
+    return notes
+
+
+def marks_of(conditions: Mapping[str, Any], *, cores: int | None, quota_unread: str | None = None) -> list[str]:
     """What a reader of the numbers should know of the machine, one line each; empty on a quiet one.
 
     Args:
         conditions: As `measure` makes them.
         cores: That the load is shared by.
+        quota_unread: Why the quota is unknown, if it is.
 
     Example:
         >>> quiet = {"load_max": 1.0, "steal_share": 0.0, "drift": 1.0, "switched_share": 0.0, "capped": False}
@@ -2022,9 +2517,20 @@ def marks_of(conditions: Mapping[str, Any], *, cores: int | None) -> list[str]:
         marks.append(f"drifting: the last rounds took {drift:.2f} times as long as the first")
     if conditions["switched_share"] > SWITCHED_LIMIT:
         marks.append(f"interrupted: the system took the core away in {conditions['switched_share']:.0%} of the visits")
+    if quota_unread is not None:
+        marks.append(f"of unknown quota: {quota_unread}")
     if conditions["capped"]:
         marks.append(f"short: {conditions['rounds']} rounds, to keep to {conditions['limit_s']:.0f} s")
     return marks
+
+
+def die_with(parent: int | None) -> None:
+    """Have Linux end this process when its parent ends, even in the middle of a run that takes for ever."""
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    watcher(parent)()  # it may have ended before that
 
 
 def watcher(parent: int | None) -> Callable[[], None]:
@@ -2048,7 +2554,14 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         ParentGoneError: If the parent ended meanwhile.
         LogError: If the job's log is damaged, or of another job.
         UnusableError: If the runtime or the GPU cannot be used.
+        TimeLimitError: If a limit that was set does not allow for two rounds.
+        NewerJobError: If the job is of a later version of hwnas.
     """
+    if _newer(job.get("schema")):
+        raise NewerJobError(
+            f"the job is of schema {job['schema']}, of a later hwnas; this measure.py reads up to {SCHEMA}: upgrade "
+            "hwnas, or take the measure.py that belongs to the job"
+        )
     machine = machine or Machine()
     started = machine.clock()
     watch = watcher(job["parent"])
@@ -2056,7 +2569,15 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
     load_before, ticks_before = machine.load_average(), machine.ticks()
     here = fingerprint()  # before the pinning, which changes what it says
     pinned = machine.pin(
-        job["cores"] or choose_cores(job["threads"], job.get("core"), cores=here.affinity, quota=here.quota)
+        job["cores"]
+        or choose_cores(
+            job["threads"],
+            job.get("core"),
+            cores=here.affinity,
+            quota=here.quota,
+            kinds=here.core_kinds,
+            siblings=here.siblings,
+        )
     )
     settle_allocator()
     runtime = machine.runtime(job)
@@ -2078,18 +2599,21 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
     }
     found: dict[str, Any] = {"drift": None, "factor_low": None, "factor_high": None, "idle_watts": None}
     dropped = switched = visits = 0
+    marked: dict[str, str] = {}
+    notes = [runtime.stream.note] if runtime.stream is not None and runtime.stream.note else []
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         if loaded:
-            plan, kept, noise = _rounds(
+            plan, kept, noise, end_ns = _rounds(
                 job, loaded, log, machine, watch, nothing=nothing, stream=runtime.stream, gpu=gpu
             )
             rounds = log.rounds
+            marked = row_marks(rounds)
             # What the processor uses while it waits for a GPU is not what the network needs.
             counted = job.get("energy", True) and gpu is None
-            joules, found["idle_watts"] = energies(loaded, machine, watch) if counted else ({}, None)
+            joules, found["idle_watts"] = energies(loaded, machine, watch, end_ns=end_ns) if counted else ({}, None)
             for key in sorted(loaded):
                 row = summary(pooled(rounds, key, kept[key]), visits=int(kept[key].sum()))
                 result["timings"][key] = row | {"energy_mj": joules.get(key)}
@@ -2099,7 +2623,15 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
                     result["device_timings"][key] = device_summary(there)
                 if gpu is not None and key in job.get("gpu_energy", ()):
                     watch()
-                    result["energy"][key] = energy_per_run(loaded[key], gpu.energy_mj)
+                    in_time = machine.clock() <= end_ns
+                    result["energy"][key] = energy_per_run(loaded[key], gpu.energy_mj) if in_time else None
+                    say(stage="energy", done=len(result["energy"]), total=len(job["gpu_energy"]))
+            notes += energy_notes(
+                joules if counted else None,
+                result["energy"],
+                models=len(loaded),
+                unread=machine.energy_unread() if counted and not joules else None,
+            )
             visits, switched = len(loaded) * len(rounds), sum(len(one.switched) for one in rounds)
             factors = round_factors(rounds, _steady(job, loaded))
             found |= {"drift": drift_of(factors), "factor_low": factors.min(), "factor_high": factors.max()}
@@ -2118,6 +2650,9 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         "python": platform.python_version(),
         "machine": here.to_json(),
         "pinned": pinned,
+        "core_kind": kind_of(pinned, here.core_kinds),
+        "row_marks": marked,
+        "notes": notes,
         "governor": machine.governor(),
         "batch": job["batch"],
         "rounds": len(log.rounds),
@@ -2126,7 +2661,7 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         "processes": log.process if log.rounds and log.rounds[-1].process == log.process else log.process - 1,
         "planned_s": plan.seconds,
         "limit_s": plan.limit_s,
-        "capped": plan.capped,
+        "capped": plan.capped or len(log.rounds) < plan.rounds,
         "visits": visits,
         "switched_visits": switched,
         "switched_share": switched / visits if visits else 0.0,
@@ -2139,7 +2674,8 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         "seconds": (machine.clock() - started) / 1e9,
         **{name: None if value is None else float(value) for name, value in found.items()},
     }
-    result["conditions"] = conditions | {"marks": marks_of(conditions, cores=machine.cores())}
+    marks = marks_of(conditions, cores=machine.cores(), quota_unread=here.quota_unread)
+    result["conditions"] = conditions | {"marks": marks}
     return result
 
 
@@ -2157,6 +2693,7 @@ def this_machine(runtime: str = "onnxruntime-cpu", gpu: str | None = None) -> di
 
     here = fingerprint().to_json()
     found: dict[str, Any] = {"fingerprint": here, "onnxruntime": str(onnxruntime.__version__)}
+    found["free_bytes"] = shutil.disk_usage(tempfile.gettempdir()).free
     if runtime != "onnxruntime-cpu":
         live = runtime_of({"runtime": runtime, "threads": 1, "batch": 1, "gpu": gpu})
         watched = GpuWatch.of(live.gpu)
@@ -2181,11 +2718,30 @@ def _rounds(
     nothing: Run | None,
     stream: CudaStream | None,
     gpu: GpuWatch | None,
-) -> tuple[Plan, dict[str, NDArray[np.bool_]], dict[str, float | int | None]]:
-    """Do the rounds that the log lacks; the plan, which visits count, and the noise."""
+) -> tuple[Plan, dict[str, NDArray[np.bool_]], dict[str, float | int | None], float]:
+    """Do the rounds that the log lacks; the plan, which visits count, the noise, and when the time is up.
+
+    Raises:
+        TimeLimitError: If a limit that was set does not allow for two rounds.
+    """
+    begun_ns = machine.clock()
+    limit_s, kept_limit = job.get("limit_s") or LIMIT_S, job.get("limit_s") is not None
     if log.plan is None:
-        pilots = {key: pilot_us(run, machine.clock) for key, run in loaded.items()}
-        log.begin(plan_for(pilots, rounds=job["rounds"], limit_s=job.get("limit_s") or LIMIT_S))
+        pilots: dict[str, float] = {}
+        said_ns = begun_ns
+        for key, run in loaded.items():
+            watch()
+            pilots[key] = pilot_us(run, machine.clock)
+            now = machine.clock()
+            if now - said_ns > SAID_NS:
+                said_ns = now
+                say(stage="pilot", done=len(pilots), total=len(loaded))
+            if kept_limit and now - begun_ns > limit_s * 1e9 and len(pilots) < len(loaded):
+                # Two rounds of what was tried already take longer, whatever the others take.
+                needed = TWO_ROUNDS * max((WARM_UP + FEWEST_RUNS) * sum(pilots.values()) / 1e6, (now - begun_ns) / 1e9)
+                what = f"two rounds of the first {len(pilots)} of {len(loaded)} models alone"
+                raise TimeLimitError(*_too_slow(limit_s, needed, what))
+        log.begin(plan_for(pilots, rounds=job["rounds"], limit_s=limit_s, kept=kept_limit))
     plan = log.plan
     assert plan is not None  # for the type checker: begin sets it
     say(
@@ -2198,41 +2754,67 @@ def _rounds(
         capped=plan.capped,
         rounds_before=len(log.rounds),
     )
+    spent_ns = sum(one.took_ns for one in log.rounds)
+    up_ns = begun_ns + plan.limit_s * 1e9 - spent_ns
+    end_ns = up_ns if plan.kept else math.inf
+    planned, said_ns = plan.rounds, machine.clock()
     keys = sorted(loaded)
     whole = [model["key"] for model in job["models"] if model["key"] in loaded and model["kind"] != "block"]
 
     def one_round(number: int) -> Round:
+        nonlocal said_ns
         start = machine.clock()
-        runs_ns, switched, on_device = {}, set(), {}
+        runs_ns: dict[str, NDArray[np.int64]] = {}
+        switched, on_device = set(), {}
         # Seeded by the round's number, so that a process that goes on visits in the same orders.
         for i in np.random.default_rng([job["seed"], number]).permutation(len(keys)):
             key = keys[i]
             watch()
             before = machine.switches()
-            runs_ns[key], there = visit_on(key, loaded[key], plan.runs[key], machine.clock, stream=stream, gpu=gpu)
+            late = machine.clock() > up_ns
+            runs_ns[key], there = visit_on(
+                key,
+                loaded[key],
+                min(plan.runs[key], FEWEST_RUNS) if late else plan.runs[key],
+                machine.clock,
+                stream=stream,
+                gpu=gpu,
+                end_ns=end_ns,
+            )
             if there is not None:
                 on_device[key] = there
             if machine.switches() != before:
                 switched.add(key)
+            if machine.clock() - said_ns > SAID_NS:
+                said_ns = machine.clock()
+                visits = (number - 1) * len(keys) + len(runs_ns)
+                say(stage="measure", done=visits, total=planned * len(keys), round=number, rounds=planned)
         empty = np.array([], dtype=np.int64) if nothing is None else visit(nothing, SHORT_RUNS, machine.clock)
         took = machine.clock() - start
         return Round(runs_ns, frozenset(switched), empty, machine.load_average(), took, log.process, on_device)
 
-    def on_round(one: Round, done: int, planned: int) -> None:
+    def on_round(one: Round, done: int, now_planned: int) -> None:
+        nonlocal planned, said_ns
+        planned, said_ns = now_planned, machine.clock()
         log.append(one)
         total = len(keys)
         say(stage="measure", done=done * total, total=planned * total, round=done, rounds=planned)
 
-    _, kept, noise = collect(
-        one_round,
-        sorted(whole) if len(whole) >= FEWEST_NETWORKS else keys,
-        _steady(job, loaded),
-        plan=plan,
-        done=log.rounds,
-        drop=job.get("drop_disturbed", False),
-        on_round=on_round,
-    )
-    return plan, kept, noise
+    try:
+        _, kept, noise = collect(
+            one_round,
+            sorted(whole) if len(whole) >= FEWEST_NETWORKS else keys,
+            _steady(job, loaded),
+            plan=plan,
+            done=log.rounds,
+            drop=job.get("drop_disturbed", False),
+            on_round=on_round,
+        )
+    except TimeUpError as error:
+        fewest = f"two rounds of {len(keys)} models, as slow as the machine has become,"
+        needed = TWO_ROUNDS * (machine.clock() - begun_ns + spent_ns) / 1e9
+        raise TimeLimitError(*_too_slow(plan.limit_s, needed, fewest)) from error
+    return plan, kept, noise, end_ns
 
 
 def resident(job: Mapping[str, Any]) -> dict[str, int | None]:
@@ -2266,6 +2848,7 @@ def main(arguments: Sequence[str]) -> int:
             return 2
         request, target = map(Path, arguments)
         job = json.loads(request.read_text(encoding="utf-8"))
+        die_with(job.get("parent"))
         for part in ("empty", "log", "resident"):
             if job.get(part) is not None:
                 job[part] = str(request.parent / job[part])
@@ -2280,6 +2863,12 @@ def main(arguments: Sequence[str]) -> int:
     except CoresError as error:
         print(f"{error}: {error.hint}", file=sys.stderr)
         return NOT_THIS_MACHINE
+    except TimeLimitError as error:
+        print(f"{error} | {error.hint}", file=sys.stderr)
+        return TOO_SLOW
+    except NewerJobError as error:
+        print(error, file=sys.stderr)
+        return NEWER_JOB
     except UnusableError as error:
         print(f"{error.missing} | {error.mend}", file=sys.stderr)
         return UNUSABLE

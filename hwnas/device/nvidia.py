@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from hwnas.core import DeviceError
-from hwnas.device.measure import CHOSEN_CLOCKS, reason_names
+from hwnas.device.measure import CHOSEN_CLOCKS, VISIBLE, reason_names, visible_entries
 
 T = TypeVar("T")
 
@@ -166,13 +166,18 @@ def gpu_for(wanted: str, state: NvidiaState, *, environment: Mapping[str, str] =
         None if NVML cannot be asked.
 
     Raises:
-        DeviceError: If there is no such GPU, or several that "auto" could mean.
+        DeviceError: if there is none, CUDA_VISIBLE_DEVICES hides it, or there are several that "auto" could mean.
     """
     if state.missing is not None:
         return None
     known = ", ".join(f"{gpu.uuid} ({gpu.name or 'unnamed'})" for gpu in state.gpus) or "none"
     if wanted != "auto":
         for gpu in state.gpus:
+            if gpu.uuid == wanted and gpu not in visible(state.gpus, environment):
+                raise DeviceError(
+                    f"gpu is {wanted}, which CUDA_VISIBLE_DEVICES = {environment[VISIBLE]!r} hides",
+                    hint=f"unset {VISIBLE}, or name a GPU that it allows in the device file",
+                )
             if gpu.uuid == wanted:
                 return gpu
         gone = f"; {'; '.join(state.problems)}" if state.problems else ""
@@ -193,12 +198,12 @@ def visible(gpus: tuple[NvidiaGpu, ...], environment: Mapping[str, str]) -> tupl
     fastest first, which NVML does not know; only with CUDA_DEVICE_ORDER=PCI_BUS_ID it is NVML's.
 
     Example:
-        >>> visible((), {"CUDA_VISIBLE_DEVICES": "1"})
+        >>> visible((), {"CUDA_VISIBLE_DEVICES": ""})
         ()
     """
-    if "CUDA_VISIBLE_DEVICES" not in environment:
+    entries = visible_entries(environment)
+    if entries is None:
         return gpus
-    entries = [entry.strip() for entry in environment["CUDA_VISIBLE_DEVICES"].split(",") if entry.strip()]
     if not all(entry.isdigit() for entry in entries):
         chosen = [gpu for entry in entries for gpu in gpus if gpu.uuid is not None and gpu.uuid.startswith(entry)]
         return tuple(dict.fromkeys(chosen))

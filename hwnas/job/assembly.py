@@ -29,7 +29,6 @@ from hwnas.job.recipe import Recipe, limit_of
 from hwnas.job.run_tables import RunTables, runs_of
 from hwnas.job.teller import Silent, Teller
 from hwnas.profiling import (
-    LIMIT_S,
     Kit,
     MismatchCall,
     OnNoise,
@@ -371,7 +370,7 @@ def profile(
     on_noise: OnNoise = "default",
     repeat: bool = False,
     drop_disturbed: bool = False,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     teller: Teller | None = None,
     quota: QuotaReader = cgroup_quota,
 ) -> ProfileReport:
@@ -386,7 +385,7 @@ def profile(
         on_noise: What to do on a noisy machine; see `hwnas.profiling.measure_models`.
         repeat: Measure everything once more in a fresh process, and say how far the times differ.
         drop_disturbed: Leave out bursts of runs in which the machine was disturbed.
-        limit_s: Seconds that the timing may take.
+        limit_s: Seconds that the timing may take; see `hwnas.profiling.measure_models` for what holds without it.
         teller: Told of progress and of what a reader of the table should know.
         quota: Says how many cores' worth of time this process may spend.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import nn
 
 from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import ExportRecord, FamilyRecord, RuntimeRecord, entries_of
-from hwnas.device import Device, Fingerprint
+from hwnas.device import Device, Fingerprint, scratch
 from hwnas.profiling.by_hand import RESULTS, check_free, pack
 from hwnas.profiling.networks import choose_networks
 from hwnas.profiling.profiler import ProfileReport, export_record, models_of, networks_needed, table_of
@@ -72,21 +71,21 @@ def write_kit(
     """
     check_free(folder)  # before a minute of exporting
     networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
-    with tempfile.TemporaryDirectory(prefix="hwnas-kit-") as temporary:
+    with scratch("kit") as temporary:
         models, failures = models_of(
             space,
             entries_of(space),
             networks,
             build,
             build_network,
-            folder=Path(temporary),
+            folder=temporary,
             device=device,
             seed=seed,
             progress=progress,
         )
         job = job_of(
             models,
-            Path(temporary),
+            temporary,
             device=device,
             cores=None,
             rounds=rounds,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from typing import Any
 
-from hwnas.core import TableError
-from hwnas.cost import LatencyTable
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.core import DeviceError, TableError
+from hwnas.cost import LatencyTable, TableHeader, doubtful_rows, in_lines
+from hwnas.device import Device, QuotaReader, cgroup_quota, kind_of
 from hwnas.profiling.program import Identity
 from hwnas.profiling.runtimes import provider_of
 from hwnas.profiling.session import identify
@@ -66,14 +66,15 @@ def table_matches(
             refused all the same.
 
     Returns:
-        One line per difference that can move latencies a little: versions, age, the kind of virtual machine, noise.
+        One line per difference that can move latencies a little: versions, age, the kind of virtual machine, noise; and
+        per row that cannot be right.
 
     Raises:
         DeviceError: If the device should be reached and cannot be.
         MeasureError: If it does not say what it is.
-        TableError: If space, unit, precision, batch, threads, classes, runtime or processor differ, a block is missing,
-            the machine was too noisy, or the table was never calibrated; names each field, the table's value and this
-            run's, and the command to measure.
+        TableError: If space, unit, precision, batch, threads, classes, runtime, processor or the kind of its cores
+            differ, a block is missing, the machine was too noisy, or the table was never calibrated; names each field,
+            the table's value and this run's, and the command to measure.
     """
     rebuild = f"measure {device.name} again for space {space.name}: hwnas profile RECIPE"
     identity = identify(device, quota=quota)
@@ -110,7 +111,8 @@ def table_matches(
         for line in differing.values():
             on_mismatch(f"{table.source}: {line}")
     changes = _changes(table, device, identity, now or datetime.now(UTC))
-    return [f"{table.source}: {line}" for name, line in changes if name not in differing]
+    said = [line for name, line in changes if name not in differing]
+    return [f"{table.source}: {line}" for line in [*said, *in_lines(doubtful_rows(space, table))]]
 
 
 def _known(table: LatencyTable, differing: dict[str, str]) -> dict[str, str]:
@@ -136,7 +138,10 @@ def conditions_of(device: Device, identity: Identity | None) -> dict[str, Any]:
         here = identity.fingerprint
         known = _versions(device, identity) | {"device.cpu_model": here.cpu_model}
         # Makers give several processors one name ("AMD EPYC" in a guest): the numbers tell them apart, where there are.
-        numbers = {"device.family": here.family, "device.model": here.model}
+        # Where all cores are alike, the name of their kind says nothing that the processor's does not.
+        several = here.core_kinds is not None and len(here.core_kinds) > 1
+        kind = kind_of(_pinned(device, identity), here.core_kinds) if several else None
+        numbers = {"device.family": here.family, "device.model": here.model, "protocol.core_kind": kind}
         known |= {name: value for name, value in numbers.items() if value is not None}
         if device.uses_gpu:
             known["device.gpu.name"] = identity.gpu
@@ -150,6 +155,14 @@ def conditions_of(device: Device, identity: Identity | None) -> dict[str, Any]:
         "runtime.optimization_level": {"torch": "none", "torch-compile": "inductor"}.get(device.runtime, "all"),
         "runtime.intra_op_threads": device.threads,
     } | known
+
+
+def _pinned(device: Device, identity: Identity) -> tuple[int, ...] | None:
+    """The cores that a measurement would keep to; None where there are too few, which is told when it is tried."""
+    try:
+        return device.cores_of(identity.fingerprint)
+    except DeviceError:
+        return None
 
 
 def _versions(device: Device, identity: Identity) -> dict[str, Any]:
@@ -200,16 +213,20 @@ def _changes(table: LatencyTable, device: Device, identity: Identity | None, now
     if identity is not None:
         here = dict(_versions(device, identity))
         here |= {f"device.{name}": value for name, value in asdict(identity.fingerprint).items()}
+        here["protocol.pinned"] = _pinned(device, identity)
+        changes += _unknown_kind(header, identity)
     here |= {"export.torch": version_of("torch"), "export.onnx": version_of("onnx")}
     recorded = header.model_dump()
     # What tables of version 1 never say need not be told field by field.
-    later = ("device.vendor", "device.caches") if header.schema_version == 1 else ()
+    later = ["device.vendor", "device.caches"] if header.schema_version == 1 else []
+    # Nor what older tables of version 2 do not say.
+    later += [name for name in _LATER if recorded[name.split(".")[0]][name.split(".")[1]] is None]
     for name, value in here.items():
         room, field = name.split(".")
         found = recorded[room][field]
         if found != value and name not in later:
             changes.append((name, f"{name} is {_plain(found)} in the table, {_plain(value)} here"))
-    if later:
+    if header.schema_version == 1:
         changes.append((
             "schema_version",
             "it is of schema version 1, which says neither vendor and caches nor memory and energy of blocks",
@@ -220,14 +237,42 @@ def _changes(table: LatencyTable, device: Device, identity: Identity | None, now
     if header.noise is None or not header.noise.passed:
         changes.append(("noise", "it is marked noisy: the halves of its measurement did not agree"))
     changes += [("protocol.marks", f"when it was measured, the machine was {mark}") for mark in header.protocol.marks]
+    shown = {key: mark for key, mark in header.protocol.row_marks.items() if key in table.rows}
+    changes += [("protocol.row_marks", f"when it was measured, {line}") for line in marked_lines(shown)]
     if header.device.name != device.name:
         changes.append(("device.name", f"it is named after device {header.device.name}, this is {device.name}"))
     return changes
+
+
+_LATER = ("device.core_kinds", "device.siblings", "device.quota_unread", "protocol.pinned")
+
+
+def _unknown_kind(header: TableHeader, identity: Identity) -> list[tuple[str, str]]:
+    """What to say of a processor with several kinds of cores where the table does not know which of them it timed."""
+    kinds = identity.fingerprint.core_kinds or {}
+    if header.device.core_kinds is not None or len(kinds) < 2:
+        return []
+    return [("protocol.core_kind", f"which of {', '.join(kinds)} its cores were is unknown")]
+
+
+def marked_lines(marks: Mapping[str, str], *, most: int = 5) -> list[str]:
+    """One line for each of the first single models that were marked, and how many more there are.
+
+    Example:
+        >>> marked_lines({"stem": "uneven: its even and its odd rounds differ by 20%"})
+        ['"stem" was uneven: its even and its odd rounds differ by 20%']
+    """
+    lines = [f'"{key}" was {mark}' for key, mark in sorted(marks.items())]
+    return [*lines[:most], *([f"{len(lines) - most} more were marked"] if len(lines) > most else [])]
 
 
 def _plain(value: object) -> str:
     if value is None:
         return "unknown"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return ", ".join(f"{name} {_in_brackets(part)}" for name, part in value.items())
+    return ", ".join(map(_in_brackets, value)) if isinstance(value, tuple) else str(value)
+
+
+def _in_brackets(value: object) -> str:
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)

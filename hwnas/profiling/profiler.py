@@ -6,10 +6,9 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,22 +30,31 @@ from hwnas.cost import (
     TableHeader,
     Timing,
     calibrate,
+    doubtful_rows,
     entries_of,
     every_network,
+    in_lines,
     terms_of,
 )
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device import Device, QuotaReader, cgroup_quota, scratch
 from hwnas.device.measure import P95_LIMIT, Machine
 from hwnas.nn import to_onnx, to_pt2
 from hwnas.profiling.earlier import keep_earlier
 from hwnas.profiling.exporting import block_source, export_all, network_source
 from hwnas.profiling.journal import Journal, sha256_of
 from hwnas.profiling.liveness import footprint_of
-from hwnas.profiling.matching import FACTOR_REFUSED, classes_of, conditions_of, resolutions_of, version_of
+from hwnas.profiling.matching import (
+    FACTOR_REFUSED,
+    classes_of,
+    conditions_of,
+    marked_lines,
+    resolutions_of,
+    version_of,
+)
 from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
 from hwnas.profiling.program import Identity, Progress, ProgressCall
 from hwnas.profiling.runtimes import suffix_of
-from hwnas.profiling.session import LIMIT_S, ROUNDS, Measurement, ModelFile, OnNoise, measure_models, reach_of
+from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, measure_models, reach_of
 from hwnas.space import Block, Space
 from hwnas.store.lock import FolderLock
 
@@ -67,6 +75,7 @@ class ProfileReport:
         failures: Blocks and whole networks that could not be built, exported or run, with the reason.
         notes: Lesser things that a reader should know, as that a block's memory is unknown.
         earlier: Where the table is kept whose place this one took; None if there was none.
+        doubtful: Rows that cannot be right, by key, with the reason.
     """
 
     table: LatencyTable
@@ -77,6 +86,7 @@ class ProfileReport:
     failures: Mapping[str, str]
     notes: tuple[str, ...] = ()
     earlier: Path | None = None
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -84,8 +94,11 @@ class ProfileReport:
         lines = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
         if self.measurement.verdict == "noisy":
             lines.append(f"the table is marked noisy: {self.measurement.noise}")
-        lines += [f"the machine was {mark}" for mark in self.table.header.protocol.marks]
-        lines += self.notes
+        protocol = self.table.header.protocol
+        lines += [f"the machine was {mark}" for mark in protocol.marks]
+        lines += marked_lines(protocol.row_marks)
+        lines += in_lines(self.doubtful)
+        lines += [*protocol.notes, *self.notes]
         if self.table.header.calibration is None:
             lines.append("the table lacks blocks and so is not calibrated: nothing can be predicted from it yet")
         return lines
@@ -113,7 +126,7 @@ def profile(
     seed: int = 0,
     rounds: int = ROUNDS,
     on_noise: OnNoise = "default",
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     drop_disturbed: bool = False,
     repeat: bool = False,
     existing: LatencyTable | None = None,
@@ -161,7 +174,7 @@ def profile(
     """
     started = time.perf_counter()
     identity = reach_of(device, quota=quota).identity()  # before anything is exported: is it there, has it the cores?
-    device.choose_cores(identity.fingerprint.affinity, identity.fingerprint.quota)
+    device.cores_of(identity.fingerprint)
     blocks = entries_of(space)
     networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
@@ -171,7 +184,7 @@ def profile(
     anchors = spread_keys(old, ANCHORS)
     timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}
     with ExitStack() as stack:
-        files_at = workspace or journal or Path(stack.enter_context(TemporaryDirectory(prefix="hwnas-profile-")))
+        files_at = workspace or journal or stack.enter_context(scratch("profile"))
         done = None
         if journal is not None:
             lock = FolderLock(journal.with_name(f"{journal.name}.lock"))
@@ -345,7 +358,15 @@ def table_of(
     earlier = keep_earlier(path, table)
     table.save(path)
     return ProfileReport(
-        table, path, time.perf_counter() - started, len(new), measurement, failures, tuple(notes), earlier
+        table,
+        path,
+        time.perf_counter() - started,
+        len(new),
+        measurement,
+        failures,
+        tuple(notes),
+        earlier,
+        doubtful_rows(space, table),
     )
 
 

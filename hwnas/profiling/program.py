@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hwnas.core import DeviceError, MeasureError, counted
+from hwnas.core.errors import UPGRADE
 from hwnas.device import Device, Fingerprint, measure
 
 PROGRAM = Path(measure.__file__)
@@ -20,7 +21,7 @@ class Progress:
     """How far a long piece of work is.
 
     Attributes:
-        stage: "export", "copy", "load", "plan", "measure" or "energy".
+        stage: "export", "copy", "load", "pilot", "plan", "measure" or "energy".
         done: Models, or visits of models.
         total: Grows when a noisy measurement is prolonged.
         note: A line worth keeping, as how long the measurement will take; empty otherwise.
@@ -44,12 +45,14 @@ class Identity:
         onnxruntime: Version that runs there.
         version: Of the device's runtime, where that is another; None: not known, or not installed.
         gpu: Name of the GPU that works for it; None: none, or the driver does not say.
+        free_bytes: Where the device keeps what is sent to it; None: unknown.
     """
 
     fingerprint: Fingerprint
     onnxruntime: str
     version: str | None = None
     gpu: str | None = None
+    free_bytes: int | None = None
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Identity:
@@ -66,7 +69,7 @@ class Identity:
             True
         """
         here = Fingerprint.from_json(row["fingerprint"])
-        return cls(here, str(row["onnxruntime"]), row.get("version"), row.get("gpu"))
+        return cls(here, str(row["onnxruntime"]), row.get("version"), row.get("gpu"), row.get("free_bytes"))
 
 
 @dataclass(frozen=True)
@@ -162,15 +165,18 @@ def check_end(code: int, said: str, device: Device) -> None:
 
     Raises:
         DeviceError: If the machine has too few cores, or lacks a module.
-        MeasureError: If the runtime or the GPU cannot be used, or the log of rounds is damaged, or of another
-            measurement.
+        MeasureError: If the runtime or the GPU cannot be used, a time limit is too short, the job is of a later hwnas,
+            or the log of rounds is damaged, or of another measurement.
     """
     where = "here" if device.host is None else f"on {device.host}"
     if code == measure.UNUSABLE:
         missing, _, mend = said.partition(" | ")
         there = "" if device.host is None else f"device {device.name}, {where}: "
         raise MeasureError(there + missing, hint=mend)
-    if code == measure.LOG_DAMAGED:
+    if code == measure.TOO_SLOW:
+        fault, _, hint = said.partition(" | ")
+        raise MeasureError(f"device {device.name}: {fault}", hint=hint)
+    if code in {measure.LOG_DAMAGED, measure.NEWER_JOB}:
         raise MeasureError(said)
     if code == measure.NOT_THIS_MACHINE:
         fault, _, hint = said.rpartition(": ")
@@ -195,12 +201,17 @@ def read_result(path: Path) -> dict[str, Any]:
         raise MeasureError(f"{path}: there is no such results file", hint=again) from error
     except (OSError, ValueError) as error:
         raise MeasureError(f"{path}: cannot be read: {error}; expected what measure.py writes", hint=again) from error
+    schema = result.get("schema") if isinstance(result, dict) else None
+    if isinstance(schema, int) and schema > measure.SCHEMA:
+        raise MeasureError(
+            f"{path}: schema is {schema}, of a later hwnas; this one reads up to {measure.SCHEMA}", hint=UPGRADE
+        )
     lacking = [name for name in _PARTS if not isinstance(result, dict) or name not in result]
     if lacking:
         raise MeasureError(f"{path}: lacks {', '.join(lacking)}; expected what measure.py writes", hint=again)
-    if result["schema"] != measure.SCHEMA:
+    if schema != measure.SCHEMA:
         raise MeasureError(
-            f"{path}: schema is {result['schema']!r}; this version reads {measure.SCHEMA}",
+            f"{path}: schema is {schema!r}; this version reads {measure.SCHEMA}",
             hint="make a new kit with this version: hwnas kit RECIPE",
         )
     checked: dict[str, Any] = result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from hwnas.core import Architecture, MeasureError, TableError
 from hwnas.cost import LatencyTable, Timing
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device import Device, QuotaReader, cgroup_quota, scratch
 from hwnas.device.measure import P95_LIMIT, resolved_tau
 from hwnas.profiling.circumstances import table_differences, told_of
 from hwnas.profiling.exporting import export_all, network_source
@@ -131,10 +130,10 @@ def remeasure(
     sources = {
         key: network_source(space, Architecture(record.architecture), build_network) for key, record in stored.items()
     }
-    with tempfile.TemporaryDirectory(prefix="hwnas-remeasure-") as folder:
+    with scratch("remeasure") as folder:
         files, failures = export_all(
             sources,
-            Path(folder),
+            folder,
             seed=table.header.protocol.order_seed,
             runtime=device.runtime,
             batch=device.batch,

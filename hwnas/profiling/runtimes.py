@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hwnas.device import Device, Runtime
+from hwnas.device import Device, Runtime, scratch
 from hwnas.profiling.program import PROGRAM, end_of, last_line
 
 RUNTIMES: tuple[Runtime, ...] = tuple(name for name in get_args(Runtime) if name != "none")
@@ -110,8 +109,8 @@ def try_runtimes(
     """
     from hwnas.profiling.session import write_empty_model  # it imports this file
 
-    with tempfile.TemporaryDirectory(prefix="hwnas-runtimes-") as folder:
-        empty = Path(folder) / "empty.onnx"
+    with scratch("runtimes") as folder:
+        empty = folder / "empty.onnx"
         write_empty_model(empty)
         command = [sys.executable, "-P", str(program or PROGRAM), "--runtimes", str(empty)]
         together = _try(names, command, gpu)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from hwnas.device import (
     gpu_for,
     measure,
     nvidia_state,
+    scratch,
 )
 from hwnas.device.measure import Machine
 from hwnas.nn import write_pt2
@@ -217,8 +217,8 @@ class LocalReach:
             DeviceError: If the runtime is not installed.
             MeasureError: If the program failed.
         """
-        with tempfile.TemporaryDirectory(prefix="hwnas-measure-") as folder:
-            return _run(job.in_place(os.getpid()), Path(folder), progress, self.device)
+        with scratch("measure") as folder:
+            return _run(job.in_place(os.getpid()), folder, progress, self.device)
 
 
 def reach_of(device: Device, *, quota: QuotaReader = cgroup_quota, by_hand: Path | None = None) -> Reach:
@@ -267,7 +267,7 @@ def measure_models(
     rounds: int = ROUNDS,
     seed: int = 0,
     on_noise: OnNoise = "default",
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     drop_disturbed: bool = False,
     energy: Collection[str] = (),
     log: Path | None = None,
@@ -286,7 +286,7 @@ def measure_models(
         on_noise: "strict" refuses what does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
         limit_s: Seconds that the timing may take. Slow models get fewer runs, then all fewer rounds; see `plan_for` in
-            the measuring program.
+            the measuring program. A number is kept; by default it is about 300, which give way to 8 rounds of 3 runs.
         drop_disturbed: Leave out whole visits in which the system took the core away, and those of rounds in which the
             reference networks were off by more than a tenth. They are counted.
         energy: Keys of models to read a GPU's energy counter for: half a minute each.
@@ -300,8 +300,8 @@ def measure_models(
 
     Raises:
         MeasureError: If there is nothing to time, a file is not of the runtime's kind, the runtime or the GPU cannot be
-            used, the program failed, the device vanished, or was too noisy; if the log
-            is damaged or of another measurement; or if a folder has to be carried to the device first.
+            used, the program failed, the device vanished, or was too noisy; if two rounds take longer than the limit;
+            if the log is damaged or of another measurement; or if a folder has to be carried to the device first.
         DeviceError: If the device cannot be reached, or has more threads than there are cores.
     """
     if not models or rounds < 2:
@@ -310,11 +310,11 @@ def measure_models(
         )
     reach = reach_of(device, quota=quota, by_hand=by_hand)
     there = None if device.reach == "kit" else reach.identity().fingerprint
-    cores = None if there is None else device.choose_cores(there.affinity, there.quota)
-    with tempfile.TemporaryDirectory(prefix="hwnas-job-") as folder:
+    cores = None if there is None else device.cores_of(there)
+    with scratch("job") as folder:
         job = job_of(
             models,
-            Path(folder),
+            folder,
             device=device,
             cores=cores,
             rounds=rounds,
@@ -345,7 +345,7 @@ def job_of(
     rounds: int,
     seed: int,
     on_noise: OnNoise,
-    limit_s: float = LIMIT_S,
+    limit_s: float | None = None,
     drop_disturbed: bool = False,
     energy: Collection[str] = (),
     log: Path | None = None,
@@ -383,6 +383,7 @@ def job_of(
     else:
         write_empty_model(empty)
     values = {
+        "schema": measure.SCHEMA,
         "models": [{"key": key, "path": names[key], "kind": file.kind} for key, file in files.items()],
         "batch": device.batch,
         "threads": device.threads,
@@ -433,12 +434,12 @@ def measure_resident(paths: Sequence[Path], *, device: Device, seed: int = 0) ->
     """
     if device.reach != "local" or device.runtime != "onnxruntime-cpu":
         return [Resident(None, None) for _ in paths]
-    with tempfile.TemporaryDirectory(prefix="hwnas-resident-") as name:
-        folder = Path(name)
+    with scratch("resident") as folder:
         write_empty_model(folder / "empty.onnx")
         found: list[dict[str, int | None]] = []
         for model in (folder / "empty.onnx", *(path.resolve() for path in paths)):
             job = {"resident": str(model), "batch": device.batch, "threads": device.threads, "seed": seed}
+            job["parent"] = os.getpid()
             found.append(_run(job, folder, None, device))
 
     def beyond(part: str, one: Mapping[str, int | None]) -> int | None:
@@ -497,12 +498,14 @@ def _run_here(job: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
     """The result of the measuring program, run in this process.
 
     Raises:
-        MeasureError: If its log is damaged or of another measurement.
+        MeasureError: If its log is damaged or of another measurement, or two rounds take longer than the limit.
     """
     try:
         return measure.measure({**job, "parent": None}, machine)
     except measure.LogError as error:
         raise MeasureError(str(error)) from error
+    except measure.TimeLimitError as error:
+        raise MeasureError(str(error), hint=error.hint) from error
 
 
 def measurement_of(result: Mapping[str, Any]) -> Measurement:

@@ -27,7 +27,7 @@ from typing import IO, Any, Self
 
 from hwnas.core import DeviceError, MeasureError
 from hwnas.core.escaping import command_line
-from hwnas.device import Device
+from hwnas.device import Device, scratch
 from hwnas.profiling.program import (
     PROGRAM,
     Identity,
@@ -158,7 +158,7 @@ class SshReach:
                 progress(step)
 
         with (
-            tempfile.TemporaryDirectory(prefix="hwnas-ssh-") as name,
+            scratch("ssh") as folder,
             self._talk(ERRAND.read_text(encoding="utf-8")) as talk,
         ):
             talk.begin()
@@ -170,7 +170,7 @@ class SshReach:
             if talk.result is None:
                 self._check(talk, heard=heard)
                 raise self._lost("no result came", heard)
-            answer = Path(name) / "result.json"
+            answer = folder / "result.json"
             answer.write_bytes(talk.result)
             return read_result(answer)
 

@@ -223,7 +223,7 @@ def test_any_damage_is_a_table_error_or_harmless(tmp_path_factory: pytest.TempPa
             lambda lines: lines[0].update(unit="min"),
             "line 1: unit is 'min'; expected input should be 'us', 'ms' or 's'",
         ),
-        (lambda lines: lines[0].update(schema_version=3), "line 1: schema_version is 3; expected input should be 1 or"),
+        (lambda lines: lines[0].update(schema_version=0), "line 1: schema_version is 0; expected input should be 1 or"),
         (lambda lines: lines[1].pop("macs"), "line 2: macs is missing"),
         (lambda lines: lines[1].update(macs=1.5), "line 2: macs is 1.5; expected a whole number"),
         (lambda lines: lines[1].update(peak_activation_bytes=0), "line 2: peak_activation_bytes is 0; expected a fin"),
@@ -415,6 +415,17 @@ def test_noise() -> None:
     calm = noisy.model_copy(update={"passed": True})
     LatencyTable(table.header.model_copy(update={"noise": calm}), table.rows).check_noise()
     LatencyTable(table.header.model_copy(update={"noise": noisy}), table.rows).check_noise(median=0.03)
+
+
+def test_a_table_of_a_later_version_says_upgrade_whatever_else_it_holds(path: Path) -> None:
+    def later(lines: list[dict[str, Any]]) -> None:
+        lines[0].update(schema_version=3, unit="moons", colour="red")
+        del lines[0]["sha256"], lines[0]["device"]
+
+    rewrite(path, later)
+    with pytest.raises(TableError, match="schema_version is 3: a later hwnas wrote the table; this one reads") as info:
+        LatencyTable.load(path)
+    assert info.value.hint == "upgrade hwnas: pip install --upgrade hwnas"
 
 
 def test_a_term_that_was_not_kept_has_no_weight() -> None:

@@ -113,7 +113,8 @@ def unlimited() -> float | None:
         (Device(name="a"), (0, 1, 2, 3), (3,)),
         (Device(name="a", threads=2), (0, 1, 2, 3), (2, 3)),
         (Device(name="a", core=0), (0, 1, 2, 3), (0,)),
-        (Device(name="a", core=2, threads=2), (0, 1, 2, 3), (0, 2)),
+        (Device(name="a", core=2, threads=2), (0, 1, 2, 3), (2, 3)),
+        (Device(name="a", core=3, threads=2), (0, 1, 2, 3), (2, 3)),
         (Device(name="a"), (1,), (1,)),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +202,13 @@ def test_the_pilot_stops_when_a_model_is_slow() -> None:
 def test_a_plan_keeps_to_its_limit_or_is_the_smallest_there_is(
     pilots: dict[str, float], rounds: int, limit_s: float
 ) -> None:
+    fewest = program.FEWEST_RUNS + program.WARM_UP
+    two_rounds = min(rounds, 2) * fewest * sum(pilots.values()) / 1e6
+    if two_rounds <= 0.9 * limit_s:
+        assert program.plan_for(pilots, rounds=rounds, limit_s=limit_s, kept=True).seconds <= limit_s
+    elif two_rounds > limit_s:
+        with pytest.raises(program.TimeLimitError):
+            program.plan_for(pilots, rounds=rounds, limit_s=limit_s, kept=True)
     plan = program.plan_for(pilots, rounds=rounds, limit_s=limit_s)
     assert plan.seconds == pytest.approx(
         plan.rounds * sum((program.WARM_UP + plan.runs[key]) * us for key, us in pilots.items()) / 1e6
@@ -264,13 +273,63 @@ def test_the_planned_seconds_are_said_before_the_first_round(
     assert plan["seconds"] == result["conditions"]["planned_s"]
 
 
+def slow_all(path: str) -> int:
+    return 200_000_000
+
+
 def test_a_capped_job_says_so(tmp_path: Path) -> None:
-    fake = FakeMachine(takes=lambda path: 200_000_000)
+    """A round of 13 models takes 13 s with 3 timed runs each, and the pilot 5.2 s."""
+    fake = FakeMachine(takes=slow_all)
     result = program.measure(a_job(tmp_path, rounds=20, limit_s=60.0), fake.machine())
     conditions = result["conditions"]
     assert conditions["capped"]
-    assert conditions["marks"] == ["short: 8 rounds, to keep to 60 s"]
-    assert {row["runs"] for row in result["timings"].values()} == {8 * 3}
+    assert conditions["marks"] == ["short: 4 rounds, to keep to 60 s"]
+    assert {row["runs"] for row in result["timings"].values()} == {4 * 3}
+    assert conditions["seconds"] <= 60.0
+
+
+def test_a_limit_that_nobody_set_gives_way_to_eight_rounds(tmp_path: Path) -> None:
+    very_slow = program.measure(a_job(tmp_path, rounds=20), FakeMachine(takes=lambda path: 10**9).machine())
+    assert very_slow["conditions"]["rounds"] == 8
+    assert very_slow["conditions"]["planned_s"] == 8 * 13 * 5 > program.LIMIT_S
+
+
+@pytest.mark.parametrize(("limit_s", "needed"), [(1.0, 26), (10.0, 26), (25.0, 26)])
+def test_a_limit_too_short_for_two_rounds_is_refused_with_what_they_take(
+    tmp_path: Path, limit_s: float, needed: int
+) -> None:
+    fake = FakeMachine(takes=slow_all)
+    with pytest.raises(
+        program.TimeLimitError, match=f"limit_s is {limit_s:g}, and two rounds of .* models .*take about"
+    ) as info:
+        program.measure(a_job(tmp_path, limit_s=limit_s), fake.machine())
+    assert "--limit-s" in info.value.hint
+    assert fake.ns / 1e9 < limit_s + 6.0, "found out by the pilot"
+
+
+@pytest.mark.parametrize("from_round", [1, 2, 3, 5])
+def test_a_machine_that_becomes_slow_does_not_carry_a_limit_with_it(tmp_path: Path, from_round: int) -> None:
+    """From some round on (the first has the pilot) a run takes 2 s. A limit of 10 s is kept to within one run."""
+    fake = FakeMachine(takes=lambda path: 1_000_000, slowness=dict.fromkeys(range(from_round, 200), 2000.0))
+    job = a_job(tmp_path, limit_s=10.0, rounds=6)
+    machine = fake.machine()
+    if from_round < 3:
+        with pytest.raises(program.TimeLimitError, match=r"limit_s is 10, and two rounds of .*13 models"):
+            program.measure(job, machine)
+    else:
+        conditions = program.measure(job, machine)["conditions"]
+        assert conditions["rounds"] == from_round - 1
+        assert conditions["marks"] == [f"short: {from_round - 1} rounds, to keep to 10 s"]
+    assert fake.ns / 1e9 <= 10.0 + 2.0
+
+
+def test_progress_is_said_within_a_long_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.measure(a_job(tmp_path, rounds=2), FakeMachine(takes=slow_all).machine())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = [line["done"] for line in lines if line["stage"] == "measure"]
+    assert said == sorted(said)
+    assert len(set(said)) == 26, "each visit takes longer than the pause between two words"
+    assert "pilot" in {line["stage"] for line in lines}
 
 
 def test_all_references_are_visited_in_every_round_and_every_order_is_another(tmp_path: Path) -> None:
@@ -354,6 +413,64 @@ def test_drift_is_marked(tmp_path: Path) -> None:
     assert program.marks_of(quiet, cores=None) == []
 
 
+def one_row(values: list[float], *, others: float = 0.0) -> list[program.Round]:
+    """Nine rounds of ten steady models and one whose rounds take these multiples of 100 us."""
+    rng = np.random.default_rng(0)
+    rounds = []
+    for value in values:
+        ns = {f"steady {n}": 100_000 * (1 + others * rng.standard_normal()) for n in range(10)} | {
+            "one": 100_000 * value
+        }
+        runs = {key: (us * (1 + 0.01 * np.arange(8))).astype(np.int64) for key, us in ns.items()}
+        rounds.append(program.Round(runs, frozenset(), np.array([]), None, 10, 1))
+    return rounds
+
+
+def test_a_row_that_creeps_among_steady_ones_is_marked() -> None:
+    creeping = [1.0 + 0.01 * n for n in range(12)]
+    assert program.row_marks(one_row(creeping, others=0.005)) == {
+        "one": "drifting: its last rounds took 1.08 times as long as its first, while all together did not"
+    }
+    # The whole machine's drift is no row's.
+    together = [
+        replace(one, runs_ns={key: (runs * value).astype(np.int64) for key, runs in one.runs_ns.items()})
+        for one, value in zip(one_row([1.0] * 12), creeping, strict=True)
+    ]
+    assert program.row_marks(together) == {}
+
+
+def test_a_row_that_is_uneven_or_scattered_is_marked() -> None:
+    assert program.row_marks(one_row([1.0, 1.2] * 6))["one"].startswith(
+        "uneven: its even and its odd rounds differ by 18%"
+    )
+    rounds = one_row([1.0] * 12)
+    wild = [replace(one, runs_ns=one.runs_ns | {"one": np.array([100, 110, 190, 250] * 2) * 1000}) for one in rounds]
+    assert program.row_marks(wild)["one"].startswith("scattered: half of its runs lie ")
+    assert program.row_marks([]) == {}
+
+
+def test_noise_of_a_steady_row_earns_no_mark() -> None:
+    rng = np.random.default_rng(1)
+    marked = sum(
+        "one" in program.row_marks(one_row((1 + 0.02 * rng.standard_normal(20)).tolist(), others=0.02))
+        for _ in range(50)
+    )
+    assert marked == 0
+
+
+def test_marks_of_rows_are_in_the_result(tmp_path: Path) -> None:
+    fake = FakeMachine()
+    fake.takes = lambda path: by_size(path) * (100 + 2 * fake.round if path.endswith("block1") else 100)
+    conditions = program.measure(a_job(tmp_path, rounds=12), fake.machine())["conditions"]
+    assert list(conditions["row_marks"]) == ["block 1"]
+    assert program.measure(a_job(tmp_path), FakeMachine().machine())["conditions"]["row_marks"] == {}
+
+
+def test_an_unknown_quota_is_marked() -> None:
+    quiet = {"load_max": None, "steal_share": None, "drift": 1.0, "switched_share": 0.0, "capped": False}
+    assert program.marks_of(quiet, cores=2, quota_unread="cpu.max holds 'x'") == ["of unknown quota: cpu.max holds 'x'"]
+
+
 # ------------------------------------------------------------------------------------------------------------ log
 
 
@@ -407,6 +524,7 @@ def test_a_finished_job_is_not_measured_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "text", "message"),
     [
+        (1, '{"schema": 2, "plan": 7}', "line 1 is of schema 2, of a later hwnas; .* upgrade hwnas, or delete"),
         (2, "garbage", "line 2 is damaged"),
         (2, "[1]", "line 2 is damaged"),
         (2, "{}", "line 2 is damaged"),
@@ -473,6 +591,26 @@ def test_energy_that_cannot_be_read_or_does_not_step_is_none_and_never_zero(tmp_
     assert {row["energy_mj"] for row in off["timings"].values()} == {None}
 
 
+def test_an_energy_that_is_there_for_some_only_is_told(tmp_path: Path) -> None:
+    fake = FakeMachine(takes=a_thousandfold, watts=20.0)
+    asked = 0
+
+    def now_and_then() -> tuple[program.Counter, ...] | None:
+        nonlocal asked
+        asked += 1
+        return None if asked in {8, 20} else fake._energy()
+
+    result = program.measure(a_job(tmp_path), replace(fake.machine(), energy=now_and_then))
+    unmeasured = [key for key, row in result["timings"].items() if row["energy_mj"] is None]
+    assert len(unmeasured) == 2
+    assert result["conditions"]["notes"] == [
+        "the energy of 2 of 13 models is unmeasured: the counter could not be read, or did not step, or time was up"
+    ]
+    shut = replace(fake.machine(), energy=lambda: None, energy_unread=lambda: "counters cannot be read")
+    assert program.measure(a_job(tmp_path), shut)["conditions"]["notes"] == ["counters cannot be read"]
+    assert program.measure(a_job(tmp_path), FakeMachine().machine())["conditions"]["notes"] == []
+
+
 def test_counters_are_read_from_the_systems_files(tmp_path: Path) -> None:
     assert program.rapl(tmp_path) is None
     zones = tmp_path / "sys/class/powercap"
@@ -482,8 +620,14 @@ def test_counters_are_read_from_the_systems_files(tmp_path: Path) -> None:
         for file, text in (("name", title), ("energy_uj", used), ("max_energy_range_uj", "100")):
             (zone / file).write_text(f"{text}\n")
     assert program.rapl(tmp_path) == (program.Counter(70, 100), program.Counter(9, 100))
+    assert program.rapl_unread(tmp_path) is None
     (zones / "intel-rapl:1" / "energy_uj").write_text("garbage")
     assert program.rapl(tmp_path) is None
+    said = str(program.rapl_unread(tmp_path))
+    assert "energy is unmeasured, as counters cannot be read (intel-rapl:1: holds no number): run as super" in said
+    (zones / "intel-rapl:1" / "energy_uj").unlink()
+    assert "intel-rapl:1: No such file" in str(program.rapl_unread(tmp_path))
+    assert program.rapl_unread(tmp_path / "empty") is None
 
 
 @given(st.integers(0, 99), st.integers(0, 99))
@@ -561,3 +705,81 @@ def test_a_job_whose_parent_is_gone_leaves_no_result(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps(job))
     assert program.main([str(tmp_path / "job.json"), str(tmp_path / "result.json")]) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
+
+
+# ------------------------------------------------------------------------------------------------------- versions
+
+
+def test_a_job_of_a_later_version_says_upgrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = tmp_path / "job.json"
+    request.write_text(json.dumps({"schema": 2, "moons": []}))
+    assert program.main([str(request), str(tmp_path / "result.json")]) == program.NEWER_JOB
+    assert "upgrade hwnas, or take the measure.py that belongs to the job" in capsys.readouterr().err
+    assert not (tmp_path / "result.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ one GPU
+
+
+@pytest.mark.parametrize(
+    ("value", "gpu", "left", "note"),
+    [
+        (None, "auto", None, ""),
+        (None, "GPU-ab", "GPU-ab", ""),
+        ("GPU-ab", "GPU-ab", "GPU-ab", ""),
+        ("GPU-cd,GPU-a", "GPU-ab", "GPU-ab", ""),
+        ("0,1", "auto", "0,1", ""),
+        ("0,1", "GPU-ab", "GPU-ab", "CUDA_VISIBLE_DEVICES was 0,1; GPU-ab of the device file is used"),
+    ],
+)
+def test_the_gpu_of_the_device_file_is_made_the_only_one_with_a_word(
+    value: str | None, gpu: str, left: str | None, note: str
+) -> None:
+    environment = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+    assert program.set_visible(gpu, environment) == note
+    assert environment.get("CUDA_VISIBLE_DEVICES") == left
+
+
+@pytest.mark.parametrize(
+    ("value", "gpu", "message"),
+    [
+        ("", "auto", "is '', which hides every GPU"),
+        ("", "GPU-ab", "is '', which hides every GPU"),
+        ("-1", "GPU-ab", "is '-1', which hides every GPU"),
+        ("GPU-cd", "GPU-ab", "is 'GPU-cd', which hides GPU-ab of the device file"),
+    ],
+)
+def test_a_gpu_that_the_environment_hides_is_not_taken(value: str, gpu: str, message: str) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": value}
+    with pytest.raises(program.UnusableError, match=message) as info:
+        program.set_visible(gpu, environment)
+    assert "unset CUDA_VISIBLE_DEVICES" in info.value.mend
+    assert environment == {"CUDA_VISIBLE_DEVICES": value}
+
+
+# ------------------------------------------------------------------------------------------------ temporary folders
+
+
+def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import sys, time\nfrom hwnas.device import scratch\n"
+        "with scratch('trial') as folder:\n"
+        "    (folder / 'big').write_text('x')\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        left = Path(child.stdout.readline().strip())
+        with program.scratch("other") as mine:
+            assert left.is_dir(), "it is still used"
+        child.kill()
+    assert (left / "big").exists()
+    (tmp_path / "hwnas-of-somebody").mkdir()
+    with program.scratch("other") as mine:
+        assert not left.exists()
+        program.sweep(tmp_path)
+        assert mine.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["hwnas-of-somebody"]

@@ -107,6 +107,14 @@ def test_gpus_are_chosen_by_uuid_whatever_the_order() -> None:
         assert found.name == "NVIDIA T4"
 
 
+def test_a_gpu_that_is_hidden_is_refused_though_it_is_there() -> None:
+    state = nvidia_state(StubNvml(SLOW, FAST))
+    for value in ("", "-1", "GPU-fa57"):
+        with pytest.raises(DeviceError, match=f"gpu is GPU-510e, which CUDA_VISIBLE_DEVICES = '{value}' hides") as info:
+            gpu_for("GPU-510e", state, environment={"CUDA_VISIBLE_DEVICES": value})
+        assert "unset CUDA_VISIBLE_DEVICES" in info.value.hint
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

@@ -168,7 +168,8 @@ def test_a_damaged_result_is_refused_by_file_and_part(result: dict[str, Any], tm
     for damaged, said in [
         (text[: len(text) // 2], "r.jsonl: cannot be read"),
         ("[1]", "r.jsonl: lacks schema, about"),
-        (result | {"schema": 99}, "schema is 99; this version reads 1"),
+        (result | {"schema": 0}, "schema is 0; this version reads 1"),
+        (json.dumps({"schema": 99}), "schema is 99, of a later hwnas; .*upgrade hwnas"),
         (result | {"about": None}, "does not say which kit it is of"),
         (without(json.loads(text), "timings"), "lacks timings"),
         (without(json.loads(text), "conditions", "machine"), "damaged: KeyError 'machine'"),

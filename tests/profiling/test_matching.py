@@ -203,3 +203,58 @@ def test_resolutions_are_the_sides_of_the_images() -> None:
 def test_classes_are_the_numbers_at_the_end() -> None:
     assert (classes_of(SPACE), classes_of(FAMILIES["toy"].space)) == (3, 10)
     assert classes_of(Space("open", SPACE.decisions, SPACE.units[:-1])) is None
+
+
+# ---------------------------------------------------------------------------------------------- kinds of cores, rows
+
+
+KINDS: dict[str, tuple[int, ...]] = {"cpu_core": (0, 1), "cpu_atom": (2, 3)}
+
+
+def on_hybrid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine, if it had fast and slow cores."""
+    real = fingerprint()
+    here = replace(real, core_kinds=KINDS, siblings=(), affinity=(0, 1, 2, 3))
+    monkeypatch.setattr("hwnas.profiling.session.fingerprint", lambda **_: here)
+
+
+def of_kind(kind: str | None, pinned: tuple[int, ...], cores: dict[str, tuple[int, ...]] | None) -> LatencyTable:
+    device = TABLE.header.device.model_copy(
+        update={"core_kinds": cores, "siblings": () if cores else None, "affinity": (0, 1, 2, 3)}
+    )
+    protocol = TABLE.header.protocol.model_copy(update={"core_kind": kind, "pinned": pinned})
+    return changed("protocol", protocol, changed("device", device))
+
+
+def test_a_table_of_other_cores_is_refused_where_there_are_several_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_hybrid(monkeypatch)
+    assert table_matches(of_kind("cpu_core", (1,), KINDS), HERE, SPACE) == []
+    with pytest.raises(TableError, match="protocol.core_kind is 'cpu_atom' in the table, 'cpu_core' in this run"):
+        table_matches(of_kind("cpu_atom", (3,), KINDS), HERE, SPACE)
+    allowed: list[str] = []
+    said = table_matches(of_kind("cpu_atom", (3,), KINDS), HERE, SPACE, on_mismatch=allowed.append)
+    assert len(allowed) == 1
+    assert said == ["a.jsonl: protocol.pinned is 3 in the table, 1 here"]
+    assert table_matches(of_kind("cpu_core", (0,), KINDS), HERE, SPACE) == [
+        "a.jsonl: protocol.pinned is 0 in the table, 1 here"
+    ]
+    slow = Device(name="this-cpu", core=2)
+    with pytest.raises(TableError, match="protocol.core_kind is 'cpu_core' in the table, 'cpu_atom' in this run"):
+        table_matches(of_kind("cpu_core", (1,), KINDS), slow, SPACE)
+
+
+def test_a_table_that_does_not_know_its_cores_is_told_where_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_hybrid(monkeypatch)
+    [line] = table_matches(of_kind(None, (1,), None), HERE, SPACE)
+    assert "which of cpu_core, cpu_atom its cores were is unknown" in line
+
+
+def test_rows_that_were_marked_or_cannot_be_right_are_told_with_their_keys() -> None:
+    key = next(iter(TABLE.rows))
+    marks = {key: "uneven: its even and its odd rounds differ by 20%", "network a": "drifting"}
+    [line] = table_matches(changed("protocol.row_marks", marks), HERE, SPACE)
+    assert line == f'a.jsonl: when it was measured, "{key}" was uneven: its even and its odd rounds differ by 20%'
+    rows = {other: replace(row, macs=1000) for other, row in TABLE.rows.items()}
+    wrong = replace(TABLE, rows=rows | {key: replace(rows[key], p25_us=1e4)})
+    [line] = table_matches(wrong, HERE, SPACE)
+    assert line == f'a.jsonl: row "{key}" takes 1e+04 us; by its neighbours 10 to 10 us are to be expected'

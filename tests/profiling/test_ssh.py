@@ -277,30 +277,32 @@ def test_what_a_login_shell_says_is_passed_over(tmp_path: Path, monkeypatch: pyt
     assert time.monotonic() - began < 30
 
 
-QUICK = Patience(start=1.0, answer=1.0, copy=1.0, work=1.0)
-
-
 @pytest.mark.parametrize(
     ("script", "patience", "message", "hint"),
     [
         (
             "echo welcome; sleep 100",
-            QUICK,
+            Patience(start=1.0),
             r"device pi: user@board: Python did not start there within 1 s; before it, its shell said: welcome",
             "ssh user@board true must end by itself",
         ),
-        ("yes", QUICK, r"Python did not start there within 1 s; before it, its shell said: y", ".bashrc"),
-        ("echo $mark; sleep 100", QUICK, r"it did not say what machine it is within 1 s", "import numpy, onnxruntime"),
+        ("yes", Patience(start=1.0), r"Python did not start there within 1 s; before it, its shell said: y", ".bashrc"),
+        (
+            "echo $mark; sleep 100",
+            Patience(answer=1.0),
+            r"it did not say what machine it is within 1 s",
+            "import numpy, onnxruntime",
+        ),
         (
             f"case \"$*\" in *--machine*) echo $mark; echo '{MACHINE}';; *) echo $mark; sleep 100;; esac",
-            QUICK,
+            Patience(copy=1.0),
             r"it took no data for 1 s while files were copied",
             "free space",
         ),
         (
             f"case \"$*\" in *--machine*) echo $mark; echo '{MACHINE}';; "
             f"*) echo $mark; head -c 300000 > /dev/null; echo '{STEP}'; sleep 100;; esac",
-            QUICK,
+            Patience(work=1.0),
             r"the measuring program said nothing for 1 s, after 30 of 90 \(measure\)",
             "nothing was written",
         ),
@@ -319,7 +321,7 @@ def test_every_step_has_a_limit(
         reach.identity()
         reach.run(job, progress=None)
     assert hint in info.value.hint
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert wait_until(lambda: not ssh_children(tmp_path)), "a child stayed"
 
 
@@ -345,7 +347,8 @@ def old_python(folder: Path) -> str:
 
 def interpreters(folder: Path) -> list[str]:
     found = [shutil.which(f"python{version}") for version in ("2.7", "3.6", "3.7", "3.8")]
-    return [old_python(folder), *(path for path in found if path is not None)]
+    there = [path for path in found if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode]
+    return [old_python(folder), *there]
 
 
 def test_a_python_that_is_too_old_is_named_before_it_reads_the_program(
