@@ -52,7 +52,10 @@ COMMANDS = {
     "export": Command(
         "export:export", "Write one network of a run's front as one self-explaining ONNX file, and check the copy."
     ),
-    "front": Command("front:front", "Show the measured front of a finished run and draw its picture."),
+    "front": Command(
+        "front:front",
+        "Show the measured front of a run and draw its picture; what there is so far if it is not finished.",
+    ),
     "import": Command(
         "import_table:import_",
         "Read a published block table (Once-for-All, ProxylessNAS, MSuNAS, nn-Meter's phones) and say what it holds.",

@@ -9,13 +9,21 @@ from typing import Any
 from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Metric, Objective, counted, refusal
-from hwnas.job import Front, Member
+from hwnas.job import Front, Member, SoFar
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
 
 def front(run: Run, as_json: AsJson = False) -> None:
-    """Show the measured front of a finished run and draw its picture."""
-    found = Front.load(run_folder(run))
+    """Show the measured front of a run and draw its picture; what there is so far if it is not finished."""
+    folder = run_folder(run)
+    so_far = None if (folder / "front.json").is_file() else SoFar.load(folder)
+    if so_far is not None and not (folder / "tabular.json").is_file():
+        if as_json:
+            show_json(so_far.to_json())
+        else:
+            show_so_far(so_far)
+        return
+    found = Front.load(folder)
     picture = draw(found)
     if as_json:
         show_json(found.to_json())
@@ -62,6 +70,56 @@ def search_in_words(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("weights"):
         lines.append(f"members began with the weights {facts['weights']}")
     return lines
+
+
+def show_so_far(found: SoFar) -> None:
+    """A run without a front: who works on it, what it has found, how it goes on."""
+    show(f"{found.folder}: {_state_in_words(found)}")
+    phases: dict[str, list[int]] = {}
+    for name, epochs in found.epochs.items():
+        phases.setdefault(name.partition("-")[0], []).append(epochs)
+    for name, several in phases.items():
+        of = f" of {len(several)} networks" if len(several) > 1 else ""
+        show(f"  {name}: {counted(sum(several), 'epoch')}{of} trained")
+    of = f" of {found.budget}" if found.budget else ""
+    failed = f", {found.failed} of them failed" if found.failed else ""
+    show(f"  evaluated: {found.evaluations}{of} networks{failed}" + (f"; {found.reason}" if found.reason else ""))
+    if found.best:
+        show("")
+        show_table(
+            f"the best so far: {counted(len(found.best), 'network')}",
+            ["network", *(f"{objective.name}{_unit(objective)}" for objective in found.objectives)],
+            [
+                [
+                    evaluation.architecture.digest,
+                    *(
+                        f"{evaluation[objective.name]:.2%}"
+                        if objective.unit == "share"
+                        else f"{evaluation[objective.name]:.4g}"
+                        for objective in found.objectives
+                    ),
+                ]
+                for evaluation in found.best
+            ],
+            note="as the search sees them: predicted costs, accuracies before the final training",
+        )
+    if found.state == "stopped":
+        show("")
+        show(f"to go on: {found.goes_on}" if found.goes_on else "to go on: run the program that began it again")
+    elif found.state == "on another machine" and found.holder is not None:
+        show(f"\nif that process is gone, delete {found.folder / 'lock'}")
+
+
+def _state_in_words(found: SoFar) -> str:
+    who = "" if found.holder is None else f"process {found.holder.pid} on {found.holder.host}"
+    match found.state:
+        case "working":
+            return f"{who} works on it"
+        case "on another machine":
+            return f"{who} holds it; whether it still works cannot be told from here"
+        case "searched":
+            return "the search of a study is finished; its networks were not trained further, exported or measured"
+    return "stopped before it was finished"
 
 
 def picture_path(front: Front) -> Path:

@@ -7,6 +7,7 @@ from hwnas.job.member_file import check_member_file
 from hwnas.job.recipe import Recipe
 from hwnas.job.refitting import use_refit
 from hwnas.job.search import search
+from hwnas.job.so_far import SoFar
 from hwnas.job.tabular import TabularFront, TabularRecipe, is_tabular, search_table
 from hwnas.job.teller import Silent, Teller
 
@@ -16,6 +17,7 @@ __all__ = [
     "Member",
     "Recipe",
     "Silent",
+    "SoFar",
     "Standing",
     "TabularFront",
     "TabularRecipe",

@@ -26,6 +26,7 @@ from hwnas.core import (
     share_error,
     write_atomically,
 )
+from hwnas.core.escaping import command_line
 from hwnas.pareto import (
     Margins,
     Rule,
@@ -377,8 +378,11 @@ class Front:
                     hint=f"{folder / 'tabular.json'} is what it found",
                 )
             runs = sorted(p.parent.name for p in folder.parent.glob("*/front.json"))
-            there = "it was started and not finished" if folder.is_dir() else "there is no such run"
-            raise StoreError(f"{path}: no front; {there}", hint=f"finished runs here: {', '.join(runs) or 'none'}")
+            hint = f"finished runs here: {', '.join(runs) or 'none'}"
+            if not folder.is_dir():
+                raise StoreError(f"{path}: no front; there is no such run", hint=hint)
+            look = f"what there is so far: {command_line('hwnas', 'front', folder)}"
+            raise StoreError(f"{path}: no front; it was started and not finished", hint=f"{look}; {hint}")
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["schema"] != SCHEMA:

@@ -15,12 +15,44 @@ from hwnas.core import StoreError, refusal
 
 
 @dataclass(frozen=True)
-class _Holder:
-    """Who holds a lock. The start time tells a process from a later one that was given the same id."""
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        pid: The process.
+        started: When, as its system counts; it tells the process from a later one that was given the same id.
+        host: Where it runs.
+    """
 
     pid: int
     started: str
     host: str
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether it still runs; None if it is on another machine, so that nobody here knows."""
+        if self.host != socket.gethostname():
+            return None
+        return _alive(self.pid) and _started(self.pid) == self.started
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds a folder, or held it last without giving it back; None: nobody.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> holder_of(folder) is None
+        True
+        >>> lock = FolderLock(folder)
+        >>> holder_of(folder).pid == os.getpid(), holder_of(folder).alive
+        (True, True)
+    """
+    try:
+        row = json.loads((folder / "lock").read_text())
+        return Holder(int(row["pid"]), str(row["started"]), str(row["host"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent, or half-written by a process that was killed right there
 
 
 class FolderLock:
@@ -46,11 +78,11 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
-        self._me = _Holder(os.getpid(), _started(os.getpid()), socket.gethostname())
+        self._me = Holder(os.getpid(), _started(os.getpid()), socket.gethostname())
         self._made = [room for room in (folder, *folder.parents) if not room.exists()]
         try:
             with _guarded(folder):
-                holder = self._holder()
+                holder = holder_of(folder)
                 if holder is not None:
                     self._refuse_living(folder, holder)
                 self.path.write_text(json.dumps(asdict(self._me)))
@@ -58,20 +90,13 @@ class FolderLock:
             message, hint = refusal(error)
             raise StoreError(f"{folder}: nothing can be stored there: {message}", hint=hint) from error
 
-    def _holder(self) -> _Holder | None:
-        try:
-            row = json.loads(self.path.read_text())
-            return _Holder(int(row["pid"]), str(row["started"]), str(row["host"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # absent, or half-written by a process that was killed right there
-
-    def _refuse_living(self, folder: Path, holder: _Holder) -> None:
+    def _refuse_living(self, folder: Path, holder: Holder) -> None:
         if holder.host != self._me.host:
             raise StoreError(
                 f"{folder}: process {holder.pid} on {holder.host} holds this run; this is {self._me.host}",
                 hint=f"if it is gone, delete {self.path}",
             )
-        if _alive(holder.pid) and _started(holder.pid) == holder.started:
+        if holder.alive:
             who = "this process" if holder.pid == self._me.pid else "another process"
             raise StoreError(
                 f"{folder}: {who} ({holder.pid}) works on this run; one at a time",
@@ -83,9 +108,9 @@ class FolderLock:
 
         Harmless if it was taken over or released before.
         """
-        if self._holder() != self._me:
-            return
         folder = self.path.parent
+        if holder_of(folder) != self._me:
+            return
         # Where the folder has become unwritable the file stays: that of a process that has ended holds nothing.
         with suppress(OSError), _guarded(folder) as guard:
             self.path.unlink(missing_ok=True)

@@ -298,7 +298,8 @@ class Study:
         stored = self._begin(asked)
         plan, refusal = self._plan(wanted, keys, fidelity, weights)
         if stored is None and any(question.job for question in plan):
-            self._begin_computing()
+            known = sum(question.job is None for question in plan)
+            self._begin_computing(self._evaluations_in_words(known), known=known > 0)
             self._prepare_weights(weights)
         charged, refused_time = self._settle(plan)
         refusal = refused_time or self._tally.hopeless() or refusal
@@ -343,7 +344,7 @@ class Study:
                 self._end(refusal)
             row = self._stored_epoch(name, number)
             if row is None:
-                self._begin_computing()
+                self._begin_computing(f"with {name} from epoch {number} of {first + epochs}", known=number > first + 1)
                 self.restore()
                 row = self._train_epoch(name, number, epoch)
                 pending.append(row)
@@ -401,7 +402,10 @@ class Study:
             courses.append(_Course(phase, training.epoch, numbers[-1], [row for row in known if row]))
             phase.epochs += len(known)
         if any(course.left for course in courses):
-            self._begin_computing()
+            trained = sum(len(course.rows) for course in courses)
+            epochs = sum(training.epochs for training in trainings)
+            what = f"after {trained} of {counted(epochs, 'epoch')} of {counted(len(courses), 'network')}"
+            self._begin_computing(what, known=trained > 0)
             self.restore()
             with self._inside(asked.text()), one_torch_thread():
                 self._run_together(courses, workers)
@@ -469,7 +473,7 @@ class Study:
         if stored:
             result = stored.result
         else:
-            self._begin_computing()
+            self._begin_computing(f"with {name}", known=False)
             self.restore()
             started = self._clock()
             with self._inside(f"once({name!r})"):
@@ -782,11 +786,22 @@ class Study:
     def _drawn(self) -> dict[str, Any]:
         return {name: rng.bit_generator.state for name, rng in self._rngs.items()}
 
-    def _begin_computing(self) -> None:
-        """Tell once that the store has answered all it knows."""
-        if self._replayed and not self._told_resume:
-            self._told_resume = True
-            self._note("resume", f"resumed: {counted(self._replayed, 'step')} came from the store")
+    def _begin_computing(self, where: str, *, known: bool) -> None:
+        """Tell once that the store has answered all it knows.
+
+        Args:
+            where: The program is now.
+            known: Whether the store had a part of this step, too.
+        """
+        if self._told_resume:
+            return
+        self._told_resume = True  # what comes after the first thing computed is new
+        if self._replayed or known:
+            self._note("resume", f"going on {where}")
+
+    def _evaluations_in_words(self, known: int) -> str:
+        done, most = self._ledger.evaluations + known, self.budget.evaluations
+        return f"after {done} of {counted(most, 'evaluation')}" if most else f"after {counted(done, 'evaluation')}"
 
     # ------------------------------------------------------------------------------------------------- evaluating
 

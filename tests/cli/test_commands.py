@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -323,14 +324,30 @@ def front_of(root: Path) -> list[tuple[str, float, float]]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_search_that_is_stopped_says_how_to_go_on(finished: Path, tmp_path: Path, name: str, code: int) -> None:
+def test_a_search_that_is_stopped_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     make_workspace(tmp_path)
     shutil.copytree(finished / "latency_tables", tmp_path / "latency_tables")
     process = start(tmp_path, "search", "search/toy.toml", "--fresh")
     wait_for(lambda: list(tmp_path.glob("runs/toy/checkpoints/*.ckpt")), process)
+    code_of_front, said, _ = run(capsys, "front", "toy")
+    assert code_of_front == 0
+    assert f"runs/toy: process {process.pid} on {socket.gethostname()} works on it" in said
     process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
+    so_far = run_json(capsys, "front", "toy")
+    assert (so_far["state"], so_far["goes_on"]) == ("stopped", "hwnas search search/toy.toml")
+    assert so_far["epochs"]["supernet"] > 0 and so_far["budget"] == 12
+    assert "to go on: hwnas search search/toy.toml\n" in run(capsys, "front", "toy")[1]
+    assert "hwnas front runs/toy" in run(capsys, "pick", "toy")[2]
     assert "to go on: hwnas search search/toy.toml\n" in err, "without --fresh"
     assert "Traceback" not in err
     assert not out
@@ -341,6 +358,7 @@ def test_a_search_that_is_stopped_says_how_to_go_on(finished: Path, tmp_path: Pa
     done = start(tmp_path)
     _, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
+    assert "  note: going on " in err
     assert front_of(tmp_path) == front_of(finished)
 
 

@@ -121,11 +121,11 @@ def test_a_resumed_run_tells_how_far_it_had_come(tmp_path: Path) -> None:
     events: list[Event] = []
     with study(folder=tmp_path, progress=events.append) as searched:
         outcome = searched.run(RandomSearch())
-        assert ("resume", "resumed: 2 steps came from the store") in [
+        assert ("resume", "going on after 8 of 100 evaluations") in [
             (kind, text) for _, _, kind, text in searched._store.events()
         ]
-    assert [event.text for event in events if event.kind == "resume"] == ["resumed: 2 steps came from the store"]
-    assert outcome.notes == ("resumed: 2 steps came from the store",)
+    assert [event.text for event in events if event.kind == "resume"] == ["going on after 8 of 100 evaluations"]
+    assert outcome.notes == ("going on after 8 of 100 evaluations",)
 
 
 def test_two_studies_on_one_folder_are_refused(tmp_path: Path) -> None:
