@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from hwnas.cli import main
@@ -169,6 +170,27 @@ def test_the_lines_that_pick_prints_do_what_the_file_does(
         mark, _, words = line.partition(":  ")
         if mark in {"keep it", "check it"}:
             assert run(capsys, *shlex.split(words)[1:])[0] == 0, line
+
+
+def test_a_member_that_was_changed_is_not_handed_over(
+    capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    path = Path(run_json(capsys, "pick", "toy")["file"])
+    assert run_json(capsys, "pick", "toy")["file_state"] == "as exported"
+    model = onnx.load(str(path))
+    weights = model.graph.initializer[0]
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(model, str(path))
+    for arguments in (["pick", "toy"], ["export", "toy", "--to", "model.onnx"]):
+        code, out, err = run(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert f"{path}: changed since it was exported" in err and "hwnas search" in err
+    assert not Path("model.onnx").exists()
+    path.unlink()
+    code, _, err = run(capsys, "pick", "toy")
+    assert (code, "the member's file is gone" in err) == (2, True)
 
 
 def test_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
