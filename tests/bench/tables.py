@@ -103,7 +103,8 @@ def cell_rows(space: Space, table: LatencyTable, later_us: Mapping[str, float]) 
 
     def kernels_us(architecture: Architecture) -> float:
         blocks = space.blocks_of(architecture)
-        return sum(table.rows[kernel.key].p25_us for block in blocks for kernel in (block.kernels or (block,)))
+        parts = [part for block in blocks for part in ((block,) if block.kernels is None else block.kernels)]
+        return sum(table.rows[part.key].p25_us for part in parts)
 
     def rival(of: Callable[[Architecture], float]) -> Holdout:
         return affine(np.array([of(a) for a in x]), x_us, np.array([of(a) for a in y]), y_us)

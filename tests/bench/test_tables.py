@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from hwnas.core import Architecture, Metric
-from hwnas.cost import LatencyTable, Timing, blocks_of, calibrate
+from hwnas.cost import LatencyTable, Timing, calibrate, entries_of
 from hwnas.cost.table import NetworkRecord
 from hwnas.job import Front, Member
 from hwnas.profiling import Measurement
-from hwnas.zoo import FAMILIES
+from hwnas.space import Block, Space
+from hwnas.zoo import FAMILIES, family
 from tests.bench.figures import Null
 from tests.bench.latency import TABLE
 from tests.bench.tables import cell_rows, front_figures, repeat_rows
@@ -21,13 +22,20 @@ from tests.bench.tables import cell_rows, front_figures, repeat_rows
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_table_s_rows_are_those_of_its_held_out_networks_in_another_session() -> None:
-    space = FAMILIES["toy"].space
-    blocks = blocks_of(space)
-    timings = {key: timing(2.0 + block.macs / 5e3) for key, block in blocks.items()}
-    networks = list(space.sample(40, np.random.default_rng(0)))
-    us = {a.digest: 20 + 0.8 * sum(timings[b.key].p25_us for b in space.blocks_of(a)) for a in networks}
-    fitted, held_out = networks[:24], networks[24:]
+@pytest.mark.parametrize(
+    "space",
+    [FAMILIES["toy"].space, family("nasbench201", {"resolutions": [16], "cells": 1}, channels=3, classes=10).space],
+    ids=["blocks", "kernels, of which some cells have none"],
+)
+def test_a_table_s_rows_are_those_of_its_held_out_networks_in_another_session(space: Space) -> None:
+    timings = {key: timing(2.0 + entry.macs / 5e3) for key, entry in entries_of(space).items()}
+    networks = list(space.sample(60, np.random.default_rng(0)))
+
+    def pieces(a: Architecture) -> list[Block]:
+        return [p for block in space.blocks_of(a) for p in ((block,) if block.kernels is None else block.kernels)]
+
+    us = {a.digest: 20 + 0.8 * sum(timings[p.key].p25_us for p in pieces(a)) for a in networks}
+    fitted, held_out = networks[:40], networks[40:]
     calibration = calibrate(space, timings, fitted, [us[a.digest] for a in fitted])
     records = [NetworkRecord(architecture=dict(a), p25_us=us[a.digest]) for a in fitted]
     records += [NetworkRecord(architecture=dict(a), p25_us=us[a.digest], role="held_out") for a in held_out]
