@@ -7,6 +7,7 @@ the test part is only reported.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.core import DataError, digest_of, generator
+from hwnas.core import DataError, counted, digest_of, generator
 from hwnas.data.dataset import ImageData, counts
 from hwnas.data.decode import Channels, ImageArray
 
 Indices = NDArray[np.int64]
+_NAMED_IN_ERROR = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,17 +161,23 @@ def split(
         name: share for name, share in (("validation", validation), ("test", test)) if not isinstance(share, ImageData)
     }
     _check_shares(shares)
+    _check_classes(
+        data.counts(),
+        shares,
+        where=data.source,
+        hint="add images, leave the class out, or lower the shares of validation and test in [data]",
+    )
     kept = _limited(data, limit, least=1 + len(shares), seed=seed)
+    _check_classes(
+        counts(data.labels[kept], data.classes),
+        shares,
+        where=f"{data.source}, of which limit = {limit} leaves {len(kept)} images",
+        hint="raise limit in [data], or lower the shares of validation and test",
+    )
     parts: dict[str, list[Indices]] = {name: [] for name in ("train", *shares)}
     for label, name in enumerate(data.classes):
         members = kept[data.labels[kept] == label]
-        sizes = {part: max(1, round(share * len(members))) for part, share in shares.items()}
-        if sum(sizes.values()) >= len(members):
-            raise DataError(
-                f'{data.source}: class "{name}" has {len(members)} '
-                f"{'image' if len(members) == 1 else 'images'}, too few for {' and '.join(parts)}",
-                hint="add images, leave the class out, or lower the shares",
-            )
+        sizes = _sizes(shares, len(members))
         order = generator(seed, "split", name).permutation(len(members))
         start = 0
         for part, size in sizes.items():
@@ -181,6 +189,30 @@ def split(
         if isinstance(given, ImageData):
             cut[name] = Part(given, _limited(given, limit, least=1, seed=seed))
     return Splits(cut["train"], cut["validation"], cut["test"])
+
+
+def _sizes(shares: dict[str, float], images: int) -> dict[str, int]:
+    """How many images of a class each part gets, apart from train."""
+    return {part: max(1, round(share * images)) for part, share in shares.items()}
+
+
+def _check_classes(counts: dict[str, int], shares: dict[str, float], *, where: str, hint: str) -> None:
+    """Refuse classes that cannot have an image in every part, all of them at once.
+
+    Raises:
+        DataError: Naming each with its number of images, and how many it needs.
+    """
+    small = []
+    for name, count in counts.items():
+        if sum(_sizes(shares, count).values()) >= count:
+            fitting = (n for n in itertools.count(count + 1) if sum(_sizes(shares, n).values()) < n)
+            small.append(f'class "{name}" has {counted(count, "image")} and needs at least {next(fitting)} images')
+    if small:
+        more = [f"and {len(small) - _NAMED_IN_ERROR} more classes"] if len(small) > _NAMED_IN_ERROR else []
+        raise DataError(
+            f"{where}: {', '.join([*small[:_NAMED_IN_ERROR], *more])}, so that {', '.join(('train', *shares))} have one",
+            hint=hint,
+        )
 
 
 def _check_shares(shares: dict[str, float]) -> None:

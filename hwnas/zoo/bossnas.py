@@ -24,6 +24,7 @@ from hwnas.nn.gates import Gates, check_resolution, only_choices
 from hwnas.nn.hybrid_blocks import OPERATIONS, ElasticHybridLayer, describe_hybrid, describe_patches
 from hwnas.nn.two_input_cells import describe_operation
 from hwnas.space import Block, Condition, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 CONV, ATTENTION = OPERATIONS
 
@@ -87,13 +88,7 @@ class HyTra:
         if self.finest[-1] >= len(self.widths):
             raise SpaceError(f"finest holds {self.finest[-1]}; the coarsest scale is {len(self.widths) - 1}")
         step = self.stem_stride * 2 ** (len(self.widths) - 1)
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
-        for resolution in self.resolutions:
-            if resolution < 1 or resolution % step:
-                raise SpaceError(
-                    f"resolutions holds {resolution}; stem and scales divide it, so expected multiples of {step}"
-                )
+        check_sides(self.resolutions, why="stem and scales divide it", step=step)
 
     @property
     def stem_stride(self) -> int:

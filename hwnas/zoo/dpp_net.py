@@ -29,6 +29,7 @@ from hwnas.nn.dense_cells import (
     describe_halving_pool,
 )
 from hwnas.space import Block, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 PNAS_STYLE: Layers = (("norm_relu", "conv_3x3"), ("norm_relu", "group_conv_3x3"))
 """A cell of the size of the paper's network chosen by accuracy alone; the paper draws none."""
@@ -101,13 +102,7 @@ class DppNet:
         if not 0 < self.read <= 1:
             raise SpaceError(f"read is {self.read}; expected a share above 0, at most 1")
         step = self.stem_stride * 2 ** (len(self.cells) - 1)
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
-        for resolution in self.resolutions:
-            if resolution < step or resolution % step:
-                raise SpaceError(
-                    f"resolutions holds {resolution}; stem and pools divide it, so expected multiples of {step}"
-                )
+        check_sides(self.resolutions, why="stem and pools divide it", step=step)
         for field, known in (("norms", NORMS), ("convolutions", CONVOLUTIONS)):
             given = getattr(self, field)
             for name in given:

@@ -23,6 +23,7 @@ from hwnas.nn import build_block
 from hwnas.nn.gates import Gate, Gates, check_resolution
 from hwnas.nn.summed_skips import OPERATIONS, ElasticSummedNetwork, SummedFrame, SummedNetwork, Wiring
 from hwnas.space import Block, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 MOST_AFTER = 16
 """Layers after the first stage: whether a value is carried beyond it hangs on a bit of each of them."""
@@ -70,8 +71,6 @@ class EnasMacro:
     widths: tuple[int, ...] = (36, 36, 36)
 
     def __post_init__(self) -> None:
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
         for operation in self.operations:
             if operation not in OPERATIONS:
                 raise SpaceError(f'operations holds "{operation}"; {did_you_mean(operation, OPERATIONS)}')
@@ -94,10 +93,7 @@ class EnasMacro:
                 "beyond it hangs on each of them"
             )
         least = 2 ** (len(self.layers) - 1)
-        if self.resolutions[0] < least:
-            raise SpaceError(
-                f"resolutions holds {self.resolutions[0]}; the image is halved until nothing is left below {least}"
-            )
+        check_sides(self.resolutions, why="each stage after the first halves it", least=least)
 
     @cached_property
     def space(self) -> Space:

@@ -36,6 +36,7 @@ from hwnas.nn.cells import (
 from hwnas.nn.gates import Gates, check_resolution
 from hwnas.nn.supernet import Section, through
 from hwnas.space import Block, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """From node to node, in the order of the benchmark's strings."""
@@ -75,11 +76,7 @@ class NasBench201:
     width: int = 16
 
     def __post_init__(self) -> None:
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
-        for resolution in self.resolutions:
-            if resolution < 4 or resolution % 4:
-                raise SpaceError(f"resolutions holds {resolution}; it is halved twice, so expected multiples of 4")
+        check_sides(self.resolutions, why="it is halved twice", step=4)
         for field in ("channels", "classes", "cells", "width"):
             if getattr(self, field) < 1:
                 raise SpaceError(f"{field} is {getattr(self, field)}; it must be above 0")

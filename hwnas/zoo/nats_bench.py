@@ -23,6 +23,7 @@ from hwnas.nn.cells import describe_cell_head, describe_cell_stem, describe_redu
 from hwnas.nn.gates import Gates, check_resolution, only_choices
 from hwnas.nn.sized_cells import Cuttable, describe_sized_cell
 from hwnas.space import Block, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 PLACES = ("stem", "cell1", "reduction1", "cell2", "reduction2", "cell3", "head")
 """Of the blocks. All but stem and head choose their channels; the stem has those of the first cell."""
@@ -63,11 +64,7 @@ class NatsSize:
                 raise SpaceError(f"{field} is {getattr(self, field)}; it must be above 0")
         if not self.widths or list(self.widths) != sorted(set(self.widths)) or self.widths[0] < 1:
             raise SpaceError(f"widths is {list(self.widths)}; expected ascending numbers above 0, each once")
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
-        for resolution in self.resolutions:
-            if resolution < 4 or resolution % 4:
-                raise SpaceError(f"resolutions holds {resolution}; it is halved twice, so expected multiples of 4")
+        check_sides(self.resolutions, why="it is halved twice", step=4)
 
     @cached_property
     def space(self) -> Space:

@@ -34,6 +34,7 @@ from hwnas.nn.memory_banks import (
     Plans,
 )
 from hwnas.space import Block, Condition, Decision, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 WINDOWS: dict[str, tuple[int, int]] = {
     "3x3": (3, 1),
@@ -124,11 +125,7 @@ class Smash:
             if width % groups:
                 raise SpaceError(f"groups holds {groups}; it does not divide banks of {width} channels")
         step = 2 ** (len(self.layers) - 1)
-        if list(self.resolutions) != sorted(set(self.resolutions)) or not self.resolutions:
-            raise SpaceError(f"resolutions is {list(self.resolutions)}; expected ascending numbers, each once")
-        for resolution in self.resolutions:
-            if resolution < 1 or resolution % step:
-                raise SpaceError(f"resolutions holds {resolution}; blocks divide it, so expected multiples of {step}")
+        check_sides(self.resolutions, why="blocks divide it", step=step)
 
     @cached_property
     def space(self) -> Space:

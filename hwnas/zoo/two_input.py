@@ -21,6 +21,7 @@ from hwnas.nn.gates import Gate, Gates, check_resolution
 from hwnas.nn.two_input_cells import EDGE_OPERATIONS, Frame, Place, TwoInputNetwork, Wiring, build_piece
 from hwnas.nn.two_input_supernet import ElasticTwoInputCell, Owner, SoftEdge
 from hwnas.space import Block, Space, Unit
+from hwnas.zoo.sides import check_sides
 
 
 @dataclass(frozen=True)
@@ -210,10 +211,7 @@ def check_family(
     Raises:
         SpaceError: If a value is impossible; names the field and the value.
     """
-    if list(resolutions) != sorted(set(resolutions)) or not resolutions:
-        raise SpaceError(f"resolutions is {list(resolutions)}; expected ascending numbers, each once")
-    if resolutions[0] < least:
-        raise SpaceError(f"resolutions holds {resolutions[0]}; the image is halved until nothing is left below {least}")
+    check_sides(resolutions, why="it is halved until nothing is left below that", least=least)
     for field, value in above_0.items():
         if value < 1:
             raise SpaceError(f"{field} is {value}; it must be above 0")

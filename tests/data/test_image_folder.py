@@ -55,7 +55,7 @@ def test_many_damaged_images_are_counted_and_the_first_named(tiny_images: Path) 
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"40 of 120 .*red/09\.png .* and 30 more"):
         image_folder(tiny_images)
-    with pytest.raises(DataError, match='class "red" has 0 images, too few for train and validation and test'):
+    with pytest.raises(DataError, match='class "red" has 0 images and needs at least 3 images'):
         DataSource("image_folder", path=tiny_images, damaged="skip").load(seed=0)
 
 

@@ -65,9 +65,9 @@ def test_every_class_is_in_every_part_of_an_imbalanced_set() -> None:
 
 def test_a_class_that_is_too_small_is_named() -> None:
     """Case O-05, the refusal."""
-    with pytest.raises(DataError, match='class "class1" has 2 images, too few for train and validation and test'):
+    with pytest.raises(DataError, match='"class1" has 2 images and needs at least 3 images, so that train, v'):
         split(made([20, 2]), seed=0)
-    with pytest.raises(DataError, match='class "class1" has 1 image, too few for train and validation'):
+    with pytest.raises(DataError, match='"class1" has 1 image and needs at least 2 images, so that train, v'):
         split(made([20, 1]), test=made([1, 1]), seed=0)
 
 
@@ -130,3 +130,20 @@ def test_a_part_gives_its_images_and_labels_in_order() -> None:
     assert [int(image[0, 0, 0]) for image in part] == [1, 5, 6]
     assert part.labels.tolist() == data.labels[[1, 5, 6]].tolist()
     assert len(part) == sum(part.counts().values()) == 3
+
+
+def test_all_classes_that_are_too_small_are_named_with_what_each_needs() -> None:
+    with pytest.raises(DataError) as caught:
+        split(made([20, 1, 2, 4]), validation=0.45, test=0.45, seed=0)
+    assert '"class1" has 1 image and needs at least 3 images' in caught.value.message
+    assert '"class2" has 2 images and needs at least 3 images' in caught.value.message
+    assert '"class3" has 4 images and needs at least 5 images' in caught.value.message, "4 go to validation and test"
+    assert "add images" in caught.value.hint
+    with pytest.raises(DataError, match="and 3 more classes, so that train, validation, test have one"):
+        split(made([20, *[1] * 13]), seed=0)
+
+
+def test_a_limit_that_leaves_too_few_of_a_class_is_blamed_itself() -> None:
+    with pytest.raises(DataError, match="of which limit = 8 leaves 8 images: class .* has 4 images and needs at least") as caught:
+        split(made([20, 20]), validation=0.45, test=0.45, seed=0, limit=8)
+    assert "raise limit" in caught.value.hint
