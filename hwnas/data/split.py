@@ -208,9 +208,11 @@ def _check_classes(counts: dict[str, int], shares: dict[str, float], *, where: s
             fitting = (n for n in itertools.count(count + 1) if sum(_sizes(shares, n).values()) < n)
             small.append(f'class "{name}" has {counted(count, "image")} and needs at least {next(fitting)} images')
     if small:
-        more = [f"and {len(small) - _NAMED_IN_ERROR} more classes"] if len(small) > _NAMED_IN_ERROR else []
+        named = small[:_NAMED_IN_ERROR]
+        if len(small) > len(named):
+            named.append(f"and {len(small) - len(named)} more classes")
         raise DataError(
-            f"{where}: {', '.join([*small[:_NAMED_IN_ERROR], *more])}, so that {', '.join(('train', *shares))} have one",
+            f"{where}: {', '.join(named)}, so that {', '.join(('train', *shares))} have one",
             hint=hint,
         )
 

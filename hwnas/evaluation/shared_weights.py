@@ -17,6 +17,12 @@ from hwnas.training import accuracy_metrics, answers
 from hwnas.zoo import Family
 
 _BATCH = 256
+_BATCH_PIXELS = 256 * 224**2  # in a batch, so that larger images do not take more memory
+
+
+def _batch_size(side: int) -> int:
+    """Images of this side that are run at once; batch norm needs two."""
+    return max(2, min(_BATCH, _BATCH_PIXELS // side**2))
 
 
 class SharedWeights:
@@ -132,7 +138,7 @@ def calibrate_batch_norm(network: nn.Module, side: int, train: Images, *, images
     """
     network.to(device=train.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     chosen = torch.from_numpy(generator(seed, "batch norm").permutation(len(train))[:images]).to(train.device)
-    size = min(_BATCH, len(chosen))
+    size = min(_batch_size(side), len(chosen))
     pixels = train.resized(side)
     whole = len(chosen) // size * size if size else 0
     reestimate_batch_norm(
@@ -147,6 +153,7 @@ def calibrate_batch_norm(network: nn.Module, side: int, train: Images, *, images
 def served(images: Images, side: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All images as inputs of a network, with their labels, in batches and in order."""
     pixels = images.resized(side)
-    for start in range(0, len(images), _BATCH):
-        part = slice(start, start + _BATCH)
+    size = _batch_size(side)
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
         yield images.normalised(pixels[part]), images.labels[part]

@@ -40,6 +40,7 @@ from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
 from hwnas.job.member_file import file_digest
+from hwnas.job.memory import fitting, free_bytes, step_bytes
 from hwnas.job.recipe import MembersTable, Recipe
 from hwnas.job.teller import Teller
 from hwnas.job.timing import Timer, Times, Untimed, prediction_error
@@ -179,6 +180,11 @@ class _Run:
     training: Training | None
     steps: int
 
+    @property
+    def resolution(self) -> int:
+        """Side of its images."""
+        return int(self.evaluation.architecture["resolution"])
+
 
 class Finisher:
     """Trains, exports and measures the members of a run.
@@ -231,9 +237,24 @@ class Finisher:
         if trainings:
             self._steps_done = dict.fromkeys((training.name for training in trainings), 0)
             self._steps_in_all = sum(run.steps for run in runs)
-            self.study.train_together(trainings, workers=torch.get_num_threads())
+            self.study.train_together(trainings, workers=self._side_by_side(runs))
             self.study.restore()
         return [self._finished(run) for run in runs]
+
+    def _side_by_side(self, runs: Sequence[_Run]) -> int:
+        """How many of them are trained at once: one on each core, or fewer where memory would not hold their steps."""
+        assembly = self.assembly
+        channels = assembly.splits.channels
+        bytes_of_one = max(
+            step_bytes(run.network, (channels, run.resolution, run.resolution))
+            for run in runs
+            if run.training is not None
+        )
+        return fitting(
+            bytes_of_one * assembly.recipe.members.batch_size,
+            free=free_bytes(assembly.placement.device),
+            most=torch.get_num_threads(),
+        )
 
     def _run(self, evaluation: Evaluation, role: str, teacher: Finished | None) -> _Run:
         recipe, family = self.assembly.recipe, self.assembly.family
@@ -271,7 +292,7 @@ class Finisher:
             compiled=recipe.members.compiled,
             progress=lambda done, _, loss: self._progress(name, label, done, loss),
             what=label,
-            table="training" if role == "default" else "members",
+            table="members" if recipe.members.epochs else "training",
         )
         training = Training(name, trainer.state, trainer.epoch, schedule.epochs)
         return _Run(evaluation, role, network, name, training, trainer.steps * schedule.epochs)
@@ -301,7 +322,7 @@ class Finisher:
         try:
             found: dict[str, Any] = self.study.once(f"accuracy of {run.phase}", measure)
         except NonFiniteLossError as error:
-            table = "members" if run.training is not None and run.role != "default" else "training"
+            table = "members" if recipe.members.epochs else "training"
             raise NonFiniteLossError(
                 f"{run.role}-{run.evaluation.architecture.digest}: its training diverged: {error.message}",
                 hint=f"lower [{table}] learning_rate and run again",

@@ -22,7 +22,7 @@ from hwnas.core import (
     counted,
     write_atomically,
 )
-from hwnas.cost import CostModel, EstimatedLatency, LatencyTable
+from hwnas.cost import CostModel, EstimatedLatency, LatencyTable, UnitSumCost
 from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
 from hwnas.evaluation import Evaluator
@@ -34,6 +34,7 @@ from hwnas.job.checks import check_searchable
 from hwnas.job.front import Front
 from hwnas.job.member_file import check_member_file
 from hwnas.job.members import Finisher
+from hwnas.job.memory import free_bytes, need_of
 from hwnas.job.recipe import MembersTable, Recipe
 from hwnas.job.run_identity import search_differences, search_identity
 from hwnas.job.run_tables import FILES, RunTables
@@ -150,6 +151,8 @@ def search(
     for line in assembly.splits.to_json()["skipped"]:
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
+    if fresh or not (folder / "front.json").is_file():
+        _check_memory(assembly)
     with RunFolder(folder, fresh=fresh, files=_FILES) as held:  # from here on nobody else; written to when it is opened
         tables = RunTables(folder if held.begun else None)
         timer, latency = _timing(assembly, teller, tables, allow_mismatch=allow_mismatch)
@@ -202,6 +205,13 @@ def search(
             return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
                 outcome, limits, started=started
             )
+
+
+def _check_memory(assembly: Assembly) -> None:
+    family = assembly.family
+    largest = UnitSumCost.count(family.space, "macs").largest()[1]
+    need = need_of(assembly.recipe, family, assembly.splits, largest)
+    need.check(free_bytes(assembly.placement.device), where=str(assembly.path))
 
 
 def _timing(

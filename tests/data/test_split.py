@@ -144,6 +144,8 @@ def test_all_classes_that_are_too_small_are_named_with_what_each_needs() -> None
 
 
 def test_a_limit_that_leaves_too_few_of_a_class_is_blamed_itself() -> None:
-    with pytest.raises(DataError, match="of which limit = 8 leaves 8 images: class .* has 4 images and needs at least") as caught:
+    with pytest.raises(
+        DataError, match="of which limit = 8 leaves 8 images: class .* has 4 images and needs at least"
+    ) as caught:
         split(made([20, 20]), validation=0.45, test=0.45, seed=0, limit=8)
     assert "raise limit" in caught.value.hint

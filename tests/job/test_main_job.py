@@ -359,7 +359,9 @@ def test_a_member_that_diverges_is_named_with_its_table_and_is_never_exported(wo
     )
     with pytest.raises(NonFiniteLossError) as caught:
         search(recipe, root=workspace)
-    assert re.search(r"training of member-[0-9a-f]{12} diverged .*epoch 1.*learning rate 3e\+38", caught.value.message)
+    assert re.search(
+        r"training of (member|default)-[0-9a-f]{12} diverged .*epoch 1.*learning rate 3e\+38", caught.value.message
+    )
     assert "lower [members] learning_rate" in caught.value.hint
     assert not (workspace / "runs" / "toy" / "members").exists()
 
