@@ -17,8 +17,8 @@ from hwnas.cli.options import AllowMismatch, AsJson
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
-from hwnas.cost import LatencyTable
-from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state
+from hwnas.cost import LatencyTable, implausible_rows, in_lines
+from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
 from hwnas.export import (
     BATCHES,
     NUMBERS,
@@ -34,7 +34,7 @@ from hwnas.export.refusals import first_line, in_plain_words
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes
 from hwnas.profiling.circumstances import in_words, scaling_in_words
-from hwnas.profiling.matching import conditions_of
+from hwnas.profiling.matching import conditions_of, marked_lines
 from hwnas.profiling.session import reach_of
 
 _REQUIRED = ("version", "classes", "preprocessing", "architecture", "accuracy", "latency_predicted", "parity")
@@ -79,6 +79,28 @@ def ways_out(rows: list[dict[str, str]]) -> list[str]:
     return [
         line for row in rows if "mend" in row for line in (f"{row['what']}: {row['missing']}", f"    {row['mend']}")
     ]
+
+
+def quota_in_words(quota: float | None, unread: str | None) -> str:
+    """A quota of cores, none, or why it is unknown.
+
+    Example:
+        >>> quota_in_words(1.5, None), quota_in_words(None, None), quota_in_words(None, "cpu.max holds 'x'")
+        ('1.5', 'none', "unknown (cpu.max holds 'x')")
+    """
+    if quota is None and unread is not None:
+        return f"unknown ({unread})"
+    return "none" if quota is None else f"{quota:g}"
+
+
+def kinds_in_words(kinds: Mapping[str, tuple[int, ...]] | None) -> str:
+    """The kinds of cores and how many there are of each, the fastest first.
+
+    Example:
+        >>> kinds_in_words({"cpu_core": (0, 1), "cpu_atom": (2,)})
+        'cpu_core x 2, cpu_atom x 1'
+    """
+    return ", ".join(f"{name} x {len(cores)}" for name, cores in (kinds or {}).items()) or "unknown"
 
 
 def check_runtimes() -> list[dict[str, str]]:
@@ -140,11 +162,12 @@ def check_machine() -> list[dict[str, str]]:
     here = fingerprint()
     rows.append({"what": "processor", "state": "works", "detail": here.cpu_model or "unknown"})
     cores = allowed_cores()
-    quota = cgroup_quota()
+    quota, unread = cgroup_quota(), quota_unread()
     rows.append({
         "what": "cores",
-        "state": "works",
-        "detail": f"{len(cores) if cores else 'unknown'} allowed, quota {'none' if quota is None else f'{quota:g}'}",
+        "state": "works" if unread is None else "unknown",
+        "detail": f"{len(cores) if cores else 'unknown'} allowed, quota {quota_in_words(quota, unread)}"
+        + (f", kinds {kinds_in_words(here.core_kinds)}" if len(here.core_kinds or ()) > 1 else ""),
     })
     load = os.getloadavg()[0]
     busy = cores is not None and load > len(cores) / 2
@@ -202,6 +225,9 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
         f"batch {header.batch}, {header.runtime}",
         f"  {verdict(header)}",
         *(f"  when it was measured, the machine was {mark}" for mark in header.protocol.marks),
+        *(f"  when it was measured, {line}" for line in marked_lines(header.protocol.row_marks)),
+        *(f"  {line}" for line in in_lines(implausible_rows(table.rows))),
+        *(f"  {note}" for note in header.protocol.notes),
         *(f"  not for this machine: {line}" for line in differing.values()),
     ]
     return {

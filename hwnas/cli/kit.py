@@ -10,6 +10,7 @@ import typer
 from hwnas.cli.options import AsJson, RecipeFile
 from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
+from hwnas.cli.verdict import incomplete
 from hwnas.core import counted
 
 
@@ -37,7 +38,11 @@ def kit(
             "size_bytes": made.size_bytes,
             "failures": dict(made.failures),
         })
-        return
-    show(f"{made.path}: {counted(made.models, 'ONNX file')}, {made.size_bytes / 2**20:.1f} MiB")
-    show(f"  copy it to the board, and there: python3 measure.py job.json {RESULTS}")
-    show(f"  then here: hwnas profile {recipe} --from {RESULTS}")
+    else:
+        show(f"{made.path}: {counted(made.models, 'ONNX file')}, {made.size_bytes / 2**20:.1f} MiB")
+        for line in incomplete(made.failed_blocks):
+            show(line)
+        show(f"  copy it to the board, and there: python3 measure.py job.json {RESULTS}")
+        show(f"  then here: hwnas profile {recipe} --from {RESULTS}")
+    if made.failed_blocks:
+        raise typer.Exit(2)

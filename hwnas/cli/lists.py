@@ -8,11 +8,11 @@ from pathlib import Path
 from string import digits
 from typing import Any
 
-from hwnas.cli.check import gpu_in_words
+from hwnas.cli.check import gpu_in_words, kinds_in_words, quota_in_words
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import DeviceError
-from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state
+from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
 from hwnas.profiling import RuntimeState, try_runtimes
 from hwnas.space import Space
 from hwnas.strategies import STRATEGIES
@@ -127,7 +127,9 @@ def devices(as_json: AsJson = False) -> None:
     guest = "" if here.hypervisor in {None, "none"} else f", a virtual machine{_under(here.hypervisor)}"
     show(f"this machine: {here.cpu_model or 'processor unknown'}{guest}")
     allowed = "unknown" if cores is None else f"{len(cores)} ({', '.join(map(str, cores))})"
-    show(f"  cores allowed: {allowed}; quota: {'none' if quota is None else f'{quota:g} cores'}")
+    show(f"  cores allowed: {allowed}; quota in cores: {quota_in_words(quota, quota_unread())}")
+    if len(here.core_kinds or ()) > 1:
+        show(f"  kinds of cores, the fastest first: {kinds_in_words(here.core_kinds)}")
     if nvidia.missing is not None:
         show(f"  NVIDIA: unknown: {nvidia.missing} ({nvidia.mend})")
     for line in [*nvidia.problems, *map(gpu_in_words, nvidia.gpus)]:

@@ -10,7 +10,7 @@ import typer
 from hwnas.cli.options import QUICKSTART, AsJson, RecipeFile
 from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
-from hwnas.cli.verdict import verdict
+from hwnas.cli.verdict import incomplete, verdict
 from hwnas.core import RecipeError, counted
 from hwnas.device import LIMIT_S, OnNoise
 
@@ -81,9 +81,11 @@ def profile(
             report = take_in(recipe, results, teller=terminal)
     if as_json:
         show_json(summary(report))
-        return
-    for line in in_words(report):
-        show(line)
+    else:
+        for line in in_words(report):
+            show(line)
+    if report.failed_blocks:
+        raise typer.Exit(2)
 
 
 def _use_refit(recipe: Path, *, as_json: bool) -> None:
@@ -114,6 +116,7 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "noise": header.noise.model_dump() if header.noise else None,
         "verdict": verdict(header),
         "calibration": calibration.model_dump(mode="json") if calibration else None,
+        "failures": dict(report.failures),
         "warnings": report.warnings,
     }
 
@@ -124,6 +127,7 @@ def in_words(report: ProfileReport) -> list[str]:
     lines = [
         f"{report.path}: {counted(len(report.table.rows), 'block')}, {report.seconds:.0f} s",
         f"  {verdict(header)}",
+        *incomplete(report.failed_blocks),
     ]
     if header.noise:
         lines.append(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from hwnas.core import counted
 from hwnas.cost import TableHeader
 
 _GOOD, _FAIR = 0.03, 0.1
@@ -27,3 +30,20 @@ def verdict(header: TableHeader) -> str:
         words = "good" if error <= _GOOD and in_order and quiet else "fair"
     order = "" if held is None or held.tau is None else f", their order is {'right' if in_order else 'partly wrong'}"
     return f"{words}: predictions are off by {error:.1%} on average{order}{marked}"
+
+
+def incomplete(failed: Mapping[str, str]) -> list[str]:
+    """What to say where blocks could not be measured or exported, with the first and its reason; nothing if all could.
+
+    Example:
+        >>> incomplete({"stem 1x8x8->8x8x8": "no such kernel"})
+        ['  incomplete, 1 block is missing: stem 1x8x8->8x8x8: no such kernel']
+        >>> incomplete({})
+        []
+    """
+    if not failed:
+        return []
+    key, reason = min(failed.items())
+    are = "is" if len(failed) == 1 else "are"
+    first = "" if len(failed) == 1 else "the first "
+    return [f"  incomplete, {counted(len(failed), 'block')} {are} missing: {first}{key}: {reason}"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -41,7 +43,7 @@ def write_onnx(module: nn.Module, path: Path, *, input_shape: tuple[int, ...]) -
     example = torch.zeros(2, *input_shape)
     try:
         module.eval()
-        with warnings.catch_warnings():
+        with _silent(), warnings.catch_warnings():
             # The exporter announces its own deprecation at every call; nothing a user could act on.
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -61,3 +63,21 @@ def write_onnx(module: nn.Module, path: Path, *, input_shape: tuple[int, ...]) -
     finally:
         for name, part in module.named_modules():
             part.training = modes[name]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the exporter from printing the whole graph where it fails: the error says which operator it was.
+
+    Its own switch is turned on at every export; where torch has lost what is replaced here, the graph is printed.
+    """
+    name = "_jit_onnx_log"
+    before = getattr(torch._C, name, None)
+    if before is None:
+        yield
+        return
+    setattr(torch._C, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        setattr(torch._C, name, before)

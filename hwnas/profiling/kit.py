@@ -15,7 +15,14 @@ from hwnas.cost import ExportRecord, FamilyRecord, RuntimeRecord, entries_of
 from hwnas.device import Device, Fingerprint, scratch
 from hwnas.profiling.by_hand import RESULTS, check_free, pack
 from hwnas.profiling.networks import choose_networks
-from hwnas.profiling.profiler import ProfileReport, export_record, models_of, networks_needed, table_of
+from hwnas.profiling.profiler import (
+    ProfileReport,
+    export_record,
+    failed_blocks,
+    models_of,
+    networks_needed,
+    table_of,
+)
 from hwnas.profiling.program import ProgressCall, read_result
 from hwnas.profiling.session import ROUNDS, Measurement, OnNoise, job_of, measurement_of
 from hwnas.space import Block, Space
@@ -36,6 +43,11 @@ class Kit:
     models: int
     size_bytes: int
     failures: Mapping[str, str]
+
+    @property
+    def failed_blocks(self) -> dict[str, str]:
+        """Blocks that are not in it, with the reason: without them nothing can be predicted."""
+        return failed_blocks(self.failures)
 
 
 def write_kit(

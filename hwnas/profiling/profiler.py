@@ -53,13 +53,19 @@ from hwnas.profiling.matching import (
 )
 from hwnas.profiling.networks import CALIBRATION, CALIBRATION_OF_KERNELS, Networks, choose_networks
 from hwnas.profiling.program import Identity, Progress, ProgressCall
-from hwnas.profiling.runtimes import suffix_of
+from hwnas.profiling.runtimes import check_runtime, suffix_of
 from hwnas.profiling.session import ROUNDS, Measurement, ModelFile, OnNoise, measure_models, reach_of
 from hwnas.space import Block, Space
 from hwnas.store.lock import FolderLock
 
 ANCHORS = 12
 """Rows of an existing table that are timed again, to bring the others to this session."""
+
+SHOWN = 5
+"""Failures that are told one by one."""
+
+GRAPH_BYTES = 8192
+"""Of an exported file without its weights, about."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,17 @@ class ProfileReport:
     doubtful: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def failed_blocks(self) -> dict[str, str]:
+        """Blocks that could not be measured, with the reason: without them nothing can be predicted."""
+        return failed_blocks(self.failures)
+
+    @property
     def warnings(self) -> list[str]:
         """What a reader of the table should know, one line each."""
-        lines = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
+        failed = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
+        lines = failed[:SHOWN]
+        if len(failed) > SHOWN:
+            lines.append(f"{len(failed) - SHOWN} more could not be measured; the table's header names them")
         if self.measurement.verdict == "noisy":
             lines.append(f"the table is marked noisy: {self.measurement.noise}")
         protocol = self.table.header.protocol
@@ -102,6 +116,17 @@ class ProfileReport:
         if self.table.header.calibration is None:
             lines.append("the table lacks blocks and so is not calibrated: nothing can be predicted from it yet")
         return lines
+
+
+def failed_blocks(failures: Mapping[str, str]) -> dict[str, str]:
+    """The blocks among what failed, with the reasons; the others are whole networks.
+
+    Example:
+        >>> failed_blocks({"stem": "no such kernel", "network 0a": "no such kernel"})
+        {'stem': 'no such kernel'}
+    """
+    whole = ("network ", "reference ")
+    return {key: reason for key, reason in sorted(failures.items()) if not key.startswith(whole)}
 
 
 def table_path(folder: Path, device: Device, space: Space) -> Path:
@@ -166,7 +191,8 @@ def profile(
 
     Raises:
         StoreError: If another process works in the journal's folder.
-        MeasureError: If the measuring program failed, the machine was too noisy, no block could be measured, the
+        MeasureError: If the runtime does not work here, the files do not fit onto the disk, the measuring program
+            failed, the machine was too noisy, no block could be measured, the
             journal is damaged, or the machine has drifted too far from the existing table.
         TableError: If the existing table was made under other conditions.
         CostError: If the space has no units, or too few networks could be measured to calibrate.
@@ -175,6 +201,8 @@ def profile(
     started = time.perf_counter()
     identity = reach_of(device, quota=quota).identity()  # before anything is exported: is it there, has it the cores?
     device.cores_of(identity.fingerprint)
+    if machine is None:
+        check_runtime(device)
     blocks = entries_of(space)
     networks = choose_networks(space, seed=seed, calibration=networks_needed(space))
     old: dict[str, Timing] = {}
@@ -185,6 +213,7 @@ def profile(
     timed = {key: block for key, block in blocks.items() if key not in old or key in anchors}
     with ExitStack() as stack:
         files_at = workspace or journal or stack.enter_context(scratch("profile"))
+        check_room(files_at, export_bytes(space, timed, networks), device=device, there=identity.free_bytes)
         done = None
         if journal is not None:
             lock = FolderLock(journal.with_name(f"{journal.name}.lock"))
@@ -251,6 +280,40 @@ def profile(
         if done is not None:
             done.remove()
     return report
+
+
+def export_bytes(space: Space, blocks: Mapping[str, Block], networks: Networks) -> int:
+    """About what the files of these blocks and networks take: four bytes a parameter, and a graph each."""
+    parameters = [block.parameters for block in blocks.values()]
+    for _, architectures in _roles(networks):
+        parameters += [sum(block.parameters for block in space.blocks_of(a)) for a in architectures]
+    return sum(4 * count + GRAPH_BYTES for count in parameters)
+
+
+def check_room(folder: Path, needed: int, *, device: Device, there: int | None) -> None:
+    """That the files to be exported fit onto the disk, and those of a device onto its own.
+
+    Args:
+        folder: Where they go; what it holds already counts.
+        needed: Bytes of all.
+        device: That they are for.
+        there: Bytes that are free on a device elsewhere; None: unknown, or it is this machine.
+
+    Raises:
+        MeasureError: If not, with both figures.
+    """
+    disk = next(parent for parent in (folder, *folder.resolve().parents) if parent.is_dir())
+    held = sum(path.stat().st_size for path in folder.glob("*.onnx")) if folder.is_dir() else 0
+    for where, free, rest in (
+        (str(disk), shutil.disk_usage(disk).free, needed - held),
+        (f"the temporary folder of {device.host}", there, needed),
+    ):
+        if free is not None and rest > free:
+            raise MeasureError(
+                f"device {device.name}: the files to be timed take about {rest / 2**20:.0f} MiB, and {where} has "
+                f"{free / 2**20:.0f} MiB free",
+                hint="free some space there first; a space with fewer or smaller options needs less",
+            )
 
 
 def models_of(

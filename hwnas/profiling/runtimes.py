@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from hwnas.core import MeasureError
 from hwnas.device import Device, Runtime, scratch
 from hwnas.profiling.program import PROGRAM, end_of, last_line
 
@@ -122,6 +123,23 @@ def try_runtimes(
             alone = _try([name], command, gpu) if len(names) > 1 else together
             found |= alone if isinstance(alone, dict) else {name: _broken(name, alone)}
         return found
+
+
+def check_runtime(device: Device) -> None:
+    """That a device's runtime works here, tried before anything expensive is done for it.
+
+    onnxruntime on the CPU is taken for granted: hwnas needs it itself.
+
+    Raises:
+        MeasureError: If it does not, with what is missing and what mends it.
+    """
+    if device.reach != "local" or device.runtime in {"onnxruntime-cpu", "none"}:
+        return
+    state = try_runtimes([device.runtime], gpu=device.gpu)[device.runtime]
+    if not state.works:
+        raise MeasureError(
+            f"device {device.name}: runtime {device.runtime} does not work here: {state.missing}", hint=state.mend or ""
+        )
 
 
 def _try(names: Sequence[Runtime], command: list[str], gpu: str | None) -> dict[str, RuntimeState] | str:

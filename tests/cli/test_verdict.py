@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwnas.cli.verdict import verdict
+from hwnas.cli.verdict import incomplete, verdict
 from hwnas.cost import Calibration, Holdout, NetworkRecord, NoiseRecord
 from tests.cost.toy_space import IDENTITY, header, toy_space
 
@@ -47,3 +47,9 @@ def test_a_table_is_judged(calibration: Calibration | None, noise: NoiseRecord |
     said = verdict(header(SPACE, calibration=calibration).model_copy(update={"noise": noise}))
     assert said.startswith(words)
     assert ("noisy" in said) == (calibration is not None and noise is LOUD)
+
+
+def test_what_is_missing_is_told_with_the_first_and_its_reason() -> None:
+    assert incomplete({}) == []
+    [line] = incomplete({"b": "late", "a": "no such kernel"})
+    assert line == "  incomplete, 2 blocks are missing: the first a: no such kernel"

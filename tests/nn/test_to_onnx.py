@@ -29,3 +29,14 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ExportError, match=r"Broken to b.onnx failed: this operator has no kernel"):
         write_onnx(Broken(), tmp_path / "b.onnx", input_shape=(1, 2, 2))
+
+
+def test_a_failed_export_prints_no_graph(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Foreign(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.digamma(x)
+
+    with pytest.raises(ExportError, match="the operator 'aten::digamma' to ONNX .* is not supported"):
+        write_onnx(Foreign(), tmp_path / "f.onnx", input_shape=(1, 2, 2))
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")

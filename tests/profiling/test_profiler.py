@@ -16,10 +16,19 @@ from torch import Tensor, nn
 from hwnas.core import Architecture, CostError, DeviceError, MeasureError, TableError
 from hwnas.cost import LatencyTable, RepeatRecord, UnitSumCost, blocks_of
 from hwnas.cost.refit import refit
-from hwnas.device import Device
-from hwnas.profiling import ProfileReport, Progress, matching, profile, profiler, table_matches
+from hwnas.device import Device, Runtime
+from hwnas.profiling import (
+    ProfileReport,
+    Progress,
+    choose_networks,
+    matching,
+    profile,
+    profiler,
+    table_matches,
+    try_runtimes,
+)
 from hwnas.profiling.journal import Journal
-from hwnas.profiling.profiler import drift, repeat_of, rescaled, spread_keys
+from hwnas.profiling.profiler import check_room, drift, export_bytes, repeat_of, rescaled, spread_keys
 from hwnas.profiling.session import Verdict
 from hwnas.space import Block, Decision, Space, Unit
 from tests.profiling.chain import HEAD, STEM, build, build_network, chain, convolution
@@ -172,6 +181,72 @@ def test_a_block_that_fails_is_listed_with_its_reason_and_the_others_are_kept(pa
     assert any("not calibrated" in line for line in partial.warnings)
     with pytest.raises(TableError, match="could not be measured: .*no such kernel"):
         table_matches(written, HERE, SPACE)
+
+
+def test_failures_are_told_a_few_at_a_time(partial: ProfileReport) -> None:
+    assert partial.failed_blocks == dict(partial.failures)
+    many = {f"conv {n}": "no such kernel" for n in range(8)} | {"network 0a": "no such kernel"}
+    told = [line for line in replace(partial, failures=many).warnings if "could not be measured" in line]
+    assert told[-1] == "4 more could not be measured; the table's header names them"
+    assert len(told) == 6
+    assert len(replace(partial, failures=many).failed_blocks) == 8
+
+
+# ------------------------------------------------------------------------- found out before anything is exported
+
+
+def refuse_to_export(*_: object, **__: object) -> Any:
+    raise AssertionError("something was exported")
+
+
+@pytest.mark.parametrize(("runtime", "module"), [("openvino", "openvino"), ("onnxruntime-tensorrt", None)])
+def test_a_runtime_that_is_not_there_is_told_before_anything_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: Runtime, module: str | None
+) -> None:
+    state = try_runtimes([runtime])[runtime]
+    if state.works:
+        pytest.skip(f"{module or runtime} works here")
+    monkeypatch.setattr(profiler, "export_all", refuse_to_export)
+    device = Device(name="a", runtime=runtime)
+    with pytest.raises(MeasureError, match=f"device a: runtime {runtime} does not work here: ") as info:
+        profile(SPACE, build, build_network, device=device, folder=tmp_path / "tables", journal=tmp_path / "journal")
+    assert "pip" in info.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiler, "export_all", refuse_to_export)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2**18}))
+    message = rf"device this-cpu: the files to be timed take about \d+ MiB, and {tmp_path} has 0 MiB free"
+    with pytest.raises(MeasureError, match=message):
+        profile(SPACE, build, build_network, device=HERE, folder=tmp_path / "tables", workspace=tmp_path / "files")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_counts_here_and_on_the_device(tmp_path: Path) -> None:
+    board = Device(name="pi", host="user@board")
+    check_room(tmp_path / "not" / "yet", 2**20, device=board, there=None)
+    check_room(tmp_path, 2**20, device=board, there=2**20)
+    with pytest.raises(MeasureError, match="take about 2 MiB, and the temporary folder of user@board has 1 MiB free"):
+        check_room(tmp_path, 2**21, device=board, there=2**20)
+
+
+def test_files_take_about_what_was_estimated(tmp_path: Path) -> None:
+    profile(
+        SPACE,
+        build,
+        build_network,
+        device=HERE,
+        folder=tmp_path / "t",
+        workspace=tmp_path / "files",
+        rounds=2,
+        on_noise="mark",
+    )
+    taken = sum(path.stat().st_size for path in (tmp_path / "files").glob("*.onnx"))
+    estimated = export_bytes(SPACE, blocks_of(SPACE), choose_networks(SPACE, seed=0))
+    assert 0.3 < taken / estimated < 1.1
 
 
 def test_a_workspace_that_is_given_keeps_the_files(partial: ProfileReport) -> None:
