@@ -73,7 +73,9 @@ COMMANDS = {
     "search": Command(
         "search:search", "Train the supernet, search, train the front's members, export, check and measure them."
     ),
-    "spaces": Command("lists:spaces", "List the ready spaces and the fields a recipe's [space] may set."),
+    "spaces": Command(
+        "lists:spaces", "List the ready spaces, which have a supernet, and the fields a recipe's [space] may set."
+    ),
 }
 
 EPILOG = (

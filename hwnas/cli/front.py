@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.cli.options import AsJson, Run, run_folder
+from hwnas.cli.search import show_tabular
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import SHARES, Metric, Objective, counted, refusal
-from hwnas.job import Front, Member, SoFar
+from hwnas.core import SHARES, Evaluation, Metric, Objective, counted, refusal
+from hwnas.job import Front, Member, SoFar, TabularFront
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
+
+_ARCHITECTURE = 40
+"""Letters of an architecture up to which a table shows it."""
 
 
 def front(run: Run, as_json: AsJson = False) -> None:
     """Show the measured front of a run and draw its picture; what there is so far if it is not finished."""
     folder = run_folder(run)
-    so_far = None if (folder / "front.json").is_file() else SoFar.load(folder)
-    if so_far is not None and not (folder / "tabular.json").is_file():
-        if as_json:
-            show_json(so_far.to_json())
-        else:
-            show_so_far(so_far)
+    if not (folder / "front.json").is_file() and _shown_unmeasured(folder, as_json=as_json):
         return
     found = Front.load(folder)
     picture = draw(found)
@@ -34,6 +33,25 @@ def front(run: Run, as_json: AsJson = False) -> None:
     for line in found.latency_notes:
         show(f"note: {line}")
     show(f"\n{picture}")
+
+
+def _shown_unmeasured(folder: Path, *, as_json: bool) -> bool:
+    """Show the front of a published table, or what a search has found so far; whether there is either."""
+    if (folder / "tabular.json").is_file():
+        table = TabularFront.load(folder)
+        if as_json:
+            show_json(table.to_json())
+        else:
+            show_tabular(table)
+        return True
+    so_far = SoFar.load(folder)
+    if so_far is None:
+        return False
+    if as_json:
+        show_json(so_far.to_json())
+    else:
+        show_so_far(so_far)
+    return True
 
 
 def search_in_words(facts: Mapping[str, Any]) -> list[str]:
@@ -86,9 +104,10 @@ def show_so_far(found: SoFar) -> None:
     show(f"  evaluated: {found.evaluations}{of} networks{failed}" + (f"; {found.reason}" if found.reason else ""))
     if found.best:
         show("")
+        options = _options(found.best)
         show_table(
             f"the best so far: {counted(len(found.best), 'network')}",
-            ["network", *(f"{objective.name}{_unit(objective)}" for objective in found.objectives)],
+            ["network", *(f"{o.name}{_unit(o)}" for o in found.objectives), *(["architecture"] if options else [])],
             [
                 [
                     evaluation.architecture.digest,
@@ -98,8 +117,9 @@ def show_so_far(found: SoFar) -> None:
                         else f"{evaluation[objective.name]:.4g}"
                         for objective in found.objectives
                     ),
+                    *options[n : n + 1],
                 ]
-                for evaluation in found.best
+                for n, evaluation in enumerate(found.best)
             ],
             note="as the search sees them: predicted costs, accuracies before the final training",
         )
@@ -108,6 +128,18 @@ def show_so_far(found: SoFar) -> None:
         show(f"to go on: {found.goes_on}" if found.goes_on else "to go on: run the program that began it again")
     elif found.state == "on another machine" and found.holder is not None:
         show(f"\nif that process is gone, delete {found.folder / 'lock'}")
+
+
+def _options(found: Sequence[Evaluation]) -> list[str]:
+    """What each network is, if all fit beside their numbers in 80 columns; else nothing: a table of some would mislead.
+
+    Example:
+        >>> from hwnas.core import Architecture
+        >>> _options([Evaluation(Architecture({"layers": 2, "width": 16}))])
+        ['layers=2 width=16']
+    """
+    texts = [" ".join(f"{label}={option}" for label, option in one.architecture.items()) for one in found]
+    return texts if max(map(len, texts)) <= _ARCHITECTURE else []
 
 
 def _state_in_words(found: SoFar) -> str:

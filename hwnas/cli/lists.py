@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from string import digits
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hwnas.cli.check import gpu_in_words, kinds_in_words, quota_in_words
 from hwnas.cli.options import AsJson
 from hwnas.cli.terminal import show, show_json, show_table
-from hwnas.core import DeviceError
+from hwnas.core import DeviceError, SpaceError, counted
+from hwnas.core.errors import did_you_mean
 from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
 from hwnas.profiling import RuntimeState, try_runtimes
 from hwnas.space import Space
@@ -25,39 +30,77 @@ MOST_SHOWN = 16
 """Options of a decision up to which a table shows all of them."""
 
 
-def spaces(as_json: AsJson = False) -> None:
-    """List the ready spaces and the fields a recipe's [space] may set."""
-    rows = [
-        {
-            "name": name,
-            "networks": family.space.size,
-            "decisions": len(family.space.decisions),
-            "fields": {
-                key: value
-                for key, value in dataclasses.asdict(family).items()
-                if key not in ("name", "channels", "classes")
-            },
-        }
-        for name, family in FAMILIES.items()
-    ]
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="One space: what its networks choose, and its fields.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the ready spaces, which have a supernet, and the fields a recipe's [space] may set."""
+    if name is not None and name not in FAMILIES:
+        raise SpaceError(f'space "{name}" is unknown; {did_you_mean(name, FAMILIES)}', hint="hwnas spaces lists them")
+    rows = [_facts(one) for one in ([*FAMILIES] if name is None else [name])]
     if as_json:
         show_json(rows)
-        return
-    show_table(
-        "spaces",
-        ["name", "networks", "decisions", "resolutions", "chosen per place"],
-        [
+    elif name is None:
+        show_table(
+            "spaces",
+            ["name", "networks", "decisions", "supernet", "resolutions"],
             [
-                str(row["name"]),
-                f"{row['networks']:.2e}",
-                str(row["decisions"]),
-                str(list(FAMILIES[str(row["name"])].resolutions)),
-                _chosen(FAMILIES[str(row["name"])].space),
-            ]
-            for row in rows
-        ],
-        note="channels and classes come from the data; hwnas spaces --json shows every field",
-    )
+                [
+                    row["name"],
+                    f"{row['networks']:.1e}",
+                    str(row["decisions"]),
+                    "yes" if row["supernet"] else "no",
+                    _sides(FAMILIES[row["name"]].resolutions),
+                ]
+                for row in rows
+            ],
+        )
+        show("")
+        show('without a supernet: [evaluation] weights = "scratch" trains each candidate')
+        show("hwnas spaces NAME: what its networks choose, and what [space] may set")
+    else:
+        for line in _in_detail(rows[0]):
+            show(line)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """Of a ready space, as JSON."""
+    family = FAMILIES[name]
+    fields = {k: v for k, v in dataclasses.asdict(family).items() if k not in ("name", "channels", "classes")}
+    return {
+        "name": name,
+        "networks": family.space.size,
+        "decisions": len(family.space.decisions),
+        "supernet": family.has_supernet,
+        "fields": fields,
+    }
+
+
+def _in_detail(row: dict[str, Any]) -> list[str]:
+    """A space for people, in 80 columns."""
+    supernet = "a supernet" if row["supernet"] else 'no supernet: [evaluation] weights = "scratch"'
+    lines = [
+        f"{row['name']}: {row['networks']:.3g} networks, {counted(row['decisions'], 'decision')}, {supernet}",
+        "",
+        "its networks choose, per place:",
+        *(f"    {kind}" for kind in _chosen(FAMILIES[row["name"]].space).split("; ")),
+        "",
+        "[space] may set (channels and classes come from the data):",
+        *(f"    {key} = {json.dumps(value)}" for key, value in row["fields"].items()),
+    ]
+    return [part for line in lines for part in textwrap.wrap(line, 80, subsequent_indent=" " * 8) or [""]]
+
+
+def _sides(resolutions: Sequence[int]) -> str:
+    """The sides of images in a few letters.
+
+    Example:
+        >>> _sides([28]), _sides([24, 28, 32]), _sides(range(128, 228, 4))
+        ('28', '24, 28, 32', '128 to 224 (25)')
+    """
+    if len(resolutions) <= 4:
+        return ", ".join(map(str, resolutions))
+    return f"{min(resolutions)} to {max(resolutions)} ({len(resolutions)})"
 
 
 def _chosen(space: Space) -> str:
@@ -109,13 +152,14 @@ def devices(as_json: AsJson = False) -> None:
         return
     show_table(
         "devices",
-        ["name", "reach", "runtime", "threads", "precision", "batch", "state"],
+        ["name", "runtime", "threads", "batch", "state"],
         [
-            [d.name, d.host or d.reach, d.runtime, str(d.threads), d.precision, str(d.batch), str(row["state"])]
+            [d.name, d.runtime, str(d.threads), str(d.batch), f"{row['state']}{_way(d)}"]
             for d, row in zip(found, rows, strict=True)
         ]
-        + [[name, "", "", "", "", "", "damaged"] for name in bad],
+        + [[name, "", "", "", "damaged"] for name in bad],
     )
+    show("float32 throughout: no other precision is measured or estimated")
     for name, error in bad.items():
         show(f"{name}: {error.message}")
         if error.hint:
@@ -134,6 +178,18 @@ def devices(as_json: AsJson = False) -> None:
         show(f"  NVIDIA: unknown: {nvidia.missing} ({nvidia.mend})")
     for line in [*nvidia.problems, *map(gpu_in_words, nvidia.gpus)]:
         show(f"  NVIDIA: {line}")
+
+
+def _way(device: Device) -> str:
+    """How a device is reached that is not this machine.
+
+    Example:
+        >>> _way(Device(name="pi5", host="user@board")), _way(Device(name="a"))
+        (', ssh user@board', '')
+    """
+    if device.host:
+        return f", ssh {device.host}"
+    return ", by kit" if device.reach == "kit" else ""
 
 
 def _under(hypervisor: str | None) -> str:

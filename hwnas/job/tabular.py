@@ -237,6 +237,36 @@ class TabularFront:
     evaluations: int
     facts: Mapping[str, Any]
 
+    @classmethod
+    def load(cls, folder: Path) -> TabularFront:
+        """What a run's folder keeps.
+
+        Raises:
+            StoreError: If there is no such file, or it is damaged.
+        """
+        path = folder / RESULT
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            if row["schema"] != SCHEMA:
+                raise StoreError(f"{path}: schema is {row['schema']}; this version reads {SCHEMA}")
+            known = ("schema", "objectives", "evaluations", "true_front", "hypervolume_share", "members")
+            return cls(
+                folder=folder,
+                objectives=tuple(Objective(**objective) for objective in row["objectives"]),
+                members=tuple(
+                    TabularMember(Architecture(one["architecture"]), one["metrics"], one["reported"])
+                    for one in row["members"]
+                ),
+                share=row["hypervolume_share"],
+                reported_share=row["reported_hypervolume_share"],
+                true_front=row["true_front"],
+                evaluations=row["evaluations"],
+                facts={k: v for k, v in row.items() if k not in (*known, "reported_hypervolume_share")},
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            hint = "run hwnas search with its recipe again: it writes the file anew"
+            raise StoreError(f"{path}: cannot be read: {error}", hint=hint) from error
+
     @property
     def on_front(self) -> list[TabularMember]:
         """All members, as `hwnas.job.Front` has those that nothing beats."""

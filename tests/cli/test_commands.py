@@ -21,7 +21,8 @@ import pytest
 from hwnas.cli import main
 from hwnas.cli.commands import COMMANDS
 from hwnas.core import Answers
-from tests.job.workspace import PROGRAM, RECIPE, ignore_drift, make_workspace, run
+from hwnas.zoo import FAMILIES
+from tests.job.workspace import PROGRAM, RECIPE, REPOSITORY, ignore_drift, make_workspace, run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -439,16 +440,42 @@ def test_an_option_out_of_its_range_is_named(
     assert option in err and said in err
 
 
-def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
     _, out, _ = run(capsys, "spaces")
     assert "…" not in out
-    assert "mobilenet_v3_tiny" in out and "avg_pool_3x3 on each of 6 edges" in out
+    assert "mobilenet_v3_tiny" in out and "128, 160, 192, 224" in out
+
+
+@pytest.mark.parametrize("arguments", [["spaces"], ["devices"], *(["spaces", name] for name in FAMILIES)])
+def test_lists_are_read_in_80_columns(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    # Of devices only the table: what a runtime lacks is a line of its own.
+    lines = out.partition("float32 throughout")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+def test_spaces_say_which_have_a_supernet(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {line.split()[0]: line.split()[3] for line in run(capsys, "spaces")[1].splitlines() if "e+" in line}
+    assert rows == {name: "yes" if family.has_supernet else "no" for name, family in FAMILIES.items()}
+    assert {row["name"]: row["supernet"] for row in run_json(capsys, "spaces")} == {
+        name: family.has_supernet for name, family in FAMILIES.items()
+    }
+    assert "no supernet" in run(capsys, "spaces", "metaqnn")[1]
+    code, _, err = run(capsys, "spaces", "mobilenet")
+    assert code == 2 and 'did you mean "mobilenet_v3' in err
 
 
 def test_kinds_of_decisions_are_listed_once_and_many_options_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = {line.split()[0]: line for line in run(capsys, "spaces")[1].splitlines() if line.strip()}
-    assert lines["nas_rl"].rstrip().endswith("filters 24, 36, 48, 64; from 0, 1")
-    assert "pools none, 5/3, 3/2, 2/2, ... (35 in all); convs 0, 1, 2, 3;" in lines["metaqnn"]
+    assert "    filters 24, 36, 48, 64\n    from 0, 1\n" in run(capsys, "spaces", "nas_rl")[1]
+    lines = run(capsys, "spaces", "metaqnn")[1]
+    assert "    pools none, 5/3, 3/2, 2/2, ... (35 in all)\n    convs 0, 1, 2, 3\n" in lines
+    assert "avg_pool_3x3 on each of 6 edges" in run(capsys, "spaces", "nasbench201")[1].replace("\n        ", " ")
 
 
 def test_what_was_extrapolated_is_marked(

@@ -7,7 +7,7 @@ import pytest
 import hwnas
 from hwnas.core import DataError, LimitError, RecipeError, StoreError
 from hwnas.evaluation.benchmarks import nasbench201
-from hwnas.job import Front, Recipe, TabularRecipe, is_tabular, search_table
+from hwnas.job import Front, Recipe, TabularFront, TabularRecipe, is_tabular, search_table
 from tests.evaluation.tables import write_macro, write_mbv3_45, write_nasbench201
 from tests.job.workspace import REPOSITORY, Listener, run
 
@@ -141,7 +141,7 @@ def test_missing_tables_name_the_path_and_the_variable(workspace: Path, monkeypa
     assert "HWNAS_BENCH_DATA" in caught.value.hint
 
 
-def test_other_jobs_say_what_such_a_recipe_is_for(workspace: Path) -> None:
+def test_other_jobs_say_what_such_a_recipe_is_for(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RecipeError, match="searches the table that \\[benchmark\\] names") as caught:
         Recipe.load(recipe(PI5, workspace))
     assert "hwnas search" in caught.value.hint
@@ -149,6 +149,10 @@ def test_other_jobs_say_what_such_a_recipe_is_for(workspace: Path) -> None:
     with pytest.raises(StoreError, match="searched a table") as refused:
         Front.load(workspace / "runs" / "table")
     assert "tabular.json" in refused.value.hint
+    found = TabularFront.load(workspace / "runs" / "table")
+    code, out, _ = run(capsys, "front", "table")
+    assert code == 0 and f"{found.share:.2%} of the true front" in out
+    assert all(member.architecture.digest in out for member in found.members)
 
 
 def test_the_folder_of_a_measured_run_is_left_alone(workspace: Path) -> None:
@@ -182,5 +186,6 @@ def test_python_takes_any_recipe_by_a_path_as_text(workspace: Path) -> None:
     assert found.on_front == list(found.members)
     fastest = found.pick("fastest")
     assert fastest.values["latency_ms@pi5_onnx"] == min(one.values["latency_ms@pi5_onnx"] for one in found.members)
-    limit = hwnas.Limit("accuracy", at_least=max(one.values["accuracy"] for one in found.members))
-    assert found.pick("fastest", limits=[limit]) == found.members[0]
+    slowest = max(found.members, key=lambda one: one.values["latency_ms@pi5_onnx"])
+    limit = hwnas.Limit("latency_ms@pi5_onnx", at_least=slowest.values["latency_ms@pi5_onnx"])
+    assert found.pick("fastest", limits=[limit]) == slowest
