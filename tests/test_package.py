@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import hwnas
+from hwnas.evaluation import FromFunction
+from hwnas.space import Decision
+from hwnas.strategies import RandomSearch
 from hwnas.tour import tour
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +34,28 @@ def test_the_public_names_are_sorted_and_importable() -> None:
         assert getattr(hwnas, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'Serch'"):
         hwnas.Serch  # noqa: B018
+
+
+def test_the_promised_names_take_paths_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path may be written as text wherever a promised name takes one: what is not there is then named."""
+    monkeypatch.chdir(tmp_path)
+    for load in (hwnas.Recipe.load, hwnas.Front.load, hwnas.LatencyTable.load, hwnas.TabularFront.load):
+        with pytest.raises(hwnas.HwnasError, match="nothing"):
+            load("nothing")
+    for job in (hwnas.search, hwnas.profile):
+        with pytest.raises(hwnas.HwnasError, match="nothing"):
+            job("nothing", root="here")
+    study = hwnas.Study(
+        hwnas.Space("tiny", (Decision("kernel", (3, 5)),)),
+        evaluate=FromFunction(lambda architecture: {"accuracy": 0.1 * int(architecture["kernel"])}),
+        objectives=[hwnas.Objective.named("accuracy")],
+        budget=hwnas.Budget(evaluations=2),
+        folder="runs/tiny",
+    )
+    with study:
+        assert study.folder == Path("runs/tiny")
+        assert len(study.run(RandomSearch()).front) == 1
+    assert hwnas.Device.load(str(ROOT / "devices" / "this-cpu.toml")).name == "this-cpu"
 
 
 def test_every_module_imports_without_doing_anything(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from PIL import Image
 
 from hwnas.cli.commands import COMMANDS
 from hwnas.job import Recipe
+from hwnas.job.recipe import AugmentTable
 from hwnas.nn.to_onnx import OPSET
 from tests.job.workspace import REPOSITORY, ignore_drift, run
 
@@ -319,3 +320,7 @@ def test_figures_in_words_are_true() -> None:
     for file in ("README.md", "CONTRIBUTING.md"):
         assert f"the whole pipeline in {lines} lines" in (REPOSITORY / file).read_text()
     assert f"opset {OPSET} " in TEXT
+    training, members = Recipe.model_fields["training"].default, Recipe.model_fields["members"].default
+    said = f"{training.epochs} epochs for the supernet, {members.epochs} for each of {members.count} members"
+    assert said in " ".join(TEXT.split())
+    assert (Recipe.model_fields["augment"].default, training.threads) == (AugmentTable(), None), "none, and all cores"

@@ -295,6 +295,7 @@ def show_front(front: Front) -> None:
         ],
         rows,
         note=_errors(front, extrapolated=bool(beyond)) if timed else _no_errors(front),
+        spare=("ONNX diff", "trained s", "k params", "M MACs", "error"),
     )
     for line in remarks(front):
         show(line)

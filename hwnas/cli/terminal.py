@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -151,25 +151,49 @@ class _Words(ProgressColumn):
         return Text.assemble((self._fit(task.description), "bold"), "  ", (self._fit(task.fields["text"]), "dim"))
 
 
-def show_table(title: str, columns: list[str], rows: list[list[str]], *, note: str = "") -> None:
-    """A table on the output stream; the first column is left-aligned, the others right."""
+def show_table(
+    title: str, columns: list[str], rows: list[list[str]], *, note: str = "", spare: Sequence[str] = ()
+) -> None:
+    """A table on the output stream; the first column is left-aligned, the others right.
+
+    Args:
+        title: Above it.
+        columns: Their names.
+        rows: A text for each column.
+        note: Below it.
+        spare: Columns that a terminal too narrow for all may do without, the first to go first; a line names them.
+            Nothing is left out where the output is no terminal.
+    """
     console = Console(highlight=False)
 
     def text(words: str) -> Text:
         return Text(fit(words, console.encoding))
 
-    table = Table(title=text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for n, column in enumerate(columns):
-        table.add_column(text(column), justify="right" if n else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(text, row))
+    def of(kept: Sequence[int]) -> Table:
+        table = Table(title=text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for n in kept:
+            table.add_column(text(columns[n]), justify="right" if n else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(text(row[n]) for n in kept))
+        return table
+
+    def needed(kept: Sequence[int]) -> int:
+        return console.measure(of(kept), options=console.options.update(max_width=_WIDEST)).maximum
+
+    kept, gone = [*range(len(columns))], []
+    for name in spare if console.is_terminal else ():
+        if name in columns and needed(kept) > console.width:
+            kept.remove(columns.index(name))
+            gone.append(name)
     # A pipe or a narrow window must not cut columns: numbers would be lost.
-    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    console.width = max(console.width, needed)
+    console.width = max(console.width, needed(kept))
     with console.capture() as captured:
-        console.print(table)
+        console.print(of(kept))
         if note:
             console.print(text(note), style="dim", soft_wrap=True)
+        if gone:
+            left = f"no room for {', '.join(gone)}: a wider window shows them, and --json all"
+            console.print(text(left), style="dim", soft_wrap=True)
     _write(captured.get())
 
 

@@ -555,12 +555,13 @@ class LatencyTable:
         return _line(header | {"sha256": hashlib.sha256(body.encode()).hexdigest()}) + body
 
     @classmethod
-    def load(cls, path: Path) -> LatencyTable:
+    def load(cls, path: Path | str) -> LatencyTable:
         """Read a file, checking every field.
 
         Raises:
             TableError: If the file is missing, cut off, edited, or has a field that is unknown, missing or wrong.
         """
+        path = Path(path)
         try:
             text = path.read_bytes().decode()
         except FileNotFoundError as error:

@@ -364,12 +364,13 @@ class Front:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Front:
+    def load(cls, folder: Path | str) -> Front:
         """The front of a run.
 
         Raises:
             StoreError: If the run has none yet, or the file is damaged.
         """
+        folder = Path(folder)
         path = folder / "front.json"
         if not path.is_file():
             if (folder / "tabular.json").is_file():

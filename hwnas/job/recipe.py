@@ -248,12 +248,13 @@ class Recipe(RecipePart):
     evaluation: EvaluationTable = EvaluationTable()
 
     @classmethod
-    def load(cls, path: Path) -> Recipe:
+    def load(cls, path: Path | str) -> Recipe:
         """Read and check a recipe.
 
         Raises:
             RecipeError: If the file is missing, is no TOML in UTF-8, or says something impossible; names key and value.
         """
+        path = Path(path)
         if not path.exists():
             known = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
             raise RecipeError(f"{path}: no such recipe", hint=f"recipes here: {', '.join(known) or 'none'}")

@@ -238,12 +238,13 @@ class TabularFront:
     facts: Mapping[str, Any]
 
     @classmethod
-    def load(cls, folder: Path) -> TabularFront:
+    def load(cls, folder: Path | str) -> TabularFront:
         """What a run's folder keeps.
 
         Raises:
             StoreError: If there is no such file, or it is damaged.
         """
+        folder = Path(folder)
         path = folder / RESULT
         try:
             row = json.loads(path.read_text(encoding="utf-8"))

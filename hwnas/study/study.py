@@ -130,7 +130,7 @@ class Study:
         limits: Sequence[Limit] = (),
         costs: Sequence[CostModel] = (),
         seed: int = 0,
-        folder: Path | RunFolder | None = None,
+        folder: Path | str | RunFolder | None = None,
         workers: int = 1,
         in_flight: int = 4,
         threads: int = 1,
@@ -151,6 +151,7 @@ class Study:
         self.budget = budget
         self.in_flight = in_flight
         self.seed = seed
+        folder = Path(folder) if isinstance(folder, str) else folder
         self.folder = folder.folder if isinstance(folder, RunFolder) else folder
         self._constraints = Constraints(space, self.costs, self.limits)
         self._constraints.check_reachable()

@@ -119,3 +119,27 @@ def test_elsewhere_a_long_stage_is_told_now_and_then_and_a_short_one_once() -> N
     assert lines[1] == "  ... 0%, 59:31 left, long, loss 1.0"
     assert 30 < len(lines) < 80
     assert lines[-1] == "  done: long (1 h 00)"
+
+
+ROW = ["A 90c45a91fd3a", "98.52 %", "0.1234", "12.5", "1e-07"]
+COLUMNS = ["network", "validation", "measured ms", "trained s", "ONNX diff"]
+
+
+@pytest.mark.parametrize(
+    ("width", "gone"),
+    [(120, []), (58, ["ONNX diff"]), (44, ["ONNX diff", "trained s"]), (20, ["ONNX diff", "trained s"])],
+)
+def test_a_narrow_terminal_does_without_spare_columns_and_says_so(
+    width: int, gone: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    spare = ("ONNX diff", "trained s", "not a column")
+    show_table("one run", COLUMNS, [ROW], spare=spare)
+    out = capsys.readouterr().out
+    assert all(word in out for word in (*COLUMNS, *ROW)), "a pipe is no narrow terminal"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show_table("one run", COLUMNS, [ROW], spare=spare)
+    out = ANSI.sub("", capsys.readouterr().out)
+    assert {name for name in COLUMNS if name not in out.splitlines()[1]} == {*gone}
+    assert all(number in out for number in ROW[:3])
+    assert (f"no room for {', '.join(gone)}: a wider window shows them" in out) == bool(gone)
