@@ -31,6 +31,7 @@ from hwnas.export import (
     open_session,
 )
 from hwnas.export.refusals import first_line, in_plain_words
+from hwnas.job.front import differences_in_words
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes
 from hwnas.profiling.circumstances import in_words, scaling_in_words
@@ -366,7 +367,7 @@ def _measured_elsewhere(facts: Mapping[str, Any]) -> list[str]:
     conditions = facts.get("latency_measured", {}).get("conditions", {})
     differing = conditions.get("table_differs") or facts.get("table", {}).get("mismatches", [])
     return [
-        *(f"the table that it was searched with differs: {line}" for line in differing),
+        *differences_in_words(differing),
         *(f"when it was measured, the machine was {mark}" for mark in conditions.get("marks", ())),
     ]
 

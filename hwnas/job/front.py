@@ -168,7 +168,7 @@ class Front:
         if differing is None:  # of an earlier version, which kept only what was allowed
             differing = self.facts.get("table", {}).get("mismatches", [])
         said = [line for line in measurement.get("warnings", ()) if not line.startswith("the table differs: ")]
-        return [*(f"the table differs from what was measured with: {line}" for line in differing), *said]
+        return [*differences_in_words(differing), *said]
 
     @property
     def on_front(self) -> list[Member]:
@@ -410,3 +410,20 @@ def letter_of(n: int) -> str:
     """
     rest, letter = divmod(n, 26)
     return (letter_of(rest - 1) if rest else "") + chr(ord("A") + letter)
+
+
+def differences_in_words(differing: Sequence[str]) -> list[str]:
+    """How tables differ from what was measured with, one line for each table.
+
+    Args:
+        differing: Lines "FILE: difference", as they are stored.
+
+    Example:
+        >>> differences_in_words(["a.jsonl: batch is 8, here 1", "a.jsonl: threads is 2, here 1"])
+        ['table a.jsonl is of other conditions: batch is 8, here 1; threads is 2, here 1']
+    """
+    by_table: dict[str, list[str]] = {}
+    for line in differing:
+        table, _, difference = line.partition(": ")
+        by_table.setdefault(table, []).append(difference)
+    return [f"table {table} is of other conditions: {'; '.join(found)}" for table, found in by_table.items()]
