@@ -19,6 +19,7 @@ from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.cost import LatencyTable, implausible_rows, in_lines
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
+from hwnas.device.refusals import first_line, in_plain_words
 from hwnas.export import (
     BATCHES,
     NUMBERS,
@@ -30,7 +31,6 @@ from hwnas.export import (
     logits,
     open_session,
 )
-from hwnas.export.refusals import first_line, in_plain_words
 from hwnas.job.front import differences_in_words
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes

@@ -4,7 +4,6 @@ from hwnas.export.content_digest import content_digest
 from hwnas.export.onnx_file import Exported, add_metadata, export_onnx
 from hwnas.export.parity import BATCHES, TOLERANCE, Parity, allowed_on_noise, check_parity, logits, open_session
 from hwnas.export.reading import NUMBERS, Described, State, check_metadata, describe, load_onnx, read_metadata
-from hwnas.export.refusals import refusal
 
 __all__ = [
     "BATCHES",
@@ -25,5 +24,4 @@ __all__ = [
     "logits",
     "open_session",
     "read_metadata",
-    "refusal",
 ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import ExportError
-from hwnas.export.refusals import first_line, refusal
+from hwnas.device.refusals import first_line, refusal
 
 BATCHES = (1, 2, 5, 16)
 TOLERANCE = 1e-4

@@ -12,8 +12,8 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from hwnas.core import ExportError
+from hwnas.device.refusals import first_line
 from hwnas.export.content_digest import FORM, content_digest
-from hwnas.export.refusals import first_line
 
 PREFIX = "hwnas."
 NUMBERS = ("accuracy", "latency_predicted", "latency_measured", "parity", "table", "estimate")

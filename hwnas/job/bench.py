@@ -16,8 +16,8 @@ from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Met
 from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota
-from hwnas.export import Described, State, describe, refusal
-from hwnas.export.refusals import first_line
+from hwnas.device.refusals import first_line, refusal
+from hwnas.export import Described, State, describe
 from hwnas.nn import build_network
 from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
 from hwnas.profiling.circumstances import against, circumstances_of, told_of

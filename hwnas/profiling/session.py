@@ -29,6 +29,7 @@ from hwnas.device import (
     scratch,
 )
 from hwnas.device.measure import Machine
+from hwnas.device.refusals import in_plain_words
 from hwnas.nn import write_pt2
 from hwnas.profiling.by_hand import KitReach
 from hwnas.profiling.program import (
@@ -529,7 +530,7 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
             key: Timing(**timing, device_us=on_device[key].p25_us if key in on_device else None)
             for key, timing in result["timings"].items()
         },
-        failures=result["failures"],
+        failures={key: in_plain_words(reason) for key, reason in result["failures"].items()},
         noise=noise,
         verdict=result["verdict"],
         empty_run_us=result["empty_run_us"],
