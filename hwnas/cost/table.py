@@ -502,6 +502,21 @@ class TableHeader(_Record):
 
 
 @dataclass(frozen=True)
+class TableFile:
+    """A file that a table was read from.
+
+    Attributes:
+        text: Its content.
+        header: As read.
+        rows: As read.
+    """
+
+    text: str
+    header: TableHeader
+    rows: Mapping[str, Timing]
+
+
+@dataclass(frozen=True)
 class LatencyTable:
     """The time of each block of a space on one device.
 
@@ -512,6 +527,7 @@ class LatencyTable:
         refitted: A later calibration that is used instead of the header's; see `hwnas.cost.refit`. Not in the file.
         drift_spread: How far a single reference network was off the common factor when they were measured again,
             relative: it widens the band. Not in the file.
+        file: What it was read from; None for one that was made here.
 
     Raises:
         TableError: If the header's unit is not "us": in memory every time is in microseconds.
@@ -522,6 +538,7 @@ class LatencyTable:
     source: str = field(default="latency table", compare=False)
     refitted: Calibration | None = field(default=None, compare=False)
     drift_spread: float = field(default=0.0, compare=False)
+    file: TableFile | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.header.unit != "us":
@@ -549,7 +566,12 @@ class LatencyTable:
         return hashlib.sha256(self.text().encode()).hexdigest()[:16]
 
     def text(self) -> str:
-        """The content of the file."""
+        """The content of the file: as it was read, or as this version writes it.
+
+        What was read is not written anew: a later version knows further fields, and the digest would change with them.
+        """
+        if self.file is not None and self.file.header is self.header and self.file.rows == self.rows:
+            return self.file.text
         body = "".join(_line({"key": key} | _written(timing)) for key, timing in self.rows.items())
         header = self.header.model_dump(mode="json", by_alias=True)
         return _line(header | {"sha256": hashlib.sha256(body.encode()).hexdigest()}) + body
@@ -589,7 +611,8 @@ class LatencyTable:
                 f"does not fit the {counted(len(rows), 'line')} after it",
                 "an unedited, whole file",
             )
-        return cls(_in_us(header, factor), rows, source=str(path))
+        read = _in_us(header, factor)
+        return cls(read, rows, source=str(path), file=TableFile(text, read, rows))
 
     # ------------------------------------------------------------------------------------------------ checks
 

@@ -45,7 +45,7 @@ def save_state(state: State, path: Path) -> None:
             torch.save(states, path)
         except RuntimeError as error:  # what its writer makes of a full disk
             raise StoreError(
-                f"{path}: the state could not be written: {_first_line(error)}",
+                f"{path}: the state could not be written, as on a full disk ({_first_line(error)})",
                 hint="free some space, then run the same command again",
             ) from error
         return

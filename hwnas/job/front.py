@@ -26,6 +26,7 @@ from hwnas.core import (
     share_error,
     write_atomically,
 )
+from hwnas.core.errors import UPGRADE
 from hwnas.core.escaping import command_line
 from hwnas.pareto import (
     Margins,
@@ -387,7 +388,11 @@ class Front:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             if row["schema"] != SCHEMA:
-                raise StoreError(f"{path}: schema is {row['schema']}; this version reads {SCHEMA}")
+                raise StoreError(
+                    f"{path}: schema is {row['schema']}, written by hwnas {row.get('hwnas', 'of another version')}; "
+                    f"this version reads {SCHEMA}",
+                    hint=UPGRADE,
+                )
             return cls(
                 folder=folder,
                 objectives=tuple(Objective(**objective) for objective in row["objectives"]),

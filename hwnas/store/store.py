@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hwnas.core import Evaluation, StoreError, counted, refusal
+from hwnas.core.errors import UPGRADE
 from hwnas.store.checkpoints import Checkpoints
 from hwnas.store.lock import FolderLock
 
@@ -438,7 +439,7 @@ def _check(connection: sqlite3.Connection, file: Path | None) -> bool:
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{file}: it has schema version {version}; this hwnas reads up to {SCHEMA_VERSION}",
-            hint="upgrade hwnas: a newer version wrote it",
+            hint=UPGRADE,
         )
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":

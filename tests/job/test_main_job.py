@@ -387,7 +387,7 @@ def test_a_damaged_front_file_is_named(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"front.json: damaged"):
         Front.load(folder)
     (folder / "front.json").write_text(text.replace('"schema": 1', '"schema": 9'))
-    with pytest.raises(StoreError, match=r"schema is 9; this version reads 1"):
+    with pytest.raises(StoreError, match=r"schema is 9, written by hwnas .*; this version reads 1 \(upgrade hwnas"):
         Front.load(folder)
 
 
