@@ -613,8 +613,8 @@ def _settings(recipe: Recipe, role: str, teacher: Finished | None) -> str:
     """Eight hex digits for what decides a final training beside the search: other settings are another training."""
     members = recipe.members.model_dump(mode="json", exclude={"count", "default_epochs"})
     if role == "default":
-        members = {key: members[key] for key in ("batch_size", "label_smoothing", "compiled")}
-        members["epochs"] = recipe.members.default_epochs
+        del members["teacher_weight"]
+        members |= {"epochs": recipe.members.default_epochs, "schedule": "own" if recipe.members.epochs else "supernet"}
     return digest_of([members, teacher.phase if teacher else None])[:8]
 
 

@@ -183,6 +183,13 @@ def devices_together(data: Path, *, results: Path = RESULTS) -> Measured:
                 null=Null("the easiest of sorting and chance", easy),
             )
         )
+    ahead = sum(
+        row["value"] is not None
+        and (row["null"]["value"] is None or row["value"] + 2 * (row["error"] or 0) < row["null"]["value"])
+        for row in judged
+    )
+    figure = f"devices of {len(judged)} on which it is ahead of sorting and chance by two standard errors"
+    rows.append(Row(figure, ahead, "devices"))
     conditions = {
         "devices": list(DEVICES),
         "with_scores_bought": "left out: no strategy here can buy a 12-epoch score and pay 0.06 evaluations for it",

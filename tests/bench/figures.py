@@ -353,12 +353,13 @@ def arrivals(
 def table(name: str, rows: Sequence[Row]) -> Table:
     """The rows for people."""
     shown = Table(title=f"bench {name}", title_justify="left")
-    for heading in ("figure", "value", "unit", "must", "goal", "null contender", ""):
-        shown.add_column(heading, justify="right" if heading in {"value", "must", "goal"} else "left")
+    for heading in ("", "figure", "value", "unit", "must", "goal", "null contender"):
+        right = heading in {"value", "must", "goal"}
+        shown.add_column(heading, justify="right" if right else "left", no_wrap=right or not heading)
     for row in rows:
         sign = "<=" if row.better == "lower" else ">="
         bounds = ["" if bound is None else f"{sign} {bound:g}" for bound in (row.must, row.goal)]
         value = f"{row.value:.4g}" + (f" ± {row.error:.2g}" if row.error is not None else "")
         null = f"{row.null.value:.4g} ({row.null.name})" if isinstance(row.null, Null) else row.null or ""
-        shown.add_row(row.figure, value, row.unit, *bounds, null, row.verdict)
+        shown.add_row(row.verdict, row.figure, value, row.unit, *bounds, null)
     return shown

@@ -79,10 +79,11 @@ def test_devices_are_counted_from_their_own_parts(tmp_path: Path, monkeypatch: p
         tmp_path,
         bench=bench,
     )
-    must, goal, *_ = devices_together(Path(), results=path).rows
+    must, goal, ahead = devices_together(Path(), results=path).rows
     assert (must.value, must.must, must.verdict) == (12, 10, "ok")
     assert (goal.value, goal.goal, goal.verdict) == (7, 10, "below goal")
     assert isinstance(must.null, Null) and must.null.value == 1
+    assert ahead.value == 12
     assert len(json.loads(path.read_text())["rows"]) == 12
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.core import Architecture, Evaluation, Metric, Objective
-from hwnas.job.members import chosen
+from hwnas.job import profile, search
+from hwnas.job.members import _settings, chosen
+from hwnas.job.recipe import Recipe
+from hwnas.training import Schedule, Trainer
+from tests.job.workspace import RECIPE, ignore_drift, make_workspace
 
 ACCURACY, LATENCY = Objective.named("accuracy"), Objective.named("latency_ms")
 
@@ -67,3 +75,46 @@ def test_as_many_as_asked_for_and_each_once(
     )
     names = [one.architecture["k"] for one in found]
     assert len(names) == len(set(names)) == min(count, len(rows))
+
+
+@pytest.fixture
+def any_drift() -> Iterator[None]:
+    yield from ignore_drift()
+
+
+def test_the_default_network_is_trained_by_the_members_schedule(
+    any_drift: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, it had the supernet's rate and decay, and a comparison with members said less than it seemed to."""
+    seen: dict[str, tuple[float, float, int]] = {}
+
+    class Watched(Trainer):
+        def __init__(self, *args: Any, schedule: Schedule, what: str, **options: Any) -> None:
+            seen[what.partition("-")[0]] = (schedule.learning_rate, schedule.weight_decay, schedule.epochs)
+            super().__init__(*args, schedule=schedule, what=what, **options)
+
+    monkeypatch.setattr("hwnas.job.members.Trainer", Watched)
+    text = RECIPE.replace("[members]\n", "[members]\nlearning_rate = 0.07\nweight_decay = 2e-4\n")
+    recipe = make_workspace(tmp_path, recipe=text.replace("default_epochs = 1", "default_epochs = 2"))
+    profile(recipe, root=tmp_path, on_noise="mark")
+    search(recipe, root=tmp_path)
+    assert seen == {"member": (0.07, 2e-4, 1), "default": (0.07, 2e-4, 2)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "other"),
+    [
+        ("count = 2", "count = 3", False),
+        ("[members]\n", "[members]\nteacher_weight = 0.3\n", False),
+        ("count = 2\nepochs = 1", "count = 2\nepochs = 3", False),
+        ("count = 2\nepochs = 1", "count = 2\nepochs = 0", True),
+        ("[members]\n", "[members]\nlearning_rate = 0.07\n", True),
+        ("default_epochs = 1", "default_epochs = 2", True),
+    ],
+)
+def test_a_default_network_by_another_schedule_is_another_training(old: str, new: str, other: bool) -> None:
+    before, after = (
+        _settings(Recipe.from_toml(text, Path("search/a.toml")), "default", None)
+        for text in (RECIPE, RECIPE.replace(old, new))
+    )
+    assert (before != after) == other
