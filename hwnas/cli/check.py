@@ -17,6 +17,7 @@ from hwnas.cli.options import AllowMismatch, AsJson
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
+from hwnas.core.escaping import command_line
 from hwnas.cost import LatencyTable, implausible_rows, in_lines
 from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
 from hwnas.device.refusals import first_line, in_plain_words
@@ -329,7 +330,8 @@ def _numbers_of_another(found: Described, against: float | None, by_batch: Mappi
             else [f"  the torch weights beside it and this file differ by {against:.0e} on logits"]
         ),
         f"  {found.remark}",
-        f"  take its own: hwnas bench {found.path}; its accuracy on images that nothing was chosen by",
+        f"  take its own: {command_line('hwnas', 'bench', found.path)}; its accuracy on images that nothing was chosen "
+        "by",
     ]
 
 

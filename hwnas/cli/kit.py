@@ -12,6 +12,7 @@ from hwnas.cli.stops import importing
 from hwnas.cli.terminal import Terminal, show, show_json
 from hwnas.cli.verdict import incomplete
 from hwnas.core import counted
+from hwnas.core.escaping import command_line
 
 
 def kit(
@@ -43,6 +44,6 @@ def kit(
         for line in incomplete(made.failed_blocks):
             show(line)
         show(f"  copy it to the board, and there: python3 measure.py job.json {RESULTS}")
-        show(f"  then here: hwnas profile {recipe} --from {RESULTS}")
+        show(f"  then here: {command_line('hwnas', 'profile', recipe, '--from', RESULTS)}")
     if made.failed_blocks:
         raise typer.Exit(2)

@@ -13,6 +13,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 
 from hwnas.core import ExportError
 from hwnas.device.refusals import first_line
+from hwnas.core.escaping import command_line
 from hwnas.export.content_digest import FORM, content_digest
 
 PREFIX = "hwnas."
@@ -103,7 +104,8 @@ def check_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
     if not metadata:
         raise ExportError(
             f"{path}: holds no hwnas metadata; expected a file that hwnas exported",
-            hint=f"time it as it is: hwnas bench {path}; or write one with metadata: hwnas export RUN --to FILE",
+            hint=f"time it as it is: {command_line('hwnas', 'bench', path)}; or write one with metadata: "
+            "hwnas export RUN --to FILE",
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError, check_writable, refusal
+from hwnas.core.escaping import command_line
 from hwnas.cost import (
     CostModel,
     EstimatedLatency,
@@ -226,11 +227,13 @@ class Assembly:
             if own is not None:
                 hint = (
                     "go on where the run began, on a quiet machine; or go on all the same: --allow-mismatch, which is "
-                    f"stored with the result; or under another name, after hwnas profile {self.path}"
+                    "stored with the result; or under another name, after "
+                    + command_line("hwnas", "profile", self.path)
                 )
                 raise TableError(error.message, hint=hint) from error
-            missing = " --missing" if "--missing" in error.hint else ""
-            raise TableError(error.message, hint=f"measure it: hwnas profile {self.path}{missing}") from error
+            missing = ["--missing"] if "--missing" in error.hint else []
+            again = command_line("hwnas", "profile", self.path, *missing)
+            raise TableError(error.message, hint=f"measure it: {again}") from error
 
     @property
     def build_network(self) -> Callable[[Architecture], nn.Module]:
@@ -357,7 +360,8 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
     if recipe.measured is not None and not device.estimated:
         raise RecipeError(
             f"{path}: measured is {recipe.measured}; it sets the scale of an estimate, and device {device.name} is "
-            f'measured itself: drop the key and run hwnas profile {path}, or name a device with reach = "none"'
+            f"measured itself: drop the key and run {command_line('hwnas', 'profile', path)}, or name a device with "
+            'reach = "none"'
         )
     return Assembly(recipe, path, root, device, splits, family, quota)
 
@@ -448,7 +452,8 @@ def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: T
     if device.reach == "local":
         raise DeviceError(
             f'device {device.name}: is this machine, which needs no kit; expected reach = "kit" or a host in its file',
-            hint=f"hwnas profile {recipe}; for another machine write a file in devices/ and name it in the recipe",
+            hint=f"{command_line('hwnas', 'profile', recipe)}; for another machine write a file in devices/ and name "
+            "it in the recipe",
         )
     teller.stage(f"kit of {assembly.family.name} for {device.name}")
     folder = out or root / "kits" / table_path(Path(), device, space).stem

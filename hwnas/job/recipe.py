@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError, check_name, parse_toml, read_text
 from hwnas.core.errors import did_you_mean
+from hwnas.core.escaping import command_line
 from hwnas.core.objective import METRICS
 from hwnas.data import Augment, DataSource
 from hwnas.evaluation.own_metrics import OwnMetric
@@ -271,7 +272,7 @@ class Recipe(RecipePart):
         if "benchmark" in content:
             raise RecipeError(
                 f"{path}: searches the table that [benchmark] names, so there is nothing to profile, train or measure",
-                hint=f"hwnas search {path}",
+                hint=command_line("hwnas", "search", path),
             )
         try:
             recipe = cls.model_validate({"name": path.stem} | content)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.core import StoreError, TableError
+from hwnas.core.escaping import command_line
 from hwnas.cost import Calibration, LatencyTable, NetworkRecord
 from hwnas.cost.refit import refit, refit_path, save_refit, with_refit
 from hwnas.job.assembly import assemble
@@ -98,19 +99,20 @@ def use_refit(recipe: Path, *, root: Path = Path()) -> tuple[Path, Calibration]:
     if _measured_whole(table):
         raise TableError(
             f"{assembly.table_path}: every network of the space was measured for it, so there is nothing to fit",
-            hint=f"measure the device again: hwnas profile {recipe}",
+            hint=f"measure the device again: {command_line('hwnas', 'profile', recipe)}",
         )
     kept = assembly.run_folder / assembly.table_path.name
     if not refit_path(kept).is_file():
         raise StoreError(
             f"{refit_path(kept)}: there is no such file; a finished run leaves one, unless it says why not",
-            hint=f"hwnas search {recipe}, then hwnas front {assembly.recipe.name}",
+            hint=f"{command_line('hwnas', 'search', recipe)}, then "
+            + command_line("hwnas", "front", assembly.recipe.name),
         )
     found = with_refit(kept, table).refitted
     if found is None:
         raise TableError(
             f"{refit_path(kept)}: belongs to another table than {assembly.table_path}, which was measured since",
-            hint=f"run the search with the new table: hwnas search {recipe} --fresh",
+            hint=f"run the search with the new table: {command_line('hwnas', 'search', recipe, '--fresh')}",
         )
     return save_refit(assembly.table_path, table, found), found
 

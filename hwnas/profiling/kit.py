@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from hwnas.core import Architecture, MeasureError, TableError
+from hwnas.core.escaping import command_line
 from hwnas.cost import ExportRecord, FamilyRecord, RuntimeRecord, entries_of
 from hwnas.device import Device, Fingerprint, scratch
 from hwnas.profiling.by_hand import RESULTS, check_free, pack
@@ -111,7 +112,8 @@ def write_kit(
             folder,
             device=device,
             about=_decides(space, device, seed=seed) | made,
-            then=f"Bring `{RESULTS}` back, and where hwnas is: `hwnas profile {recipe} --from {RESULTS}`.",
+            then=f"Bring `{RESULTS}` back, and where hwnas is: "
+            f"`{command_line('hwnas', 'profile', recipe, '--from', RESULTS)}`.",
         )
     return Kit(folder, len(models), size_bytes, failures)
 
