@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from hwnas.core import write_atomically
 from hwnas.report.axis import Axis, Dot, front_line
-from hwnas.report.lettering import spell_out
+from hwnas.report.lettering import for_legend, spell_out
 
 INK, MUTED, ACCENT, OTHER = "#1b1f24", "#8a939e", "#0b6e4f", "#c8553d"
 SERIES = (ACCENT, OTHER, "#2f6db3", "#8a5fb0", "#b8860b", "#5b6470")
@@ -122,7 +122,7 @@ def fronts_picture(
         style = {"linestyle": "none", "marker": mark, "markersize": 6, "color": colour}
         _scatter(axes, dots, x, y, markerfacecolor="white", zorder=3, **style)
         _scatter(axes, [dot for dot in dots if dot.on_front], x, y, zorder=4, **style)
-        axes.plot([], [], color=colour, marker=mark, markersize=6, linewidth=1.2, label=name)
+        axes.plot([], [], color=colour, marker=mark, markersize=6, linewidth=1.2, label=for_legend(name))
     axes.plot([], [], color=INK, marker="o", markersize=6, linestyle="none", label="filled: nothing beats it")
     _finish(figure, axes, title=title, caption=caption, x=x, y=y)
     _write(figure, path)
@@ -213,6 +213,7 @@ def _shade(figure: Figure, axes: Any, dots: Sequence[Dot], x: Axis, y: Axis, sha
 
 def _name(figure: Figure, axes: Any, dots: Sequence[Dot], x: Axis, y: Axis) -> None:
     """Write names beside dots, where they cover neither dots nor names."""
+    spell_out(figure)
     figure.draw_without_rendering()  # places are known only after the layout
     to_points = 72 / figure.dpi
     places = axes.transData.transform([(x.factor * dot.x, y.factor * dot.y) for dot in dots]) if dots else []

@@ -17,8 +17,9 @@ _DRAWS_ANYTHING_AS_A_BOX = "Last Resort"
 def spell_out(figure: Figure) -> None:
     r"""Make every text of a figure say what was written: no mathematics between two $, no empty boxes.
 
-    Call it once, after the last text is placed. Letters that the figure's font lacks are taken from other fonts of this
-    machine; those that no font has are written as escapes. Labels of ticks are matplotlib's own and stay as they are.
+    Call it before anything is drawn, and again after further texts are placed. Letters that the figure's font lacks are
+    taken from other fonts of this machine; those that no font has are written as escapes. Labels of ticks are
+    matplotlib's own and stay as they are.
 
     Args:
         figure: Changed in place.
@@ -46,6 +47,16 @@ def spell_out(figure: Figure) -> None:
             text.set_fontfamily([*text.get_fontfamily(), *families])
         if lacking:
             text.set_text("".join(escaped(letter) if letter in lacking else letter for letter in text.get_text()))
+
+
+def for_legend(text: str) -> str:
+    """A label that a legend shows: matplotlib leaves out those that begin with an underscore.
+
+    Example:
+        >>> for_legend("_mine"), for_legend("mine")
+        (' _mine', 'mine')
+    """
+    return f" {text}" if text.startswith("_") else text
 
 
 def _fonts_for(words: str, properties: FontProperties) -> tuple[list[str], set[str]]:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,25 @@ def test_each_front_has_its_colour_also_when_one_is_empty(tmp_path: Path) -> Non
     assert legend_of(figure) == ["a", "b", "c", "filled: nothing beats it"] and clear_of_data(figure)
     steps = [line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post"]
     assert [np.asarray(line.get_xdata()).tolist() for line in steps] == [[0.1, 0.2], [0.15]]
+
+
+@pytest.mark.parametrize("text", ["shop $10_$20", "_mine", "[/y] {0} %d", "a\x00b \udcff", "\ue000 été"])
+def test_any_name_is_drawn_wherever_it_stands(tmp_path: Path, text: str) -> None:
+    axis = Axis(text, maximize=False)
+    dots = [Dot(1.0, 2.0, text, predicted_x=1.5), Dot(2.0, 1.0, text, shade=3.0), Dot(2.0, 2.0, text, searched=False)]
+    one = front_picture(
+        tmp_path / "a.png",
+        dots=[dataclasses.replace(dot, shade=1.0) for dot in dots],
+        x=axis,
+        y=axis,
+        shade=axis,
+        title=text,
+        caption=text,
+        limit_x=1.7,
+        word=text,
+    )
+    other = fronts_picture(tmp_path / "b.png", fronts={text: dots}, x=axis, y=axis, title=text, caption=text)
+    shown = text.encode("unicode_escape").decode() if "\x00" in text else text.replace("\ue000", "\\ue000")
+    for figure in (one, other):
+        assert figure.get_supxlabel() == shown == figure.get_suptitle()
+    assert shown in {label.strip() for label in legend_of(other)}
