@@ -12,8 +12,8 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from hwnas.core import ExportError
-from hwnas.device.refusals import first_line
 from hwnas.core.escaping import command_line
+from hwnas.device.refusals import first_line
 from hwnas.export.content_digest import FORM, content_digest
 
 PREFIX = "hwnas."
