@@ -100,6 +100,7 @@ def _failed(error: BaseException, words: Sequence[str], *, debug: bool, as_json:
     """Say what went wrong; what nobody meant to raise goes on."""
     from hwnas.cli.terminal import show_fault, show_json
     from hwnas.core import HwnasError, refusal
+    from hwnas.core.own_file import own_line
 
     meant = True
     if isinstance(error, HwnasError):
@@ -110,6 +111,9 @@ def _failed(error: BaseException, words: Sequence[str], *, debug: bool, as_json:
         # typer brings its own copy of click or imports it, by version; the class is told by this method. It names the
         # option, which the error's own text lacks.
         text, hint = str(error.format_message()), _help_for(words)
+    elif where := own_line(error):
+        text = f"{type(error).__name__}: {error}{where}"
+        hint = "it arose in a file of your own; the same command with --debug shows how it was reached"
     else:
         text, hint, meant = str(error), "this is a fault of hwnas: please report it with the traceback", False
     code = _FAULT if meant else _BROKEN

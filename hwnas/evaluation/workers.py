@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from hwnas.core import Architecture, Metric, RecipeError
+from hwnas.core.own_file import own_line
 from hwnas.evaluation.global_seeds import seed_globals
 from hwnas.evaluation.protocol import Evaluator, Preparing
 
@@ -65,7 +66,7 @@ def answer(evaluate: Evaluator, job: Job, *, clock: Callable[[], float] = time.p
         metrics, failure = _finite(returned)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - users' code: one bad network must not end a search
         text = " ".join(str(error).split())
-        metrics, failure = {}, f"{type(error).__name__}: {text}" if text else type(error).__name__
+        metrics, failure = {}, (f"{type(error).__name__}: {text}" if text else type(error).__name__) + own_line(error)
     return Answer(metrics, failure, max(0.0, clock() - started))
 
 

@@ -12,6 +12,7 @@ from hwnas.nn.elastic_layers import (
     ElasticLinear,
     InvertedBottleneck,
 )
+from hwnas.nn.evaluation_mode import check_evaluation
 from hwnas.nn.expected_cost import ExpectedCost, excess
 from hwnas.nn.gates import Gate, Gates, one_hot_gates
 from hwnas.nn.model_space import ModelSpace
@@ -74,6 +75,7 @@ __all__ = [
     "annealed",
     "build_block",
     "build_network",
+    "check_evaluation",
     "excess",
     "fair_sequence",
     "is_chain",

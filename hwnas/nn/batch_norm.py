@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hwnas.core import DataError
 
@@ -18,7 +20,8 @@ def reestimate_batch_norm(module: nn.Module, images: Iterable[Tensor]) -> None:
     Source: Yu and Huang 2019 (arXiv 1903.05134), post-statistics of batch normalisation.
 
     Args:
-        module: Its `BatchNorm2d` layers are changed in place.
+        module: Its batch norms, and instance norms that keep statistics, are changed in place. A norm that keeps none
+            is left as it is.
         images: Batches [n, c, h, w] of equal size, so that the average is over images.
 
     Raises:
@@ -30,24 +33,27 @@ def reestimate_batch_norm(module: nn.Module, images: Iterable[Tensor]) -> None:
         >>> norm.running_mean
         tensor([3.])
     """
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    others = [part for part in module.modules() if isinstance(part, _InstanceNorm) and part.running_mean is not None]
+    momenta = [(norm, norm.momentum) for norm in (*norms, *others)]
     modes = [(part, part.training) for part in module.modules()]
     seen = 0
     try:
         module.eval()
-        for norm in norms:
+        for norm, _ in momenta:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative average
             norm.train()
         with torch.no_grad():
             for batch in images:
-                module(batch)
                 seen += 1
+                for norm in others:
+                    norm.momentum = 1 / seen  # which instance norms do not know as None
+                module(batch)
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in momenta:
             norm.momentum = momentum
         for part, mode in modes:
             part.training = mode
-    if norms and not seen:
+    if momenta and not seen:
         raise DataError("batch-norm re-estimation got no batch; give at least one of the training images")

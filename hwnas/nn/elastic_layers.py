@@ -198,6 +198,9 @@ class ElasticBatchNorm2d(nn.Module):
         momentum: Of the running statistics.
         eps: Added to the variance.
 
+    Raises:
+        SpaceError: If the momentum is None.
+
     Example:
         >>> from hwnas.core import Architecture
         >>> from hwnas.nn.answering import answering
@@ -207,8 +210,13 @@ class ElasticBatchNorm2d(nn.Module):
         (3, 2, 5, 5)
     """
 
-    def __init__(self, num_features: int | Value, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, num_features: int | Value, *, momentum: float | None = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
+        if momentum is None:
+            raise SpaceError(
+                "ElasticBatchNorm2d: momentum is None, an average over everything, which would mix the networks that "
+                "share the norm; expected a number"
+            )
         self.num_features = num_features
         self.norm = nn.BatchNorm2d(largest_of(num_features), eps=eps, momentum=momentum)
         self.decisions = decisions_of(num_features)

@@ -128,7 +128,7 @@ class ModelSpace(nn.Module):
         plain = cast(ModelSpace, freeze(self, architecture, shared))
         plain.architecture = architecture
         for module in plain.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and module.running_mean is not None:
                 module.track_running_stats = True  # which rules that mix networks switch off
         if any(isinstance(choice, InputChoice | Cell) for choice in _choices(self)):
             _drop_unused(plain, (self.channels, int(architecture["resolution"]), int(architecture["resolution"])))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwnas.core import Architecture, Option, SpaceError, digest_of, generator
+from hwnas.core.own_file import own_line
 from hwnas.nn.choices import Block, Cell, Choice, InputChoice, LayerChoice, Options, Repeat, freeze
 from hwnas.nn.model_space import Conditions, ModelSpace, walk
 from hwnas.nn.model_space import _all_of as all_of
@@ -234,12 +235,24 @@ class _Tracer:
         self._seen[path] = shape
 
     def shapes(self, architecture: Architecture) -> dict[str, tuple[int, ...]]:
-        """By unit, the shape of its input in one network; units that do not run are absent."""
+        """By unit, the shape of its input in one network; units that do not run are absent.
+
+        Raises:
+            SpaceError: If the forward pass fails; names the line where it is in a file of the user's own.
+        """
         if architecture not in self._known:
             self._seen = {}
             side = int(architecture["resolution"])
-            with torch.no_grad():
-                self.shadow(torch.zeros(1, self.model.channels, side, side, device="meta"), architecture)
+            try:
+                with torch.no_grad():
+                    self.shadow(torch.zeros(1, self.model.channels, side, side, device="meta"), architecture)
+            except SpaceError:
+                raise
+            except Exception as error:  # it is the user's code, which may raise anything
+                raise SpaceError(
+                    f"{type(self.model).__name__}: its forward pass fails on images of {side} x {side} as "
+                    f"{architecture}: {type(error).__name__}: {error}{own_line(error)}"
+                ) from error
             self._known[architecture] = self._seen
         return self._known[architecture]
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from hwnas.core import Architecture, RecipeError, SpaceError
 from hwnas.core.errors import did_you_mean
-from hwnas.core.own_file import module_of
-from hwnas.nn import ModelSpace, PricedSpace, redraw, with_units
+from hwnas.core.own_file import module_of, own_line
+from hwnas.nn import ModelSpace, PricedSpace, check_evaluation, redraw, with_units
 from hwnas.space import Block, Space
 
 GIVEN = ("channels", "classes")
@@ -112,8 +112,12 @@ class OwnModel:
         make: Callable[..., ModelSpace] = self.model_class
         try:
             model = make(**arguments)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise SpaceError(f"{self.path}: {self.class_name} cannot be built: {error}") from error
+        except SpaceError:
+            raise
+        except Exception as error:  # it is the user's code, which may raise anything
+            raise SpaceError(
+                f"{self.path}: {self.class_name} cannot be built: {type(error).__name__}: {error}{own_line(error)}"
+            ) from error
         if model.channels != self.channels:
             raise SpaceError(
                 f"{self.path}: {self.class_name} has images of {model.channels} channels, the data {self.channels}",
@@ -124,7 +128,13 @@ class OwnModel:
     @cached_property
     def _priced(self) -> PricedSpace:
         with torch.random.fork_rng(devices=[]):  # asking for the space must not move anybody's generator
-            return with_units(self.supernet())
+            model = self.supernet()
+            priced = with_units(model)
+            try:
+                check_evaluation(model)
+            except SpaceError as error:
+                raise SpaceError(f"{self.path}: {self.class_name}: {error.message}", hint=error.hint) from error
+            return priced
 
     @property
     def space(self) -> Space:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from hwnas.core import Architecture, CostError, Metric, RecipeError
-from hwnas.evaluation import FromFunction
+from hwnas.evaluation import FromFunction, Job, answer
 from hwnas.evaluation.own_metrics import OwnMetric, WithOwnMetrics
 
 CODE = """
@@ -84,3 +84,12 @@ def test_no_number_is_never_zero(file: Path) -> None:
         metric(KERNEL, build(KERNEL))
     with pytest.raises(ValueError, match="no price"):
         OwnMetric.load("mine", f"{file}:fails", unit="")(KERNEL, build(KERNEL))
+
+
+def test_a_fault_in_a_metric_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "costs.py"
+    path.write_text("def price(architecture, network):\n    return {}['no such key']\n")
+    metric = OwnMetric.load("price", f"{path}:price", unit="EUR")
+    evaluate = WithOwnMetrics(FromFunction(lambda a: {"accuracy": 1.0}), [metric], lambda a: nn.Identity())
+    found = answer(evaluate, Job(Architecture({"k": 3}), "full", None, 0))
+    assert found.failure == "KeyError: 'no such key' (costs.py, line 2)"

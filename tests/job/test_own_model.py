@@ -133,3 +133,40 @@ def test_a_recipe_names_the_table_of_the_fault(nets: Path, tmp_path: Path) -> No
     )
     with pytest.raises(RecipeError, match=r"toy.toml: \[space\] .*no model space \"Nut\""):
         profile(recipe, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        (
+            "        y = self.second(self.first(x))",
+            "        y = self.second(self.first(x)).view(7)",
+            r"its forward pass fails",
+        ),
+        ("        y = self.second(self.first(x))", "        y = self.second(self.frist(x))", r"AttributeError.*frist"),
+        ("        self.head = nn", "        self.head = [][0]\n        self.head = nn", r"cannot be built: IndexError"),
+        ("class Net(", "1 / 0\nclass Net(", r"cannot be run: ZeroDivisionError: division by zero"),
+        ("class Net(", "class Net((", r"cannot be run: SyntaxError"),
+    ],
+)
+def test_a_fault_of_the_user_s_own_names_the_line(nets: Path, line: str, instead: str, message: str) -> None:
+    """Issue 23: not a traceback of ours, in which theirs is one frame of thirty."""
+    text = NETS.replace(line, instead)
+    assert text != NETS
+    nets.write_text(text)
+    at = next(n for n, row in enumerate(text.split("\n"), start=1) if row == instead.split("\n")[0] or "Net((" in row)
+    with pytest.raises(SpaceError, match=rf"{message}.* \(nets.py, line {at}\)$"):
+        _ = family(f"{nets}:Net", {}, channels=1, classes=2).space
+
+
+def test_a_model_that_is_no_function_of_its_images_is_refused_when_its_space_is_read(nets: Path) -> None:
+    nets.write_text(
+        NETS.replace("return self.head(", "return self.head(torch_nn.functional.dropout(").replace(
+            "(2, 3)))", "(2, 3))))"
+        )
+    )
+    with pytest.raises(SpaceError, match=r"nets.py: Net: Net: gives another answer for the same images each time"):
+        _ = family(f"{nets}:Net", {}, channels=1, classes=2).space
+    nets.write_text(NETS.replace("BatchNorm2d(c_out)", "BatchNorm2d(c_out, track_running_stats=False)"))
+    with pytest.raises(SpaceError, match=r"nets.py: Net: first\S*: a BatchNorm2d that keeps no statistics"):
+        _ = family(f"{nets}:Net", {}, channels=1, classes=2).space

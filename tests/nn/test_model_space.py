@@ -286,3 +286,8 @@ def test_repeats_may_hold_choices_that_wake_with_depth() -> None:
             return y
 
     assert Deep().space.size == 2 + 8
+
+
+def test_an_elastic_norm_needs_a_momentum() -> None:
+    with pytest.raises(SpaceError, match="momentum is None.*expected a number"):
+        ElasticBatchNorm2d(4, momentum=None)
