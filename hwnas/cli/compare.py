@@ -11,8 +11,7 @@ import typer
 from hwnas.cli.options import AsJson, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Objective, counted
-from hwnas.job import Front, Standing, compare, values_of
-from hwnas.pareto import costs_of, non_dominated
+from hwnas.job import Front, Standing, compare, joint_front, values_of
 from hwnas.report import Axis, Dot, drawn_axes, fronts_picture
 
 
@@ -55,7 +54,8 @@ def show_standings(standings: Sequence[Standing], objectives: Sequence[Objective
         f"{len(standings)} runs",
         ["run", "strategy", "front", "of the joint front", "volume", *best, "minutes"],
         rows,
-        note="accuracy on the test images, which nothing was chosen by; volume: 1 is that of the joint front; minutes: "
+        note="accuracy on the test images, which nothing was chosen by; of the joint front: a gain within one standard "
+        "error is a tie, and of ties the cheaper is on it; volume: 1 is that of the joint front; minutes: "
         "of search and training, all processes together",
     )
 
@@ -67,7 +67,7 @@ def _in_words(objective: Objective, value: float) -> str:
 def draw_together(fronts: Sequence[Front], path: Path) -> None:
     """Draw the fronts of runs that can be compared: their first two objectives, accuracies on the test images."""
     rows = [(n, values_of(member)) for n, front in enumerate(fronts) for member in front.on_front]
-    kept = set(non_dominated(costs_of([values for _, values in rows], fronts[0].objectives)).tolist())
+    kept = set(joint_front(fronts))
     x, y = drawn_axes(fronts[0].objectives)
     dots = [(n, Dot(v[x.name], v[y.name], on_front=k in kept)) for k, (n, v) in enumerate(rows)]
     device = fronts[0].facts["device"]

@@ -10,7 +10,7 @@ import typer
 from hwnas.cli.check import check_onnx
 from hwnas.cli.front import in_percent, latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
-from hwnas.cli.pick import chosen
+from hwnas.cli.pick import chosen, remarks_on
 from hwnas.cli.terminal import show, show_json
 from hwnas.core import ExportError, write_atomically
 from hwnas.job import Front, check_member_file
@@ -44,3 +44,5 @@ def export(
         f"  {latency_words(front, member)}, {front.share.replace('_', ' ')} on validation images "
         f"{in_percent(member.metrics[front.share])}"
     )
+    for line in remarks_on(front, member, by):
+        show(f"  {line}")

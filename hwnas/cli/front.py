@@ -260,7 +260,7 @@ def show_front(front: Front) -> None:
         rows.append([
             f"{front.letter(member)} {member.architecture.digest}",
             in_percent(member.metrics[front.share]),
-            f"{member.test[front.share]:.2%}" if front.share in member.test else "",
+            f"{member.test_values[front.share]:.2%}" if front.share in member.test_values else "",
             *(
                 [
                     f"{latency.value:.4f}",
@@ -319,6 +319,13 @@ def remarks(front: Front) -> list[str]:
         found.append(
             "no gain: the accuracy is within one standard error of a cheaper network's, on the same validation images"
         )
+    for reference in (one for one in front.on_front if one.role != "member"):
+        others = [one for one in front.members if one.role == "member" and front.beats(reference, one)]
+        if others:
+            found.append(
+                f"{front.letter(reference)} is the {reference.role} network, trained alone without a search; it is "
+                f"better in every objective than {', '.join(front.letter(one) for one in others)}"
+            )
     guessing = [letter for letter, standing in standings.items() if standing == "at chance"]
     if guessing:
         found.append(
@@ -335,14 +342,11 @@ def gap_remarks(front: Front, members: Sequence[Member]) -> list[str]:
         return []
     letter, widest = max(gaps.items(), key=lambda item: abs(item[1].value))
     which = letter if len(members) == 1 else f"{', '.join(gaps)} (widest: {letter})"
-    sign, causes = (
-        ("higher", "or the choice by validation; expect the test value")
-        if widest.value > 0
-        else ("lower", "and the test images are easier")
-    )
+    better = (widest.value > 0) != (front.share == "error")
+    causes = "or the choice by validation; expect the test value" if better else "and the test images are easier"
     return [
-        f"validation is {sign} than test by more than chance explains: {which}, {widest}; likely causes: the parts are "
-        f"of another origin (other people, cameras, days), {causes}"
+        f"validation is {'better' if better else 'worse'} than test by more than chance explains: {which}, {widest}; "
+        f"likely causes: the parts are of another origin (other people, cameras, days), {causes}"
     ]
 
 

@@ -162,7 +162,7 @@ def remarks_on(front: Front, member: Member, by: str) -> list[str]:
 
 
 def _test(front: Front, member: Member) -> str:
-    return f", test {member.test[front.share]:.2%}" if front.share in member.test else ""
+    return f", test {member.test_values[front.share]:.2%}" if front.share in member.test_values else ""
 
 
 def session_of(front: Front, facts: Mapping[str, Any]) -> tuple[int, str | None]:

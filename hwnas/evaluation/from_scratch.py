@@ -70,7 +70,7 @@ class FromScratch:
         weights: str | None,  # noqa: ARG002 - nothing is inherited
         seed: int,
     ) -> Mapping[str, float | Metric]:
-        """Validation accuracy, plain and balanced, with the standard error of each.
+        """Validation accuracy, plain and balanced, and the error, with the standard error of each.
 
         Raises:
             NonFiniteLossError: If the training diverges.

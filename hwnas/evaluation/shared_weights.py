@@ -77,7 +77,7 @@ class SharedWeights:
         weights: str | None,
         seed: int,  # noqa: ARG002 - nothing is random: the images for batch norm are the same for every network
     ) -> Mapping[str, float | Metric]:
-        """Validation accuracy, plain and balanced, with the standard error of each.
+        """Validation accuracy, plain and balanced, and the error, with the standard error of each.
 
         Raises:
             StoreError: If no weights are named, or they are not there.

@@ -1,7 +1,7 @@
 """The main job from a recipe: profile, search, finish; and what it leaves: a measured front."""
 
 from hwnas.job.assembly import Assembly, assemble, kit, profile, take_in
-from hwnas.job.comparison import Standing, compare, values_of
+from hwnas.job.comparison import Standing, compare, joint_front, values_of
 from hwnas.job.front import Front, Member
 from hwnas.job.member_file import check_member_file
 from hwnas.job.recipe import Recipe
@@ -26,6 +26,7 @@ __all__ = [
     "check_member_file",
     "compare",
     "is_tabular",
+    "joint_front",
     "kit",
     "profile",
     "search",

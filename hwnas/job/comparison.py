@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.core import RecipeError
-from hwnas.job.front import Front, Member
-from hwnas.pareto import costs_of, hypervolume_share, non_dominated
+from hwnas.job.front import Front, Member, margins_of
+from hwnas.pareto import cheaper_first, costs_of, hypervolume_share, non_dominated, non_dominated_beyond
 from hwnas.strategies import in_words
 
 _ABSENT = "nothing"
@@ -26,7 +26,7 @@ class Standing:
         run: Its name.
         strategy: That it searched with.
         networks: On its own front.
-        joint: Those of them that no network of any of the runs beats.
+        joint: Those of them that no network of any of the runs beats; see `joint_front`.
         volume: Of what the joint front dominates, the share that its front dominates alone.
         minutes: Of its search and of the training of its members, as the store has them: of every process that worked
             on the run, and of each of several trainings at once.
@@ -74,7 +74,7 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
     objectives = fronts[0].objectives
     costs = costs_of([values for _, values in rows], objectives)
     owner = np.array([n for n, _ in rows], dtype=np.int64)
-    kept = non_dominated(costs)
+    kept, joint = non_dominated(costs), joint_front(fronts)
     standings = []
     for n, front in enumerate(fronts):
         own: NDArray[np.float64] = costs[owner == n]
@@ -83,7 +83,7 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
                 run=str(front.facts["run"]),
                 strategy=in_words(front.facts["recipe"]["strategy"]),
                 networks=len(own),
-                joint=int((owner[kept] == n).sum()),
+                joint=int((owner[joint] == n).sum()),
                 volume=hypervolume_share(own, costs[kept]) if len(own) else 0.0,
                 minutes=_seconds(front) / 60,
                 best=tuple(
@@ -100,7 +100,23 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
 
 def values_of(member: Member) -> dict[str, float]:
     """A member's metrics, those that were taken on images from the test part."""
-    return {**member.values, **{name: value for name, value in member.test.items() if name in member.metrics}}
+    return {**member.values, **{name: value for name, value in member.test_values.items() if name in member.metrics}}
+
+
+def joint_front(fronts: Sequence[Front]) -> list[int]:
+    """Of the members on the fronts, front after front, those that no network of any of the runs beats.
+
+    A gain within the noise is a tie, and of ties the cheaper is taken, as on a run's own front, but on the test images.
+
+    Args:
+        fronts: That can be compared, see `compare`.
+    """
+    members = [member for front in fronts for member in front.on_front]
+    objectives = fronts[0].objectives
+    latency = max(float(front.facts.get("ties", {}).get("latency", 0.0)) for front in fronts)
+    margins = margins_of(members, objectives, part="test", counts=fronts[0].counts("test"), latency=latency)
+    costs = costs_of([values_of(member) for member in members], objectives)
+    return [int(n) for n in non_dominated_beyond(costs, margins, first=cheaper_first(objectives))]
 
 
 def _seconds(front: Front) -> float:

@@ -89,6 +89,12 @@ class Member:
         return {name: metric.value for name, metric in self.metrics.items()}
 
     @property
+    def test_values(self) -> dict[str, float]:
+        """Metric to number of what was taken on the test images."""
+        found = dict(self.test)
+        return found | ({"error": 1 - found["accuracy"]} if "accuracy" in found else {})
+
+    @property
     def timed(self) -> bool:
         """Whether its latency was measured on the device."""
         return self.metrics["latency_ms"].origin == "measured"
@@ -196,14 +202,7 @@ class Front:
             other: Its value is subtracted.
             name: One of `hwnas.core.SHARES`; by default `share`.
         """
-        name = name or self.share
-        if "validation" in one.answers and "validation" in other.answers:
-            return one.answers["validation"].minus(other.answers["validation"], name)
-        images = sum(self._counts("validation"))
-        return Gap(
-            one.values[name] - other.values[name],
-            math.hypot(share_error(one.values[name], images), share_error(other.values[name], images)),
-        )
+        return gap_of(one, other, name or self.share, part="validation", counts=self.counts("validation"))
 
     def test_gap(self, member: Member, name: str | None = None) -> Gap | None:
         """How far its validation accuracy is above that on the test images; None where that is not known.
@@ -215,10 +214,10 @@ class Front:
         name = name or self.share
         if {"validation", "test"} <= set(member.answers):
             return member.answers["validation"].apart(member.answers["test"], name)
-        if name not in member.test:
+        if name not in member.test_values:
             return None
-        shares = {"validation": member.values[name], "test": member.test[name]}
-        errors = [share_error(share, sum(self._counts(part))) for part, share in shares.items()]
+        shares = {"validation": member.values[name], "test": member.test_values[name]}
+        errors = [share_error(share, sum(self.counts(part))) for part, share in shares.items()]
         return Gap(shares["validation"] - shares["test"], math.hypot(*errors))
 
     def chance(self, name: str | None = None) -> Chance:
@@ -227,9 +226,9 @@ class Front:
         Args:
             name: One of `hwnas.core.SHARES`; by default `share`.
         """
-        return Chance.of(name or self.share, self._counts("validation"))
+        return Chance.of(name or self.share, self.counts("validation"))
 
-    def _counts(self, part: str) -> list[int]:
+    def counts(self, part: str) -> list[int]:
         """Images of each class in a part."""
         return [int(count) for count in self.facts["data"]["counts"][part].values()]
 
@@ -239,23 +238,11 @@ class Front:
         return self.chance().explains(1 - value if self.share == "error" else value)
 
     def margins(self, members: Sequence[Member]) -> Margins:
-        """Differences that are noise, [members, members, objectives]: of shares `hwnas.core.Gap.margin`.
-
-        Of measured latencies it is the share by which two times of the latency table's session differ and be equal.
-        """
-        found = np.zeros((len(members), len(members), len(self.objectives)))
-        latency_tie = float(self.facts.get("ties", {}).get("latency", 0.0))
-        for column, objective in enumerate(self.objectives):
-            for n, one in enumerate(members):
-                for k, other in enumerate(members[:n]):
-                    if objective.name in SHARES:
-                        margin = self.gap(one, other, objective.name).margin
-                    elif objective.name == "latency_ms":
-                        margin = latency_tie * max(one.values[objective.name], other.values[objective.name])
-                    else:
-                        margin = 0.0
-                    found[n, k, column] = found[k, n, column] = margin
-        return found
+        """Differences that are noise on the validation images and in latency; see `margins_of`."""
+        latency = float(self.facts.get("ties", {}).get("latency", 0.0))
+        return margins_of(
+            members, self.objectives, part="validation", counts=self.counts("validation"), latency=latency
+        )
 
     def marked(self) -> Front:
         """With the front as measured marked, the best in the first objective first, networks not searched last.
@@ -293,6 +280,11 @@ class Front:
         margins = self.margins([member, *rivals])
         ties = [one for n, one in enumerate(rivals, 1) if (costs[n] <= costs[0] + margins[n, 0]).all()]
         return f"no gain over {self.letter(ties[0])}" if ties else "beaten"
+
+    def beats(self, one: Member, other: Member) -> bool:
+        """Whether a network has the better value in every objective."""
+        better, worse = costs_of([one.values, other.values], self.objectives)
+        return bool((better < worse).all())
 
     def next_cheaper(self, member: Member) -> Member | None:
         """Of the front, the one before it when sorted by what is spent first; None if it is the cheapest."""
@@ -432,3 +424,45 @@ def differences_in_words(differing: Sequence[str]) -> list[str]:
         table, _, difference = line.partition(": ")
         by_table.setdefault(table, []).append(difference)
     return [f"table {table} is of other conditions: {'; '.join(found)}" for table, found in by_table.items()]
+
+
+def gap_of(one: Member, other: Member, name: str, *, part: str, counts: Sequence[int]) -> Gap:
+    """How far an accuracy of two networks is apart on the same images, of one run or of two.
+
+    Args:
+        one: Its value is the first.
+        other: Its value is subtracted.
+        name: One of `hwnas.core.SHARES`.
+        part: "validation" or "test".
+        counts: Images of each class in the part, for members of earlier versions, which hold no answers.
+    """
+    if part in one.answers and part in other.answers:
+        return one.answers[part].minus(other.answers[part], name)
+    shares = [member.values[name] if part == "validation" else member.test_values[name] for member in (one, other)]
+    return Gap(shares[0] - shares[1], math.hypot(*(share_error(share, sum(counts)) for share in shares)))
+
+
+def margins_of(
+    members: Sequence[Member], objectives: Sequence[Objective], *, part: str, counts: Sequence[int], latency: float
+) -> Margins:
+    """Differences that are noise, [members, members, objectives]: of shares of images `hwnas.core.Gap.margin`.
+
+    Args:
+        members: Judged on the same images.
+        objectives: In the order of the answer.
+        part: "validation" or "test".
+        counts: Images of each class in the part.
+        latency: Share by which two measured times may differ and be equal, as the latency table's session showed.
+    """
+    found = np.zeros((len(members), len(members), len(objectives)))
+    for column, objective in enumerate(objectives):
+        for n, one in enumerate(members):
+            for k, other in enumerate(members[:n]):
+                if objective.name in SHARES:
+                    margin = gap_of(one, other, objective.name, part=part, counts=counts).margin
+                elif objective.name == "latency_ms":
+                    margin = latency * max(one.values[objective.name], other.values[objective.name])
+                else:
+                    margin = 0.0
+                found[n, k, column] = found[k, n, column] = margin
+    return found

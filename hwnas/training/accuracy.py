@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from hwnas.core import Answers, Metric, NonFiniteLossError
+from hwnas.core import SHARES, Answers, Metric, NonFiniteLossError
 
 
 def answers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Answers:
@@ -75,14 +75,14 @@ def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> 
 
 
 def accuracy_metrics(found: Answers) -> dict[str, Metric]:
-    """Plain and balanced accuracy, as metrics with their standard errors.
+    """Plain and balanced accuracy and the error, as metrics with their standard errors.
 
     Example:
         >>> import numpy as np
-        >>> accuracy_metrics(Answers((50, 50), np.arange(100) < 90))["balanced_accuracy"].value
-        0.9
+        >>> {name: metric.value for name, metric in accuracy_metrics(Answers((2, 2), np.arange(4) < 3)).items()}
+        {'accuracy': 0.75, 'balanced_accuracy': 0.75, 'error': 0.25}
     """
     return {
         name: Metric(found.value(name), "share", "measured", standard_error=found.standard_error(name))
-        for name in ("accuracy", "balanced_accuracy")
+        for name in SHARES
     }

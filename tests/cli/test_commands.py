@@ -564,7 +564,7 @@ def test_guessers_and_gaps_are_told_where_a_network_is_chosen(
     assert code == 0 and out.startswith("fastest: A "), "B and C are faster and guess"
     assert "the only one" in out
     assert "left out, no better than guessing" in out and "--by B takes it all the same" in out
-    assert "validation is higher than test by more than chance explains: A, +45.0 +- " in out
+    assert "validation is better than test by more than chance explains: A, +45.0 +- " in out
     _, out, _ = run(capsys, "pick", "toy", "--by", "B")
     assert "no better than guessing, which gives 1" in out
     _, out, _ = run(capsys, "front", "toy")

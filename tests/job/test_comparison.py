@@ -11,9 +11,10 @@ import pytest
 
 from hwnas.cli.compare import spaces_in_words
 from hwnas.core import Architecture, Metric, Objective, RecipeError
-from hwnas.job import Front, Member, compare
+from hwnas.job import Front, Member, compare, joint_front, values_of
 
-DATA = {"source": "digits", "counts": {"train": 8}, "digest": "d"}
+# So many images that differences of accuracy are no noise.
+DATA = {"source": "digits", "counts": {"train": 8, "test": {"0": 10**6, "1": 10**6}}, "digest": "d"}
 
 
 def member(number: int, latency_ms: float, test: float, *, on_front: bool = True) -> Member:
@@ -70,6 +71,20 @@ def test_a_run_without_a_front_stands_last_with_nothing() -> None:
     empty, full = compare([front("empty"), front("full", member(1, 1.0, 0.8))])
     assert (empty.networks, empty.joint, empty.volume, empty.best) == (0, 0, 0.0, ())
     assert full.volume == pytest.approx(1.0)
+
+
+def test_on_the_joint_front_a_gain_within_the_noise_is_a_tie() -> None:
+    """One run's network costs thrice as much for 1 % more of 100 test images."""
+    few = {**DATA, "counts": {"test": {"0": 50, "1": 50}}}
+    first, second = front("first", member(1, 1.0, 0.80), data=few), front("second", member(2, 3.0, 0.81), data=few)
+    assert joint_front([first, second]) == [0]
+    assert [standing.joint for standing in compare([first, second])] == [1, 0]
+    assert joint_front([front("a", member(1, 1.0, 0.80)), front("b", member(2, 3.0, 0.81))]) == [0, 1]
+
+
+def test_an_error_is_compared_on_the_test_images_too() -> None:
+    one = replace(member(1, 1.0, 0.8), metrics={"error": Metric(0.5, "", "measured")})
+    assert values_of(one) == {"error": pytest.approx(0.2)}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwnas.cli.front import remarks
 from hwnas.core import Answers, Architecture, Limit, Metric, Objective, PickError, share_error
 from hwnas.job import Front, Member
 from hwnas.job.front import letter_of
@@ -154,6 +155,31 @@ def test_a_front_of_an_earlier_version_compares_as_two_samples() -> None:
     assert old.chance().value == 0.5 and not old.at_chance(one)
     gap = old.test_gap(one)
     assert gap is not None and gap.value == pytest.approx(0.0)
+
+
+def test_an_error_as_objective_is_judged_as_the_accuracy_it_is() -> None:
+    good, guess = answers((3, 10)), answers((60, 195))
+    rows = [member(1.0, good, answers((50, 60))), member(0.1, guess)]
+    rows = [
+        replace(one, metrics={**one.metrics, "error": Metric(1 - one.values["accuracy"], "share", "measured")})
+        for one in rows
+    ]
+    for versions in (rows, [replace(one, answers={}) for one in rows]):
+        found = front(*versions, objectives=("error", "latency_ms"))
+        assert on_front(found) == [1.0] and found.share == "error"
+        assert [found.at_chance(one) for one in found.members] == [False, True]
+        gap = found.test_gap(found.members[0])
+        assert gap is not None and gap.sure and gap.value < 0, "its error is far higher on the test images"
+
+
+def test_a_reference_that_beats_a_member_in_everything_is_found() -> None:
+    found = front(member(0.265, answers((6, 20))), member(0.164, answers((2, 3)), role="default"))
+    worse, reference = found.members
+    assert found.beats(reference, worse) and not found.beats(worse, reference)
+    [line] = [line for line in remarks(found) if "default network" in line]
+    assert line.startswith(
+        "B is the default network, trained alone without a search; it is better in every objective than A"
+    )
 
 
 def test_letters_name_members_in_their_order_and_come_back() -> None:

@@ -66,6 +66,17 @@ def test_a_front_in_five_objectives(
         search(recipe, root=tmp_path, teller=Listener())
 
 
+def test_an_error_is_an_objective_like_any_other(tmp_path: Path) -> None:
+    """On paper, where nothing has to be measured first."""
+    recipe = make_workspace(tmp_path, recipe=f'device = "t4"\nobjectives = ["error", "latency_ms"]\n{RECIPE}')
+    front = search(recipe, root=tmp_path, teller=Listener())
+    assert front.share == "error" and front.on_front
+    for member in front.members:
+        assert member.values["error"] == pytest.approx(1 - member.values["accuracy"])
+    volume = front.facts["search"]["hypervolume"]
+    assert volume["reference"]["error"] == 1.0 and volume["after_each_network"][-1] > 0
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
