@@ -19,7 +19,7 @@ from tests.bench.figures import TIME, Arrival, Bench, Measured, Null, Row, arriv
 from tests.bench.gradient import gradient, gradient_digits
 from tests.bench.mbv3_45 import OBJECTIVES, volume, volume_of
 from tests.bench.other_tools import OPTUNA, PYMOO, OtherTool, first_at, pymoo_nsga2_as_ours, versions
-from tests.bench.tabular import LINEAR, mbv3_45_surrogate, nasbench201_paper, overhead, own_time, pi5
+from tests.bench.tabular import LINEAR, STORE, mbv3_45_surrogate, nasbench201_paper, overhead, own_time, pi5
 from tests.bench.toy201 import toy201_rows
 
 SEEDS, NAT_SEEDS = (0, 1, 2, 3, 4), (0, 1, 2)
@@ -88,7 +88,7 @@ def mbv3_45(
     ]
     rows += _of_other_tools(read(data), tools, at=(nat_evaluations, evaluations), seeds=tool_seeds)
     conditions = {"problem": "mbv3_45", "nat_seeds": list(nat_seeds), **versions()}
-    return Measured(rows, conditions, given=ENDS, seeds=len(seeds), threads=1)
+    return Measured(rows, conditions, given=ENDS, seeds=len(seeds), threads=1, inputs=STORE)
 
 
 def _of_other_tools(

@@ -1,24 +1,34 @@
 """The code that a figure depends on, and a digest of it: what has changed since says whether the figure still holds.
 
 From a part of a bench everything is followed that it names: functions, classes and constants of the bench and of hwnas,
-through re-exports to where they are defined. Comments, docstrings and layout count for nothing.
+through re-exports to where they are defined; of a class the methods whose names come up anywhere in that code. Layout,
+comments, docstrings, annotations of functions and what errors say do not count; neither does what only keeps things.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("hwnas", "tests")
 PROGRAMS = {"hwnas.profiling.program": "hwnas.device.measure"}
 """Modules that run another one as a program, by its path: no import shows it."""
+
+KEEPERS = (
+    "hwnas.core.errors",
+    "hwnas.core.files",
+    "hwnas.store",
+    "hwnas.evaluation.state_file",
+    "hwnas.study.environment",
+)
+"""Modules that say or keep what was found, and find nothing: a figure is not of them. Their own tests are."""
 
 Place = tuple[str, str]
 """A module and a name in it; an empty name is the whole module."""
@@ -45,34 +55,96 @@ def sources_of(part: object) -> dict[str, str]:
     Args:
         part: A function, or a `partial` of one; what a partial is given counts as well.
     """
-    todo, extra = _roots(part)
-    found: dict[str, set[str]] = {}
-    seen: set[Place] = set()
-    while todo:
-        place = todo.pop()
-        if place in seen:
-            continue
-        seen.add(place)
+    places, extra = _roots(part)
+    walk = _Walk(places)
+    walk.run()
+    digests = {module: _digest("\n".join(sorted(texts))) for module, texts in walk.found.items() if texts}
+    return dict(sorted((digests | ({"arguments": _digest("\n".join(extra))} if extra else {})).items()))
+
+
+class _Walk:
+    """Everything that is reached from some places.
+
+    Args:
+        places: To begin with.
+    """
+
+    def __init__(self, places: list[Place]) -> None:
+        self.todo = places
+        self.seen: set[Place] = set()
+        self.found: dict[str, set[str]] = {}
+        self.words: set[str] = set()  # attributes, and texts that may name one
+        self.methods: dict[Place, dict[str, list[ast.stmt]]] = {}  # of classes that were reached, not yet reached
+
+    def run(self) -> None:
+        """Until nothing new comes up."""
+        while self.todo:
+            while self.todo:
+                self._visit(self.todo.pop())
+            for (module, _), methods in list(self.methods.items()):
+                for name in sorted(self.words & methods.keys()):
+                    for statement in methods.pop(name):
+                        self._take(module, statement)
+
+    def _visit(self, place: Place) -> None:
         module, name = place
-        parsed = _parsed(module)
+        parsed = None if place in self.seen or _keeps(module) else _parsed(module)
+        self.seen.add(place)
         if parsed is None:
-            continue
+            return
         if module in PROGRAMS:
-            todo.append((PROGRAMS[module], ""))
-        texts = found.setdefault(module, set())
+            self.todo.append((PROGRAMS[module], ""))
+        statements: list[ast.stmt] = []
         if not name or (name not in parsed.defined and name not in parsed.imported):
             statements = [statement for group in parsed.defined.values() for statement in group]
-            todo += parsed.imported.values()
+            self.todo += parsed.imported.values()
         elif name in parsed.imported:
-            statements = []
-            todo.append(parsed.imported[name])
+            self.todo.append(parsed.imported[name])
         else:
             statements = parsed.defined[name]
         for statement in [*statements, *parsed.loose]:
-            texts.add(_text(statement))
-            todo += _named(statement, module, parsed)
-    digests = {module: _digest("\n".join(sorted(texts))) for module, texts in found.items() if texts}
-    return dict(sorted((digests | ({"arguments": _digest("\n".join(extra))} if extra else {})).items()))
+            if isinstance(statement, ast.ClassDef) and name and _is_ours(statement, parsed):
+                shell, methods = _without_methods(statement)
+                self.methods[module, name] = methods
+                statement = shell
+            self._take(module, statement)
+
+    def _take(self, module: str, statement: ast.stmt) -> None:
+        parsed = _parsed(module)
+        assert parsed is not None, "a statement was found in it"
+        code = _plain(statement)
+        self.found.setdefault(module, set()).add(ast.unparse(code))
+        for node in ast.walk(code):
+            if isinstance(node, ast.Attribute):
+                self.words.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self.words.add(node.value)
+        self.todo += _named(code, module, parsed)
+
+
+def _keeps(module: str) -> bool:
+    return any(module == keeper or module.startswith(f"{keeper}.") for keeper in KEEPERS)
+
+
+def _is_ours(statement: ast.ClassDef, parsed: _Module) -> bool:
+    """Whether all that calls its methods is code that is followed: no base is of another package."""
+    names = [base.id for base in statement.bases if isinstance(base, ast.Name)]
+    own = (n in parsed.defined or file_of(parsed.imported.get(n, ("", ""))[0]) is not None for n in names)
+    return len(names) == len(statement.bases) and all(own)
+
+
+def _without_methods(statement: ast.ClassDef) -> tuple[ast.ClassDef, dict[str, list[ast.stmt]]]:
+    """A class with those methods alone that Python calls by itself, and the others by name."""
+    kept: list[ast.stmt] = []
+    methods: dict[str, list[ast.stmt]] = {}
+    for part in statement.body:
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and not part.name.startswith("__"):
+            methods.setdefault(part.name, []).append(part)
+        else:
+            kept.append(part)
+    shell = copy.copy(statement)
+    shell.body = kept or [ast.Pass()]
+    return shell, methods
 
 
 def digest_of_sources(sources: Mapping[str, str]) -> str:
@@ -155,8 +227,8 @@ def _imports(statement: ast.Import | ast.ImportFrom) -> dict[str, Place]:
     return found
 
 
-def _named(statement: ast.stmt, module: str, parsed: _Module) -> Iterator[Place]:
-    """What a statement refers to. Of an imported module only the names that are taken from it."""
+def _named(statement: ast.AST, module: str, parsed: _Module) -> Iterator[Place]:
+    """What some code refers to. Of an imported module only the names that are taken from it."""
     whole: dict[str, Place] = {name: place for name, place in parsed.imported.items() if not place[1]}
     qualified = set()
     for node in ast.walk(statement):
@@ -172,15 +244,21 @@ def _named(statement: ast.stmt, module: str, parsed: _Module) -> Iterator[Place]
                 yield module, node.id
 
 
-def _text(statement: ast.stmt) -> str:
-    """Its code without docstrings, in one form."""
-    copy: Any = ast.parse(ast.unparse(statement))
-    for node in ast.walk(copy):
+def _plain(statement: ast.stmt) -> ast.Module:
+    """Its code in one form, without docstrings, annotations of functions, and what errors say."""
+    code = ast.parse(ast.unparse(ast.fix_missing_locations(statement)))
+    for node in ast.walk(code):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc, node.cause = node.exc.func, None
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
         body = getattr(node, "body", None)
         if isinstance(body, list):
             kept = [s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
             node.__dict__["body"] = kept or [ast.Pass()]
-    return ast.unparse(copy)
+    return code
 
 
 def _digest(text: str) -> str:

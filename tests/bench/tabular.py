@@ -21,7 +21,7 @@ from hwnas.pareto import costs_of, hypervolume_share, non_dominated
 from hwnas.strategies import Bayesian, Nat, Nsga2, Nsga3, RandomSearch, RegularizedEvolution, Reinforce
 from hwnas.study import Event, Strategy, Study
 from tests.bench import mbv3_45 as mbv3
-from tests.bench.figures import TIME, Arrival, Contender, Measured, Null, Row, arrivals, mean_count, mean_of
+from tests.bench.figures import ROOT, TIME, Arrival, Contender, Measured, Null, Row, arrivals, mean_count, mean_of
 from tests.bench.nulls import layer_after_layer, layers
 from tests.bench.other_tools import first_at
 
@@ -392,6 +392,10 @@ class Timed:
         return metrics
 
 
+STORE = tuple(sorted((ROOT / "hwnas" / "store").glob("*.py")))
+"""What keeps a run, which is a part of its own overhead and of no other figure."""
+
+
 def overhead(data: Path, *, evaluations: int = 100_000) -> Measured:
     """What study, store and strategy cost per evaluation in a long run on MBv3-45, stored on disk."""
     rows = []
@@ -399,7 +403,7 @@ def overhead(data: Path, *, evaluations: int = 100_000) -> Measured:
         ms, _ = own_time(mbv3_45(data), strategy, mbv3.OBJECTIVES, evaluations=evaluations, seed=0)
         of = f"{name} own overhead per evaluation, {evaluations:,} evaluations"
         rows.append(Row(of, ms, "ms", 1.0, 0.1, "lower", null=TIME))
-    return Measured(rows, {"problem": "mbv3_45", "seed": 0}, given="multiply-adds", seeds=1, threads=1)
+    return Measured(rows, {"problem": "mbv3_45", "seed": 0}, given="multiply-adds", seeds=1, threads=1, inputs=STORE)
 
 
 def own_time(

@@ -32,6 +32,53 @@ def unused(x):
     return far(x)
 ''',
     "other": "def seen(x):\n    from hwnas.late import later\n    return later(x)\n\n\ndef hidden():\n    return 1\n",
+    "store": "def keep(x):\n    return x\n",
+    "classy": '''
+import torch
+from hwnas.deep import far
+from hwnas.store import keep
+from hwnas.other import hidden
+
+
+class Base:
+    def inherited(self):
+        return 1
+
+
+class Own(Base):
+    size = 1
+
+    def __init__(self):
+        self.step()
+
+    def step(self, far: hidden = 1) -> hidden:
+        """Takes one."""
+        if keep(far) < 0:
+            raise ValueError(f"step is {far}")
+        return self.size
+
+    def never(self):
+        return far(1)
+
+    def by_name(self):
+        return getattr(self, "named")()
+
+    def named(self):
+        return 2
+
+
+class Theirs(torch.nn.Module):
+    def forward(self, x):
+        return far(x)
+
+
+def makes():
+    return Own(), Theirs
+
+
+def calls():
+    return Own().by_name()
+''',
     "deep": "def far(x):\n    return x\n",
     "late": "print('loaded')\n\n\ndef later(x):\n    return x\n",
 }
@@ -60,14 +107,15 @@ def part(name: str = "used", module: str = "hwnas") -> FunctionType:
     return call
 
 
-def change(package: Path, name: str, old: str, new: str) -> bool:
+def change(package: Path, name: str, old: str, new: str, root: FunctionType | None = None) -> bool:
     """Whether replacing a text changes what is found."""
-    before = sources_of(part())
+    root = root or part()
+    before = sources_of(root)
     path = package / f"{name}.py"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     sources._parsed.cache_clear()
-    return digest_of_sources(sources_of(part())) != digest_of_sources(before)
+    return digest_of_sources(sources_of(root)) != digest_of_sources(before)
 
 
 def test_names_are_followed_through_re_exports_modules_and_imports_in_functions(package: Path) -> None:
@@ -99,6 +147,32 @@ def test_a_change_in_what_is_used_counts(package: Path, name: str, old: str, new
 )
 def test_comments_docstrings_layout_and_what_is_not_used_do_not(package: Path, name: str, old: str, new: str) -> None:
     assert not change(package, name, old, new)
+
+
+@pytest.mark.parametrize(
+    ("root", "old", "new", "counts"),
+    [
+        ("makes", "return self.size", "return -self.size", True),
+        ("makes", "size = 1", "size = 2", True),
+        ("makes", "self.step()", "pass", True),
+        ("makes", "return far(1)", "return far(2)", False),
+        ("makes", "return 2", "return 3", False),
+        ("makes", "return far(x)", "return -far(x)", True),
+        ("makes", 'f"step is {far}"', 'f"step must not be {far}"', False),
+        ("makes", "raise ValueError", "raise TypeError", True),
+        ("makes", "far: hidden = 1) -> hidden", "far: int = 1) -> int", False),
+        ("calls", "return 2", "return 3", True),
+    ],
+)
+def test_of_a_class_its_methods_count_that_are_called(
+    package: Path, root: str, old: str, new: str, counts: bool
+) -> None:
+    assert change(package, "classy", old, new, part(root, "hwnas.classy")) == counts
+
+
+def test_what_only_keeps_things_does_not_count(package: Path) -> None:
+    found = sources_of(part("makes", "hwnas.classy"))
+    assert "hwnas.store" not in found and "hwnas.other" not in found and "hwnas.deep" in found
 
 
 def test_what_a_partial_is_given_counts(package: Path) -> None:
