@@ -99,9 +99,10 @@ def show_so_far(found: SoFar) -> None:
     for name, several in phases.items():
         of = f" of {len(several)} networks" if len(several) > 1 else ""
         show(f"  {name}: {counted(sum(several), 'epoch')}{of} trained")
-    of = f" of {found.budget}" if found.budget else ""
+    done = f"{found.evaluations} of {counted(found.budget, 'network')}" if found.budget else ""
     failed = f", {found.failed} of them failed" if found.failed else ""
-    show(f"  evaluated: {found.evaluations}{of} networks{failed}" + (f"; {found.reason}" if found.reason else ""))
+    done = done or counted(found.evaluations, "network")
+    show(f"  evaluated: {done}{failed}" + (f"; {found.reason}" if found.reason else ""))
     if found.best:
         show("")
         options = _options(found.best)
