@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +18,16 @@ from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.core.escaping import command_line
 from hwnas.cost import LatencyTable, implausible_rows, in_lines
-from hwnas.device import Device, NvidiaGpu, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
+from hwnas.device import (
+    Device,
+    NvidiaGpu,
+    allowed_cores,
+    cgroup_quota,
+    fingerprint,
+    nvidia_state,
+    quota_unread,
+    scratch,
+)
 from hwnas.device.refusals import first_line, in_plain_words
 from hwnas.export import (
     BATCHES,
@@ -181,9 +189,9 @@ def check_machine() -> list[dict[str, str]]:
     rows += check_runtimes()
     rows += check_nvidia()
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch("check") as folder:
             block = MBConv(8, 8, hidden=24, kernel=3, stride=1, activation_name="hswish", squeeze=8)
-            done = export_onnx(block, Path(folder) / "block.onnx", input_shape=(8, 8, 8), metadata={"check": True})
+            done = export_onnx(block, folder / "block.onnx", input_shape=(8, 8, 8), metadata={"check": True})
         rows.append({
             "what": "export",
             "state": "works",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.core import ExportError, write_atomically
+from hwnas.device import scratch
 from hwnas.export.content_digest import FORM, content_digest
 from hwnas.export.parity import Parity, check_parity
 from hwnas.export.reading import PREFIX, load_onnx
@@ -70,8 +70,8 @@ def export_onnx(
         >>> exported.parity.largest_difference < 1e-4, found.state, found.metadata["classes"]
         (True, 'as exported', ['a', 'b'])
     """
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "model.onnx"
+    with scratch("export") as folder:
+        raw = folder / "model.onnx"
         write_onnx(network, raw, input_shape=input_shape)
         model = onnx.load(str(raw))
     norms = _unfolded(model.graph)

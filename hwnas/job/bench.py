@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Metric, SpaceError, TableError, counted
 from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
-from hwnas.device import Device, QuotaReader, cgroup_quota
+from hwnas.device import Device, QuotaReader, cgroup_quota, scratch
 from hwnas.device.refusals import first_line, refusal
 from hwnas.export import Described, State, describe
 from hwnas.nn import build_network
@@ -155,8 +154,8 @@ def bench(
     warnings: list[str] = []
     factor: float | None = None
     scaled = False
-    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as folder:
-        copy = Path(folder) / "model.onnx"
+    with scratch("bench") as folder:
+        copy = folder / "model.onnx"
         _save(model, copy, path)
         if found is None:
             measurement = measure_models(

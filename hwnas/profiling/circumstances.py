@@ -110,6 +110,8 @@ def table_differences(
         run["runtime.onnxruntime"] = found.get("onnxruntime")
     else:
         run["runtime.version"] = found.get("version")
+    if len(machine.get("core_kinds") or ()) > 1:
+        run["protocol.core_kind"] = found.get("core_kind")
     if device.uses_gpu:
         run["device.gpu.name"] = (found.get("gpu") or {}).get("name")
     return table.differences(run, exact=exact)

@@ -102,7 +102,8 @@ class ProfileReport:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the table should know, one line each."""
-        failed = [f"{key} could not be measured: {reason}" for key, reason in sorted(self.failures.items())]
+        by_kind = self.failed_blocks | dict(sorted(self.failures.items()))  # blocks first: networks fail with them
+        failed = [f"{key} could not be measured: {reason}" for key, reason in by_kind.items()]
         lines = failed[:SHOWN]
         if len(failed) > SHOWN:
             lines.append(f"{len(failed) - SHOWN} more could not be measured; the table's header names them")

@@ -783,3 +783,37 @@ def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path, monkeypat
         program.sweep(tmp_path)
         assert mine.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["hwnas-of-somebody"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")
+def test_a_process_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+    """The parent is killed while the child is deep in a call that never returns."""
+    child = (
+        "import os, time\nfrom hwnas.device.measure import die_with\n"
+        "die_with(os.getppid())\nprint(os.getpid(), flush=True)\ntime.sleep(1000)\n"
+    )
+    parent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        process.kill()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and _runs(pid):
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def test_a_parent_that_is_gone_already_is_noticed() -> None:
+    with pytest.raises(program.ParentGoneError):
+        program.die_with(os.getppid() + 100_000)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -76,7 +77,13 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("sshd")
+    with serving(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@contextmanager
+def serving(folder: Path, more: str = "") -> Iterator[Server]:
+    """A server with its files in a folder, and more lines of configuration."""
     temporary = folder / "tmp"
     temporary.mkdir()
     key, host_key, port = make_key(folder / "key"), make_key(folder / "host"), free_port()
@@ -87,7 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {host_key}\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv TMPDIR={temporary} OMP_NUM_THREADS=1\n"
+        f"SetEnv TMPDIR={temporary} OMP_NUM_THREADS=1\n{more}\n"
     )
     # The tests' own configuration stands before that of whoever runs them.
     (folder / "ssh").write_text(
@@ -393,6 +400,18 @@ def test_models_are_timed_there_and_nothing_stays(server: Server, tmp_path: Path
     assert list(dict.fromkeys(step.stage for step in steps)) == ["copy", "load", "plan", "measure"]
     assert steps[-1].done == steps[-1].total
     assert jobs(server) == []
+
+
+@needs_ssh
+def test_a_real_login_that_says_a_megabyte_first_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an end of line, and with something left running that keeps the connection open."""
+    talk = "head -c 1000000 /dev/zero | tr '\\0' x; printf Welcome; sleep 3 &"
+    model = write_model(tmp_path / "a.onnx", "Tanh")
+    monkeypatch.setenv("KNOWN", str(tmp_path / "known"))  # the module's server may have its own client before this one
+    with serving(tmp_path, f'ForceCommand {talk} eval "$SSH_ORIGINAL_COMMAND"') as server:
+        found = measure_models({"a": model}, device=server.device(), rounds=2, on_noise="mark")
+        assert found.timings["a"].visits >= 2
+        assert wait_until(lambda: jobs(server) == []), "files of the job stayed on the device"
 
 
 @needs_ssh
