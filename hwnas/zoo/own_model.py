@@ -133,7 +133,7 @@ class OwnModel:
             try:
                 check_evaluation(model)
             except SpaceError as error:
-                raise SpaceError(f"{self.path}: {self.class_name}: {error.message}", hint=error.hint) from error
+                raise SpaceError(f"{self.path}: {error.message}", hint=error.hint) from error
             return priced
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hwnas.core import DataError
-from hwnas.data import DataSource, Preprocessing, parquet
+from hwnas.data import DataSource, Preprocessing, image_folder, parquet
 
 BENCH_DATA = Path(os.environ.get("HWNAS_BENCH_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -157,3 +157,38 @@ def test_cifar10_test_part() -> None:
     preprocessing = Preprocessing.fit(splits.train)
     assert np.allclose(preprocessing.mean, (0.4913, 0.4821, 0.4465), atol=0.02)
     assert np.allclose(preprocessing.std, (0.245, 0.243, 0.261), atol=0.02)
+
+
+def test_every_kind_of_image_is_read_as_from_a_folder(tmp_path: Path) -> None:
+    """Turned by EXIF, of 16 and 32 bits, of floats, with a palette's transparency, in CMYK: one way of reading."""
+    rng = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    palette = Image.new("P", (4, 6), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    colours = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (colours, "jpeg", {"exif": turned}),
+        (Image.fromarray(rng.integers(0, 65536, (4, 6), dtype=np.uint16)), "png", {}),
+        (Image.fromarray(rng.integers(0, 256, (4, 6), dtype=np.int32)), "tiff", {}),
+        (Image.fromarray(rng.random((4, 6), dtype=np.float32)), "tiff", {}),
+        (palette, "png", {"transparency": b"\xff\x00"}),
+        (colours.convert("CMYK"), "jpeg", {}),
+        (colours.convert("RGBA"), "webp", {}),
+    ]
+    contents = []
+    for n, (image, kind, options) in enumerate(kinds):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        contents.append(file.getvalue())
+        folder = tmp_path / "folder" / "ab"[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{n}.{kind}").write_bytes(contents[-1])
+    labels = ["ab"[n % 2] for n in range(len(kinds))]
+    from_table = parquet(write(tmp_path / "a.parquet", labels, images=contents)).train
+    from_folder = image_folder(tmp_path / "folder").train
+    order = sorted(range(len(kinds)), key=lambda n: (labels[n], n))
+    assert [from_table.labels[n] for n in order] == from_folder.labels.tolist()
+    for n, image in zip(order, from_folder.images, strict=True):
+        assert np.array_equal(from_table.images[n], image), kinds[n][1]
+    assert from_table.images[0].shape == (6, 4, 3), "upright"

@@ -165,8 +165,8 @@ def test_a_model_that_is_no_function_of_its_images_is_refused_when_its_space_is_
             "(2, 3)))", "(2, 3))))"
         )
     )
-    with pytest.raises(SpaceError, match=r"nets.py: Net: Net: gives another answer for the same images each time"):
+    with pytest.raises(SpaceError, match=r"nets.py: Net: gives another answer for the same images each time"):
         _ = family(f"{nets}:Net", {}, channels=1, classes=2).space
     nets.write_text(NETS.replace("BatchNorm2d(c_out)", "BatchNorm2d(c_out, track_running_stats=False)"))
-    with pytest.raises(SpaceError, match=r"nets.py: Net: first\S*: a BatchNorm2d that keeps no statistics"):
+    with pytest.raises(SpaceError, match=r"nets.py: first\S*: a BatchNorm2d that keeps no statistics"):
         _ = family(f"{nets}:Net", {}, channels=1, classes=2).space
