@@ -52,6 +52,9 @@ CUTS = (
 EFFORT = "\n[training]\nepochs = 1\nthreads = 1\n\n[members]\ncount = 2\nepochs = 1\n"
 """After each recipe that leaves its epochs to the defaults."""
 
+OF_FEW_IMAGES = EFFORT.replace("epochs = 1\n", "epochs = 4\nbatch_size = 16\n")
+"""The same for the images drawn here, which are too few for an epoch of large batches to teach anything."""
+
 SMALL = (
     ('name = "mobilenet_v3"\nresolutions = [32, 48, 64]', 'name = "toy"\nresolutions = [8, 12]   '),
     ('name = "mobilenet_v3_tiny"', 'name = "toy"\nresolutions = [8, 12]'),
@@ -104,11 +107,11 @@ def cut(text: str, *, small: bool) -> str:
 
 
 def draw_images(folder: Path) -> None:
-    """Three classes of photographs, a dozen each."""
+    """Three classes of images, some dozens each."""
     rng = np.random.default_rng(0)
     for label, colour in (("red", 0), ("green", 1), ("blue", 2)):
         (folder / "images" / label).mkdir(parents=True)
-        for n in range(24):
+        for n in range(48):
             pixels = rng.integers(0, 120, (40, 32, 3), dtype=np.uint8)
             pixels[:, :, colour] += 120
             Image.fromarray(pixels).save(folder / "images" / label / f"{n}.png")
@@ -193,7 +196,7 @@ class Reader:
     def saves(self, step: Step) -> None:
         text = cut(step.text, small=self.small)
         if step.kind == "toml" and step.name.startswith("search/") and not step.top:
-            text += "" if "[members]" in text else EFFORT
+            text += OF_FEW_IMAGES if "image_folder" in text else EFFORT
         path = self.folder / (step.name or f"snippet{len(self.done)}.py")
         assert path.suffix == {"toml": ".toml", "python": ".py"}[step.kind], "a block says what it is saved as"
         path.parent.mkdir(exist_ok=True)

@@ -88,7 +88,7 @@ def _in_detail(row: dict[str, Any]) -> list[str]:
         "[space] may set (channels and classes come from the data):",
         *(f"    {key} = {json.dumps(value)}" for key, value in row["fields"].items()),
     ]
-    return [part for line in lines for part in textwrap.wrap(line, 80, subsequent_indent=" " * 8) or [""]]
+    return [part for line in lines for part in _wrapped(line)]
 
 
 def _sides(resolutions: Sequence[int]) -> str:
@@ -135,8 +135,24 @@ def methods(as_json: AsJson = False) -> None:
         show_json([{"name": name, "summary": summaries[name], "fields": fields[name]} for name in STRATEGIES])
         return
     for name in STRATEGIES:
-        show(f"{name}: {summaries[name]}")
-        show("    " + (", ".join(f"{key} = {value!r}" for key, value in fields[name].items()) or "no parameters"))
+        parameters = ", ".join(f"{key} = {_as_written(value)}" for key, value in fields[name].items())
+        for line in _wrapped(f"{name}: {summaries[name]}") + _wrapped(f"    {parameters or 'no parameters'}"):
+            show(line)
+
+
+def _as_written(value: object) -> str:
+    """A default as a recipe would set it; what is not set has no such words.
+
+    Example:
+        >>> _as_written("rbf"), _as_written((1, 2)), _as_written(True), _as_written(None)
+        ('"rbf"', '[1, 2]', 'true', 'not set')
+    """
+    return "not set" if value is None else json.dumps(value)
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line in 80 columns; what goes on is indented."""
+    return textwrap.wrap(line, 80, subsequent_indent=" " * 8) or [""]
 
 
 def devices(as_json: AsJson = False) -> None:

@@ -447,7 +447,7 @@ def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str], monkeypat
     assert "mobilenet_v3_tiny" in out and "128, 160, 192, 224" in out
 
 
-@pytest.mark.parametrize("arguments", [["spaces"], ["devices"], *(["spaces", name] for name in FAMILIES)])
+@pytest.mark.parametrize("arguments", [["spaces"], ["devices"], ["methods"], *(["spaces", name] for name in FAMILIES)])
 def test_lists_are_read_in_80_columns(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
