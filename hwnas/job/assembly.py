@@ -518,8 +518,11 @@ def _check_writable(folder: Path) -> None:
     Raises:
         TableError: If not.
     """
+    made = not folder.exists()
     try:
         check_writable(folder)
+        if made:  # a profile that is refused later leaves nothing
+            folder.rmdir()
     except OSError as error:
         raise TableError(
             f"the table could not be written: {refusal(error).message}", hint=refusal(error).hint

@@ -16,6 +16,24 @@ from hwnas.profiling.program import PROGRAM, Identity, Job, ProgressCall, read_r
 
 RESULTS = "results.jsonl"
 
+LAUNCHER = """\
+# Looks whether this Python is new enough, in words that every Python knows, and then measures: see measuring.py.
+import os
+import sys
+
+if sys.version_info[:2] < (3, 9):
+    found = "%d.%d.%d" % tuple(sys.version_info[:3])
+    sys.stderr.write("This Python is %s; measuring needs 3.9 or newer: run it with another one\\n" % found)
+    sys.exit(1)
+
+sys.dont_write_bytecode = True  # the folder stays as it was carried here
+sys.path[0] = os.path.dirname(os.path.abspath(__file__))
+import measuring
+
+sys.exit(measuring.main(sys.argv[1:]))
+"""
+"""What a person runs on the board; the program itself would be a syntax error to an old Python."""
+
 
 def check_free(folder: Path) -> None:
     """That a kit may be written there.
@@ -52,7 +70,8 @@ def pack(job: Job, folder: Path, *, device: Device, about: Mapping[str, Any], th
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         (kit / "job.json").write_text(json.dumps({**job.values, "about": about}, indent=1) + "\n", encoding="utf-8")
-        shutil.copyfile(PROGRAM, kit / "measure.py")
+        (kit / "measure.py").write_text(LAUNCHER, encoding="utf-8")
+        shutil.copyfile(PROGRAM, kit / "measuring.py")
         (kit / "README.md").write_text(_readme(device, len(job.values["models"]), then), encoding="utf-8")
         size_bytes = sum(path.stat().st_size for path in kit.rglob("*") if path.is_file())
         if folder.exists():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -27,6 +29,7 @@ from hwnas.profiling import (
     take_in,
     write_kit,
 )
+from hwnas.profiling.by_hand import LAUNCHER
 from hwnas.profiling.runtimes import runtime_version
 from hwnas.space import Block
 from hwnas.zoo import FAMILIES
@@ -86,6 +89,7 @@ def test_a_kit_is_a_folder_that_explains_itself(kit: Kit) -> None:
         "README.md",
         "job.json",
         "measure.py",
+        "measuring.py",
         "models",
         RESULTS,
         "rounds.jsonl",
@@ -224,12 +228,37 @@ def test_a_kit_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 def test_too_many_threads_are_told_there_and_then(kit: Kit, tmp_path: Path) -> None:
     job = json.loads((kit.path / "job.json").read_text()) | {"threads": 4096, "models": []}
     (tmp_path / "job.json").write_text(json.dumps(job))
-    (tmp_path / "measure.py").write_bytes((kit.path / "measure.py").read_bytes())
+    for name in ("measure.py", "measuring.py"):
+        (tmp_path / name).write_bytes((kit.path / name).read_bytes())
     done = run_kit(tmp_path)
     assert done.returncode == 10
     assert done.stderr.startswith("threads is 4096; ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / RESULTS).exists()
+
+
+def test_an_old_python_on_the_board_is_told_its_version_and_no_syntax_error(tmp_path: Path) -> None:
+    (tmp_path / "measure.py").write_text(LAUNCHER)
+    (tmp_path / "measuring.py").write_text("this is what an old Python cannot read")
+    for python in interpreters(tmp_path):
+        done = run_kit(tmp_path, python)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(
+            r"This Python is [23]\.\d\.\d+; measuring needs 3\.9 or newer: run it with another one\n", done.stderr
+        )
+
+
+def interpreters(folder: Path) -> list[str]:
+    """One that says it is 3.6, and those before 3.9 that are installed here."""
+    old = folder / "python"
+    old.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import runpy, sys\n"
+        'sys.version_info = (3, 6, 9, "final", 0)\nrunpy.run_path(sys.argv[1])\' "$@"\n'
+    )
+    old.chmod(0o755)
+    found = [shutil.which(f"python{version}") for version in ("2.7", "3.6", "3.7", "3.8")]
+    there = [path for path in found if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode]
+    return [str(old), *there]
 
 
 def test_a_missing_runtime_is_told_with_the_command(kit: Kit, tmp_path: Path) -> None:
