@@ -251,7 +251,8 @@ class _Tracer:
             except Exception as error:  # it is the user's code, which may raise anything
                 raise SpaceError(
                     f"{type(self.model).__name__}: its forward pass fails on images of {side} x {side} as "
-                    f"{architecture}: {type(error).__name__}: {error}{own_line(error)}"
+                    f"{architecture}: {type(error).__name__}: {error}{own_line(error)}",
+                    hint="every network must run at every size: drop the smallest sizes, or the option that fails",
                 ) from error
             self._known[architecture] = self._seen
         return self._known[architecture]

@@ -113,6 +113,11 @@ def test_a_family_of_ones_own_has_what_every_family_has(nets: Path) -> None:
         ("broken.py:Net", {}, "cannot be run: ZeroDivisionError"),
         ("narrow.py:Net", {}, "does not take classes"),
         ("grey.py:Net", {}, "has images of 3 channels, the data 1"),
+        (
+            "small.py:Net",
+            {},
+            r"its forward pass fails on images of 8 x 8 as .*: RuntimeError: .*drop the smallest sizes",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_model_is_said(
@@ -123,6 +128,7 @@ def test_what_is_wrong_with_a_model_is_said(
         NETS.replace("channels, classes, width=8", "channels").replace("classes", "2")
     )
     (nets.parent / "grey.py").write_text(NETS.replace(", channels=channels)", ")"))
+    (nets.parent / "small.py").write_text(NETS.replace("padding=kernel // 2", "padding=0"))
     with pytest.raises(SpaceError, match=message):
         _ = family(f"{nets.parent / source}", overrides, channels=1, classes=2).space
 
