@@ -10,7 +10,7 @@ from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.search import show_tabular
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Evaluation, Metric, Objective, counted, refusal
-from hwnas.job import Front, Member, SoFar, TabularFront
+from hwnas.job import Front, Member, SoFar
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
 _ARCHITECTURE = 40
@@ -38,6 +38,8 @@ def front(run: Run, as_json: AsJson = False) -> None:
 def _shown_unmeasured(folder: Path, *, as_json: bool) -> bool:
     """Show the front of a published table, or what a search has found so far; whether there is either."""
     if (folder / "tabular.json").is_file():
+        from hwnas.job import TabularFront
+
         table = TabularFront.load(folder)
         if as_json:
             show_json(table.to_json())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hwnas.core import RecipeError
 from hwnas.job.front import Front, Member, margins_of
 from hwnas.pareto import cheaper_first, costs_of, hypervolume_share, non_dominated, non_dominated_beyond
-from hwnas.strategies import in_words
+from hwnas.study import in_words
 
 _ABSENT = "nothing"
 

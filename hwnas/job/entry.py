@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwnas.job.front import Front
-from hwnas.job.search import search as search_images
+from hwnas.job.main_job import search as search_images
 from hwnas.job.tabular import TabularFront, is_tabular, search_table
 from hwnas.job.teller import Teller
 
@@ -24,7 +24,7 @@ def search(
         recipe: A file in search/.
         root: The workspace: the folder that holds devices/, latency_tables/ and runs/; the current one unless given.
         fresh: Throw away what the run's folder holds.
-        allow_mismatch: Search with a latency table of other conditions; see `hwnas.job.search.search`.
+        allow_mismatch: Search with a latency table of other conditions; see `hwnas.job.main_job.search`.
         teller: Told of progress.
 
     Returns:

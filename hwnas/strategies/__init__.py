@@ -22,7 +22,7 @@ from hwnas.strategies.random_search import RandomSearch
 from hwnas.strategies.regularized_evolution import RegularizedEvolution
 from hwnas.strategies.reinforce import Reinforce
 from hwnas.strategies.spos import Spos
-from hwnas.study import InSequence, Strategy
+from hwnas.study import InSequence, Strategy, in_words
 
 BLACK_BOX: dict[
     str, type[Bayesian | DppNet | Nat | Nsga2 | Nsga3 | RandomSearch | RegularizedEvolution | Reinforce | Spos]
@@ -91,17 +91,6 @@ def build(name: str, parameters: Mapping[str, object]) -> Strategy:
             expected = error.errors()[0]["msg"][:1].lower() + error.errors()[0]["msg"][1:]
             raise RecipeError(f"strategy {name}: {key} is {value!r}; {expected}") from error
     return kind(**values)
-
-
-def in_words(strategy: Mapping[str, object]) -> str:
-    """The names in a recipe's table of a strategy.
-
-    Example:
-        >>> in_words({"name": "fbnet", "then": {"name": "nsga2"}})
-        'fbnet, then nsga2'
-    """
-    then = strategy.get("then")
-    return f"{strategy['name']}, then {in_words(then)}" if isinstance(then, Mapping) else str(strategy["name"])
 
 
 def _build_then(name: str, then: object) -> Strategy:

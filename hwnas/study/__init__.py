@@ -9,7 +9,7 @@ from hwnas.study.identity import Differences, identity_differences, shortened
 from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome, counts, evaluated, volumes
-from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training
+from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training, in_words
 from hwnas.study.study import Study
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "evolve",
     "first_archive",
     "identity_differences",
+    "in_words",
     "shortened",
     "survival_of",
     "volumes",

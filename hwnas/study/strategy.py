@@ -86,3 +86,14 @@ class Concluding(Protocol):
     def conclude(self, study: Study) -> None:
         """Run after `search` has ended for whatever reason."""
         ...
+
+
+def in_words(strategy: Mapping[str, object]) -> str:
+    """The names in a recipe's table of a strategy.
+
+    Example:
+        >>> in_words({"name": "fbnet", "then": {"name": "nsga2"}})
+        'fbnet, then nsga2'
+    """
+    then = strategy.get("then")
+    return f"{strategy['name']}, then {in_words(then)}" if isinstance(then, Mapping) else str(strategy["name"])

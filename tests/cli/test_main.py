@@ -64,6 +64,13 @@ def test_what_needs_no_library_loads_none(arguments: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", ["front nothing", "compare nothing nowhere"])
+def test_what_reads_a_finished_run_loads_nothing_that_makes_one(arguments: str, tmp_path: Path) -> None:
+    done = start(LOADED, *arguments.split())
+    assert "no front; there is no such run" in done.stderr
+    assert not {"torch", "sklearn", "onnx", "onnxruntime", "pyarrow"} & set(json.loads(done.stderr.splitlines()[-1]))
+
+
 def test_without_arguments_there_is_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     assert (code, err) == (0, "")

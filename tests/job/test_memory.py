@@ -131,7 +131,7 @@ def test_a_search_that_cannot_fit_is_refused_before_anything_is_written(
 ) -> None:
     """Issue 23: 2048 pixels on a machine of 12 GB ended in the system's killing of the process."""
     recipe = make_workspace(tmp_path, recipe=RECIPE.replace("resolutions = [8, 12]", "resolutions = [2048]"))
-    monkeypatch.setattr(sys.modules["hwnas.job.search"], "free_bytes", lambda device: 12 * GIB)
+    monkeypatch.setattr(sys.modules["hwnas.job.main_job"], "free_bytes", lambda device: 12 * GIB)
     with pytest.raises(
         RecipeError, match=r"toy.toml: needs at least 7\d.\d GiB of memory, and 12.0 GiB are free"
     ) as caught:
