@@ -344,7 +344,7 @@ def gap_remarks(front: Front, members: Sequence[Member]) -> list[str]:
     if not gaps:
         return []
     letter, widest = max(gaps.items(), key=lambda item: abs(item[1].value))
-    which = letter if len(members) == 1 else f"{', '.join(gaps)} (widest: {letter})"
+    which = letter if len(gaps) == 1 else f"{', '.join(gaps)} (widest: {letter})"
     better = (widest.value > 0) != (front.share == "error")
     causes = "or the choice by validation; expect the test value" if better else "and the test images are easier"
     return [
