@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwnas.core import RecipeError, SpaceError, TableError
+from hwnas.core import Architecture, RecipeError, SpaceError, TableError
 from hwnas.cost import LatencyTable
 from hwnas.job import profile, search
 from hwnas.job.bench import space_of
@@ -176,3 +176,38 @@ def test_a_model_that_is_no_function_of_its_images_is_refused_when_its_space_is_
     nets.write_text(NETS.replace("BatchNorm2d(c_out)", "BatchNorm2d(c_out, track_running_stats=False)"))
     with pytest.raises(SpaceError, match=r"nets.py: first\S*: a BatchNorm2d that keeps no statistics"):
         _ = family(f"{nets}:Net", {}, channels=1, classes=2).space
+
+
+FEW = NETS.replace(
+    'self.second = nn.Repeat(lambda n: conv(width, width, 3), depths=(1, 2), label="depth")',
+    "self.second = nn.Block(conv(width, width, 3))",
+).replace(
+    'self.third = nn.LayerChoice({"k3": conv(width, width, 3), "k5": conv(width, width, 5)}, label="third")',
+    "self.third = nn.Block(conv(width, width, 3))",
+)
+
+
+def test_a_model_of_few_networks_is_measured_whole_searched_and_not_refitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text(FEW)
+    threads = torch.get_num_threads()
+    text = RECIPE.replace('name = "toy"\nresolutions = [8, 12]', 'name = "nets.py:Net"\nwidth = 6')
+    recipe = make_workspace(tmp_path, recipe=text.replace('at_most = "90 %"', 'at_most = "100 %"'))
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "profile", str(recipe), "--on-noise", "mark")
+    assert code == 0
+    assert "every network of the space was measured itself" in out
+    assert "4 whole networks measured, which are all of the space: each is predicted by its own time" in out
+    [path] = (tmp_path / "latency_tables").glob("*.jsonl")
+    calibration = LatencyTable.load(path).header.calibration
+    assert calibration is not None and calibration.kind == "networks"
+    measured = {Architecture(one.architecture): one.p25_us / 1000 for one in calibration.networks}
+    front = search(recipe, root=tmp_path)
+    torch.set_num_threads(threads)
+    for member in front.members:
+        assert member.predicted["latency_ms"].value == measured[member.architecture]
+    assert front.facts["refit"] == {"skipped": "every network of the space was measured for it, so nothing is fitted"}
+    code, _, err = run(capsys, "profile", str(recipe), "--refit")
+    assert code == 2
+    assert "every network of the space was measured for it, so there is nothing to fit" in err
