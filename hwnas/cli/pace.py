@@ -49,6 +49,11 @@ class Pace:
         while len(self._told) > 2 and self._told[1][0] < now - span:
             self._told.popleft()
 
+    @property
+    def told(self) -> bool:
+        """Whether anything was reported."""
+        return bool(self._told)
+
     def share(self) -> float | None:
         """Of the total that is done, in 0..1; None if the total is unknown."""
         return min(1.0, self._told[-1][1] / self._total) if self._told and self._total else None

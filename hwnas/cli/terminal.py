@@ -23,6 +23,7 @@ from hwnas.core.escaping import visible
 
 _WIDEST = 1000
 _LINE_EVERY_S = 30.0
+_WORTH_A_LINE_S = 5.0
 _LINE_EVERY_SHARE = 0.05
 
 
@@ -113,8 +114,9 @@ class Terminal:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-            took = in_words(self._clock() - self._pace.began)
-            self._line("done:", f"{self._stage} ({took})", style="green")
+            took = self._clock() - self._pace.began
+            if self._pace.told or took >= _WORTH_A_LINE_S:  # else all of it was there already, as of a finished run
+                self._line("done:", f"{self._stage} ({in_words(took)})", style="green")
 
     def _fit(self, text: str) -> str:
         return fit(text, self.console.encoding)

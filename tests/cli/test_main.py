@@ -178,3 +178,13 @@ def test_an_output_that_nobody_reads_ends_quietly(arguments: list[str]) -> None:
     os.close(writes)
     assert done.returncode == 141
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_a_terminal_of_few_letters_is_told_everything_in_escapes() -> None:
+    name = "été [/y] \\u6771"
+    done = start("from hwnas.cli import main; main()", "front", name, "--json", PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: runs/\\xe9t\\xe9 [/y] \\u6771/front.json: no front; there is no such run"
+    )
+    assert json.loads(done.stdout)["error"]["message"] == f"runs/{name}/front.json: no front; there is no such run"

@@ -143,3 +143,12 @@ def test_a_narrow_terminal_does_without_spare_columns_and_says_so(
     assert {name for name in COLUMNS if name not in out.splitlines()[1]} == {*gone}
     assert all(number in out for number in ROW[:3])
     assert (f"no room for {', '.join(gone)}: a wider window shows them" in out) == bool(gone)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.0, ""), (6.0, "  done: train the supernet (6.0 s)\n")])
+def test_a_stage_whose_results_were_there_already_is_no_work_that_was_done(seconds: float, said: str) -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Terminal(Console(file=stream, highlight=False), clock=clock) as terminal:
+        terminal.stage("train the supernet")
+        clock.now = seconds
+    assert stream.getvalue() == said
