@@ -11,7 +11,7 @@ import typer
 from hwnas.cli.options import AsJson, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Objective, counted
-from hwnas.job import Front, Standing, compare, joint_front, values_of
+from hwnas.job import Front, Standing, compare, joint_front, names_of, values_of
 from hwnas.report import Axis, Dot, drawn_axes, fronts_picture
 
 
@@ -28,9 +28,9 @@ def compare_runs(
         show_json({"picture": str(picture), "runs": [standing.to_json() for standing in standings]})
         return
     show_standings(standings, fronts[0].objectives)
-    for front in fronts:
-        for line in front.latency_notes:
-            show(f"note: {front.facts['run']}: {line}")
+    for standing in standings:
+        for line in standing.latency_notes:
+            show(f"note: {standing.run}: {line}")
     show(f"\n{picture}")
 
 
@@ -73,7 +73,7 @@ def draw_together(fronts: Sequence[Front], path: Path) -> None:
     device = fronts[0].facts["device"]
     fronts_picture(
         path,
-        fronts={str(front.facts["run"]): [dot for owner, dot in dots if owner == n] for n, front in enumerate(fronts)},
+        fronts={name: [dot for owner, dot in dots if owner == n] for n, name in enumerate(names_of(fronts))},
         x=Axis.of(x, "test images" if x.name in SHARES else ""),
         y=Axis.of(y, "test images" if y.name in SHARES else ""),
         title=f"{len(fronts)} runs on {device['name']}",
@@ -84,6 +84,7 @@ def draw_together(fronts: Sequence[Front], path: Path) -> None:
 
 def spaces_in_words(fronts: Sequence[Front]) -> str:
     """The spaces that the runs searched: one name if all searched the same, else each run with its own."""
-    spaces = {str(front.facts["run"]): str(front.facts["space"]["name"]) for front in fronts}
-    names = set(spaces.values())
-    return names.pop() if len(names) == 1 else ", ".join(f"{run} in {space}" for run, space in spaces.items())
+    spaces = [str(front.facts["space"]["name"]) for front in fronts]
+    if len(set(spaces)) == 1:
+        return spaces[0]
+    return ", ".join(f"{run} in {space}" for run, space in zip(names_of(fronts), spaces, strict=True))

@@ -8,7 +8,7 @@ from hwnas.core.lazy import loaded_when_used
 
 if TYPE_CHECKING:
     from hwnas.job.assembly import Assembly, assemble, kit, profile, take_in
-    from hwnas.job.comparison import Standing, compare, joint_front, values_of
+    from hwnas.job.comparison import Standing, compare, joint_front, names_of, values_of
     from hwnas.job.front import Front, Member
     from hwnas.job.main_job import search
     from hwnas.job.member_file import check_member_file
@@ -35,6 +35,7 @@ _PLACES = {
     "is_tabular": "hwnas.job.tabular",
     "joint_front": "hwnas.job.comparison",
     "kit": "hwnas.job.assembly",
+    "names_of": "hwnas.job.comparison",
     "profile": "hwnas.job.assembly",
     "search": "hwnas.job.main_job",
     "search_table": "hwnas.job.tabular",
@@ -60,6 +61,7 @@ __all__ = [
     "is_tabular",
     "joint_front",
     "kit",
+    "names_of",
     "profile",
     "search",
     "search_table",

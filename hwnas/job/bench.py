@@ -230,8 +230,12 @@ def _promised(file: Described, now: Mapping[str, Any]) -> OnFile | None:
     if found is None:
         return None
     # Files of earlier versions name the table's conditions with the measurement instead.
-    conditions = file.numbers.get("table", {}).get("conditions") or _stored_conditions(file)
+    stored = file.numbers.get("table", {}).get("conditions") or _stored_conditions(file)
+    conditions = {name: stored[name] for name in _OF_A_TABLE if name in stored}
     return OnFile(Metric(**found), None, conditions, _not_comparable(now, conditions))
+
+
+_OF_A_TABLE = ("device", "cpu", "gpu", "runtime", "threads", "batch")
 
 
 def _measured_then(file: Described, now: Mapping[str, Any]) -> OnFile | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Standing:
     """One run among the others.
 
     Attributes:
-        run: Its name.
+        run: Its name, or its folder where another of the runs has the same name.
         strategy: That it searched with.
         networks: On its own front.
         joint: Those of them that no network of any of the runs beats; see `joint_front`.
@@ -76,11 +77,12 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
     owner = np.array([n for n, _ in rows], dtype=np.int64)
     kept, joint = non_dominated(costs), joint_front(fronts)
     standings = []
+    names = names_of(fronts)
     for n, front in enumerate(fronts):
         own: NDArray[np.float64] = costs[owner == n]
         standings.append(
             Standing(
-                run=str(front.facts["run"]),
+                run=names[n],
                 strategy=in_words(front.facts["recipe"]["strategy"]),
                 networks=len(own),
                 joint=int((owner[joint] == n).sum()),
@@ -119,6 +121,14 @@ def joint_front(fronts: Sequence[Front]) -> list[int]:
     return [int(n) for n in non_dominated_beyond(costs, margins, first=cheaper_first(objectives))]
 
 
+def names_of(fronts: Sequence[Front]) -> list[str]:
+    """What to call some runs beside each other: their names, or their folders where two have one name."""
+    names = [str(front.facts["run"]) for front in fronts]
+    return [
+        name if names.count(name) == 1 else front.folder.as_posix() for name, front in zip(names, fronts, strict=True)
+    ]
+
+
 def _seconds(front: Front) -> float:
     """Of search and training over all processes: a run that was interrupted does not seem quicker."""
     return float(front.facts["search"]["seconds"]) + math.fsum(member.training_seconds for member in front.members)
@@ -136,6 +146,10 @@ def _check(fronts: Sequence[Front]) -> None:
             hint="hwnas compare RUN RUN ...",
         )
     first = fronts[0]
+    folders = Counter(front.folder.resolve() for front in fronts)
+    twice = next((front.folder for front in fronts if folders[front.folder.resolve()] > 1), None)
+    if twice is not None:
+        raise RecipeError(f"{twice} is named twice; expected different runs", hint="hwnas compare RUN RUN ...")
     if not any(front.on_front for front in fronts):
         raise RecipeError("no run has a network on its front, so there is nothing to compare")
     for front in fronts[1:]:

@@ -127,6 +127,16 @@ def test_the_picture_names_the_space_of_every_run() -> None:
     assert spaces_in_words([same[0], front("b", space={"name": "net-ef9e8d"})]) == "a in toy, b in net-ef9e8d"
 
 
+def test_runs_of_one_name_are_told_apart_and_one_run_twice_is_refused() -> None:
+    here, there = front("a", member(1, 1.0, 0.8)), front("a", member(2, 2.0, 0.9))
+    there = replace(there, folder=Path("elsewhere/runs/a"))
+    assert [standing.run for standing in compare([here, there])] == ["runs/a", "elsewhere/runs/a"]
+    other = replace(there, facts={**there.facts, "space": {"name": "net"}})
+    assert spaces_in_words([here, other]) == "runs/a in toy, elsewhere/runs/a in net"
+    with pytest.raises(RecipeError, match="runs/a is named twice"):
+        compare([here, here])
+
+
 def test_estimates_and_measurements_are_not_mixed() -> None:
     guessed = replace(
         member(1, 1.0, 0.8),
