@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from hwnas.data import Splits
 from hwnas.job.recipe import Recipe
-from hwnas.study import identity_differences, shortened
+from hwnas.study import Strategy, identity_differences, shortened
 
 _COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed")
 """Keys of a recipe that the search does not rest on, or that a study's own identity says more exactly."""
@@ -27,6 +27,8 @@ def search_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         splits: Its images.
     """
     row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table", *_COVERED})
+    if not any(getattr(part, "adapt_epochs", 0) != 0 for part in _parts(recipe.build_strategy())):
+        del row["adaptation"]
     return {
         **{key: value for key, value in _flat("recipe", row).items() if key not in _HELPING},
         "data": splits.to_json()["digest"],
@@ -48,9 +50,11 @@ def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> lis
         >>> search_differences({}, {"recipe.training.epochs": 10})
         []
     """
-    if any(_is_recipe(key) for key in now) and stored and not any(_is_recipe(key) for key in stored):
-        return ["a study of a script stored, a recipe's now"]
+    if stored and {_is_recipe(key) for key in stored} == {False}:
+        return ["a study of a script stored, the run of a recipe now"]
     before, after = ({**_defaults(), **row} for row in (stored, now))
+    if not any(key.startswith("recipe.adaptation.") for key in now):  # nothing of it is used
+        before, after = ({k: v for k, v in row.items() if "recipe.adaptation." not in k} for row in (before, after))
     changed = [key for key in sorted({*before, *after}) if _counts(key) and before.get(key) != after.get(key)]
     same_images = stored.get("data") == now.get("data")
     found = [
@@ -65,6 +69,12 @@ def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> lis
         names, _, rest = line.partition(": predicted by another table")
         found.append(f"{names}: the latency table was measured again since" if rest and "latency" in names else line)
     return found
+
+
+def _parts(strategy: Strategy) -> list[Strategy]:
+    """A strategy, and those that it is made of."""
+    parts = [part for part in vars(strategy).values() if isinstance(part, Strategy)]
+    return [strategy, *(inner for part in parts for inner in _parts(part))]
 
 
 def _is_recipe(key: str) -> bool:

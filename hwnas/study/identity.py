@@ -21,6 +21,8 @@ def identity_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> l
         >>> identity_differences({"seed": 1, "budget": [20, None, 0.1]}, {"seed": 1, "budget": [30, None, 0.1]})
         ['the budget: 20 evaluations stored, 30 evaluations now']
     """
+    if any(name.startswith("recipe.") for name in stored) and not any(name.startswith("recipe.") for name in now):
+        return ["the run of a recipe stored, a study of a script now"]
     names = sorted(name for name in {*stored, *now} if stored.get(name) != now.get(name))
     found = []
     for name in names:
