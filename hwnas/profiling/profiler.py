@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hwnas.core import Architecture, CostError, MeasureError, counted, digest_of
+from hwnas.core import Architecture, CostError, DeviceError, MeasureError, counted, digest_of
 from hwnas.cost import (
     TERMS,
     Calibration,
@@ -259,7 +259,12 @@ def profile(
                 progress=progress,
             )
 
-        measurement = session(seed, None if done is None else done.rounds)
+        try:
+            measurement = session(seed, None if done is None else done.rounds)
+        except (MeasureError, DeviceError) as error:
+            if done is None:
+                raise
+            raise type(error)(error.message, hint=_with_kept(error.hint, done.folder)) from error
         repeated = repeat_of(measurement, session(seed + 1, None)) if repeat else None
         report = table_of(
             space,
@@ -448,6 +453,13 @@ def repeat_of(first: Measurement, second: Measurement) -> RepeatRecord | None:
     factor = float(np.median(references or list(ratios.values())))
     off = np.abs(np.array(list(ratios.values())) / factor - 1)
     return RepeatRecord(factor=factor, median=float(np.median(off)), p95=float(np.percentile(off, 95)), n=len(keys))
+
+
+def _with_kept(hint: str, folder: Path) -> str:
+    """A way out, and where the files are that make the next try shorter."""
+    taken = sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) / 2**20
+    kept = f"what was exported, {taken:.1f} MiB, stays in {folder} for the next try: delete it if there is none"
+    return f"{hint}; {kept}" if hint else kept
 
 
 def _identity(space: Space, device: Device, how: Sequence[Any], identity: Identity) -> str:

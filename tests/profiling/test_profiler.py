@@ -403,8 +403,10 @@ def test_what_a_profile_of_other_conditions_left_is_thrown_away(tmp_path: Path) 
 def test_a_refused_measurement_is_not_gone_on_with(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     shaky = FakeMachine(slowness={n: 1.0 + 0.5 * (n % 2) for n in range(100)})
-    with pytest.raises(MeasureError, match="too noisy"):
+    with pytest.raises(MeasureError, match="too noisy") as info:
         faked(tmp_path, shaky, journal=journal, rounds=2)
+    assert info.value.hint.startswith("stop other work on this machine and measure again; what was exported, ")
+    assert info.value.hint.endswith(f"MiB, stays in {journal} for the next try: delete it if there is none")
     assert not (journal / "rounds.jsonl").exists()
     assert len(list(journal.glob("*.onnx"))) == 43
 
