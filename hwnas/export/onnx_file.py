@@ -17,7 +17,7 @@ from torch import nn
 
 from hwnas.core import ExportError, write_atomically
 from hwnas.device import scratch
-from hwnas.export.content_digest import FORM, content_digest
+from hwnas.export.graph_digest import FORM, content_digest
 from hwnas.export.parity import Parity, check_parity
 from hwnas.export.reading import PREFIX, load_onnx
 from hwnas.nn import write_onnx
@@ -62,6 +62,7 @@ def export_onnx(
         ExportError: If the export or the check fails; `path` is then as it was.
 
     Example:
+        >>> import tempfile
         >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(), nn.Flatten())
         >>> path = Path(tempfile.mkdtemp()) / "small.onnx"
         >>> exported = export_onnx(network, path, input_shape=(1, 8, 8), metadata={"classes": ["a", "b"]})

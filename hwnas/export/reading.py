@@ -14,7 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 from hwnas.core import ExportError
 from hwnas.core.escaping import command_line
 from hwnas.device.refusals import first_line
-from hwnas.export.content_digest import FORM, content_digest
+from hwnas.export.graph_digest import FORM, content_digest
 
 PREFIX = "hwnas."
 NUMBERS = ("accuracy", "latency_predicted", "latency_measured", "parity", "table", "estimate")

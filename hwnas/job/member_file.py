@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from hwnas.core import ExportError
-from hwnas.export import Described, describe
+from hwnas.export.reading import Described, describe
 from hwnas.job.front import Front, Member
 
 
