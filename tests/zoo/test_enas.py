@@ -165,7 +165,7 @@ def test_a_recipe_can_change_what_the_family_fixes() -> None:
     ("change", "words"),
     [
         ({"resolutions": (32, 16)}, r"resolutions is \[32, 16\]; expected ascending"),
-        ({"resolutions": (3,)}, "resolutions holds 3; .* below 4"),
+        ({"resolutions": (3,)}, "resolutions holds 3; .* at least 4: the smallest is 4"),
         ({"operations": ("conv_3x4",)}, 'operations holds "conv_3x4"; did you mean "conv_3x3"'),
         ({"operations": ("conv_3x3", "conv_3x3")}, "expected at least one, each once"),
         ({"classes": 0}, "classes is 0; it must be above 0"),
