@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from re import fullmatch
 from typing import Any
 
 from hwnas.core import Limit
@@ -62,8 +63,13 @@ def strategy_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> l
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in parameters.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _unplaced(value)}
     return found
+
+
+def _unplaced(value: object) -> object:
+    """A function or class by its name alone: its file may be called otherwise than when the run began."""
+    return value.partition(":")[2] if isinstance(value, str) and fullmatch(r"[\w.]+:[\w.<>]+", value) else value
 
 
 def some_of(differences: Sequence[str]) -> str:

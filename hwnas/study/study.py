@@ -1000,6 +1000,8 @@ class Study:
         if stored is None:
             self._store.set_header("strategy", now)
         else:
+            if "outcome" in self._store.header():  # it is not run again, so what its code is now says nothing
+                now["code"] = stored["code"]
             self._refuse(strategy_differences(stored, now), self._store.paid_for())
 
     def _note_environment(self) -> None:

@@ -300,6 +300,17 @@ def test_edited_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         study(folder=tmp_path).run(Sized())
 
 
+def test_edited_code_refuses_no_run_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program is not run again, so a later version may go on with what it found."""
+    with study(folder=tmp_path) as searched:
+        front = searched.run(Sized()).front
+    monkeypatch.setattr("inspect.getsource", lambda kind: "class Sized: edited")
+    with study(folder=tmp_path) as searched:
+        assert searched.run(Sized()).front == front
+    with pytest.raises(ReplayError, match="strategy Sized: size 4 stored, 5 now"):
+        study(folder=tmp_path).run(Sized(5))
+
+
 def test_another_environment_continues_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Design review 2.2: the promise is then only that the run continues."""
     with pytest.raises(Kill):
