@@ -15,6 +15,12 @@ from hwnas.study import Study
 from hwnas.study.relaxed import DAMPING, Alphas, Pull, derive, differentiable_cost, spread_targets, train_distributions
 from hwnas.training import Lagrangian, trade_off_linear_loss, trade_off_log_ratio_loss
 
+_EVERY = 5
+"""Weight steps to an architecture step in the release, whose runs have 36,000 architecture steps."""
+
+_ENOUGH = 400
+"""Architecture steps that a distribution needs: at the default rate a logit can move by 20 in so many."""
+
 
 def _linear(target: float, weight: float, loss: Tensor, expected: Tensor) -> Tensor:
     return trade_off_linear_loss(loss, expected, target=target, weight=weight)
@@ -79,8 +85,8 @@ class ProxylessNas:
         learning_rate: Rate of the logits. Adam moves them with betas (0, 0.999), as most have no gradient in a step.
         warmup: Share of the epochs before the first architecture step, one epoch at least; the weights learn from
             uniform draws. The release has 40 of 160 epochs in all.
-        every: Weight steps of a distribution to one of its architecture steps, 5 in the release. A run of few epochs
-            needs fewer.
+        every: Weight steps of a distribution to one of its architecture steps. None stands for the release's 5 in a run
+            long enough for 400 architecture steps of each distribution, and for fewer in a shorter one.
         baseline_momentum: Share of the old baseline that is kept at each step, for "product"; 0.01 in the release.
         price_rate: How fast the price of the latency moves, per architecture step at twice the target.
         samples: Networks evaluated per distribution: the most likely, and the likeliest of some draws.
@@ -104,13 +110,13 @@ class ProxylessNas:
     epochs: int = 20
     learning_rate: float = 0.05
     warmup: float = 0.25
-    every: int = 5
+    every: int | None = None
     baseline_momentum: float = 0.01
     price_rate: float = 0.05
     samples: int = 4
 
     def __post_init__(self) -> None:
-        if self.targets < 1 or self.epochs < 1 or self.samples < 1 or self.every < 1:
+        if self.targets < 1 or self.epochs < 1 or self.samples < 1 or (self.every is not None and self.every < 1):
             raise RecipeError(
                 f"proxyless_nas: targets is {self.targets}, epochs {self.epochs}, samples {self.samples}, every "
                 f"{self.every}; expected at least 1"
@@ -149,9 +155,14 @@ class ProxylessNas:
             weight_gates=lambda share, space: HardSample(space),  # noqa: ARG005
             alphas=Alphas(self.learning_rate, (0.0, 0.999)),
             warmup=self.warmup,
-            every=self.every,
+            every=self.every or self._interval(study, len(pulls)),
             after_step=rescale_pairs if self.paths == "two" and not scored else None,
             draws=scored,
             baseline_momentum=self.baseline_momentum,
         )
         derive(study, distributions, samples=self.samples)
+
+    def _interval(self, study: Study, distributions: int) -> int:
+        """Weight steps to an architecture step: the release's, or fewer where they would leave too few."""
+        steps = round((1 - self.warmup) * self.epochs * study.one_shot.steps / distributions)
+        return min(_EVERY, max(1, steps // _ENOUGH))

@@ -28,7 +28,7 @@ from hwnas.study.relaxed import (
 )
 from hwnas.testing import Problem, check_replay, toy201
 from hwnas.training import Bilevel, Lagrangian
-from tests.strategies.relaxed_problem import relaxed_problem, tiny
+from tests.strategies.relaxed_problem import ONE_SHOT, relaxed_problem, tiny
 
 TINY: dict[str, dict[str, object]] = {
     "darts": {"targets": 2, "epochs": 3, "samples": 2},
@@ -62,7 +62,9 @@ def test_every_strategy_is_tried() -> None:
 def test_a_strategy_is_a_frozen_value_of_plain_parameters(strategy: Strategy) -> None:
     kind: Any = type(strategy)
     assert strategy == kind(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(kind)})
-    assert all(isinstance(getattr(strategy, f.name), int | float | str | tuple) for f in dataclasses.fields(kind))
+    assert all(
+        isinstance(getattr(strategy, f.name), int | float | str | tuple | None) for f in dataclasses.fields(kind)
+    )
     assert "Source" in kind.__doc__
 
 
@@ -358,3 +360,13 @@ def test_only_a_fixed_objective_has_a_moving_baseline(monkeypatch: pytest.Monkey
     for loss in losses:
         run(ProxylessNas(update="reinforce", networks=3, loss=loss, targets=1, weights=(0.1,), epochs=2, samples=1))
     assert asked == [None, 0.01]
+
+
+@pytest.mark.parametrize(("epochs", "steps", "every"), [(12, 60, 1), (20, 400, 5), (20, 160, 3), (160, 1000, 5)])
+def test_the_interval_of_the_release_needs_a_long_run(epochs: int, steps: int, every: int) -> None:
+    """Two distributions, a warm-up of a quarter: (3/4 x epochs x steps / 2) / 400, from 1 to 5."""
+    long = dataclasses.replace(relaxed_problem(), one_shot=dataclasses.replace(ONE_SHOT, steps=steps))
+    opened = long.study(budget=Budget(evaluations=5))
+    strategy = ProxylessNas(epochs=epochs)
+    assert strategy._interval(opened, 2) == every
+    assert strategy._interval(opened, 2) >= strategy._interval(opened, 4)
