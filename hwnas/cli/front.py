@@ -200,7 +200,8 @@ def _draw(front: Front) -> None:
         x=_axis(front, x),
         y=_axis(front, y),
         shade=None if third is None else _axis(front, third),
-        title=f"{front.facts['run']}: {counted(len(front.on_front), 'network')} {_word(front)} on {device['name']}",
+        title=f"{front.facts['run']}: {counted(len(front.on_front), 'network')} on the {_word(front)} front of "
+        f"{device['name']}",
         caption=f"{front.facts['data']['source']}; {front.facts['space']['name']}; {conditions}, "
         f"batch {device['batch']}{undrawn}",
         limit_x=next((limit.at_most for limit in front.limits if limit.name == x.name), None),

@@ -26,14 +26,14 @@ def python_lines(path: Path, facts: Mapping[str, Any], *, threads: int, provider
         >>> facts = {"preprocessing": rule, "classes": ["no", "yes"]}
         >>> lines = python_lines(Path("my run/a.onnx"), facts, threads=2, provider="CPUExecutionProvider")
         >>> print(lines[5])
-        options.intra_op_num_threads = 2  # as measured: another number gives another time
+        options.intra_op_num_threads = 2  # of the latency above: another number gives another time
         >>> print(lines[9])
         session = onnxruntime.InferenceSession('my run/a.onnx', options, providers=['CPUExecutionProvider'])
     """
     rule, classes = facts["preprocessing"], list(facts["classes"])
     side, mode = rule["size"], "L" if rule["channels"] == 1 else "RGB"
     where = [provider or "CPUExecutionProvider"]
-    remark = "" if provider else "  # measured on another runtime, which gives another time"
+    remark = "" if provider else "  # the latency is of another runtime, which gives another time"
     order = (
         f"classes = {classes!r}"
         if len(classes) <= _MOST_CLASSES
@@ -46,7 +46,7 @@ def python_lines(path: Path, facts: Mapping[str, Any], *, threads: int, provider
         "from PIL import Image, ImageOps",
         "",
         "options = onnxruntime.SessionOptions()",
-        f"options.intra_op_num_threads = {threads}  # as measured: another number gives another time",
+        f"options.intra_op_num_threads = {threads}  # of the latency above: another number gives another time",
         "options.inter_op_num_threads = 1",
         'options.add_session_config_entry("session.intra_op.allow_spinning", "0")',
         'options.add_session_config_entry("session.set_denormal_as_zero", "1")',

@@ -89,7 +89,7 @@ class UnitSumCost:
         >>> space = Space("tiny", (Decision("kernel", (3, 5)),), (Unit("u", ("kernel",), (a, b)),))
         >>> macs = UnitSumCost.count(space, "macs")
         >>> macs(Architecture({"kernel": 5}))
-        Metric(value=3200.0, unit='multiply-adds', origin='computed', low=None, high=None, extrapolated=False)
+        Metric(value=3200.0, unit='multiply-adds', origin='computed', low=None, high=None, extrapolated=False, ...)
         >>> macs.batch(np.array([[0], [1]])).tolist(), macs.smallest()
         ([1152.0, 3200.0], (1152.0, Architecture({'kernel': 3})))
     """

@@ -32,7 +32,7 @@ class PeakMemory:
         >>> a, b = (Block("conv", (("kernel", k),), (8, 4, 4), (8, 4, 4), k * k * 128, k * k * 8) for k in (3, 5))
         >>> space = Space("tiny", (Decision("kernel", (3, 5)),), (Unit("u", ("kernel",), (a, b)),))
         >>> PeakMemory.of(space, {a.key: 1024, b.key: 2048})(Architecture({"kernel": 5}))
-        Metric(value=2048.0, unit='bytes', origin='computed', low=None, high=None, extrapolated=False)
+        Metric(value=2048.0, unit='bytes', origin='computed', low=None, high=None, extrapolated=False, ...)
     """
 
     space: Space

@@ -372,6 +372,7 @@ class _Talk:
         if self._overdue is None:
             return
         device, step = self._device, self._overdue
+        self._read_all.wait(_GRACE_SECONDS)  # the connection is closed: what came without an end of line is read now
         limit = f"{getattr(self._patience, step):.0f} s"
         banner = self._banner.decode(errors="replace").strip()
         before = f"before it, its shell said: {last_line(banner)}" if banner else "its shell said nothing before"

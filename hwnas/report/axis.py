@@ -61,6 +61,15 @@ class Axis:
             unit,
         )
 
+    def possible(self, drawn: float) -> float:
+        """A drawn value, moved to the nearest that the metric can have: a share ends at 0 and 100 %.
+
+        Example:
+            >>> [Axis.of(Objective.named(name)).possible(105.7) for name in ("accuracy", "latency_ms")]
+            [100.0, 105.7]
+        """
+        return min(max(drawn, 0.0), 100.0) if self.unit == "%" else drawn
+
     def in_words(self, value: float) -> str:
         """A value for people.
 

@@ -180,7 +180,7 @@ def _whiskers(axes: Any, dots: Sequence[Dot], x: Axis, y: Axis) -> None:
         if dot.band is not None:
             axes.plot([x.factor * end for end in dot.band], [upright] * 2, alpha=0.6, **thin)
         if dot.error is not None:
-            ends = [upright - y.factor * dot.error, upright + y.factor * dot.error]
+            ends = [y.possible(upright + side * y.factor * dot.error) for side in (-1, 1)]
             axes.plot([across] * 2, ends, alpha=0.4, solid_capstyle="butt", **{**thin, "linewidth": 3})
 
 

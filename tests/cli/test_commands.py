@@ -113,7 +113,7 @@ def test_pick_export_and_check(
     assert code == 0
     assert knee["reason"] in out and ("a step away on the front:" in out) == (len(front) > 1)
     assert f"hwnas export toy --by {knee['digest']}" in out
-    assert "options.intra_op_num_threads = 1  # as measured" in out
+    assert "options.intra_op_num_threads = 1  # of the latency above" in out
     target = tmp_path / "deep" / "model.onnx"
     exported = run_json(capsys, "export", "toy", "--by", "fastest", "--to", str(target))
     assert exported["architecture"] == fastest["architecture"]

@@ -51,12 +51,13 @@ def test_parts_are_named_in_the_source_and_share_channels(tiny_images: Path) -> 
 
 
 PROGRAM = """
-import resource, sys
+import sys
 from pathlib import Path
+from hwnas.device.measure import resident_peak
 from hwnas.data import DataSource, Images, Preprocessing
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resident_peak()
 
 before = peak()
 splits = DataSource("image_folder", Path(sys.argv[1])).load(seed=0)
@@ -68,7 +69,7 @@ print(peak() - before, preprocessing.mean)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the unit of ru_maxrss differs between systems")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_photographs_are_in_memory_one_at_a_time(tmp_path: Path) -> None:
     """Issue 23: 28 photographs of 12 megapixels took 13.2 GiB, which grew with their number; now 0.2 beside imports."""
     content = io.BytesIO()

@@ -158,7 +158,7 @@ def test_other_jobs_say_what_such_a_recipe_is_for(workspace: Path, capsys: pytes
 def test_the_folder_of_a_measured_run_is_left_alone(workspace: Path) -> None:
     (workspace / "runs" / "table").mkdir(parents=True)
     (workspace / "runs" / "table" / "front.json").write_text("{}")
-    with pytest.raises(StoreError, match="measured front"):
+    with pytest.raises(StoreError, match="holds a run that trains and measures networks"):
         search_table(recipe(PI5, workspace), root=workspace, fresh=True)
 
 

@@ -68,7 +68,7 @@ def test_a_strategy_is_a_frozen_value_of_plain_parameters(strategy: Strategy) ->
     assert strategy == kind(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(kind)})
     assert isinstance(hash(strategy), int)
     for field in dataclasses.fields(kind):
-        assert isinstance(getattr(strategy, field.name), int | float | str | tuple)
+        assert isinstance(getattr(strategy, field.name), int | float | str | tuple | None)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(strategy, field.name, 1)
     assert kind.__doc__ and "Source" in (kind.__doc__ + (__import__(kind.__module__, fromlist=["x"]).__doc__ or ""))
