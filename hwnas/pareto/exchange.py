@@ -94,11 +94,11 @@ def reason(
         if isinstance(by, Mapping)
         else _WORDS[by]
     )
-    if len(points) == 1:
-        return "the only one"
     costs = costs_of(points, objectives)
     worst, best = costs.max(axis=0), costs.min(axis=0)
     span = np.where(worst > best, worst - best, 1.0)
     shares = np.where(worst > best, (worst - costs[chosen]) / span, 1.0)
+    if by == "knee" and shares.min() == 0:
+        words = "no network lies clearly above the line between the front's ends, so it is one of the ends"
     parts = [f"{o.name} {100 * share:.0f} %" for share, o in zip(shares.tolist(), objectives, strict=True)]
     return f"{words}; from the front's worst value (0 %) to its best (100 %): {', '.join(parts)}"

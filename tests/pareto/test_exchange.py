@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +85,14 @@ def test_a_reason_names_rule_and_shares() -> None:
         "the most accurate; "
         "from the front's worst value (0 %) to its best (100 %): accuracy 100 %, latency_ms 0 %, parameters 100 %"
     )
+
+
+def test_a_knee_at_an_end_is_not_called_a_balance() -> None:
+    """The middle lies a hair above the line between the ends, and within its margin no knee is there."""
+    points = [{"accuracy": a, "latency_ms": ms} for a, ms in ((0.9, 3.0), (0.851, 2.0), (0.8, 1.0))]
+    margins = np.zeros((3, 3, 2))
+    margins[:, :, 0] = 0.02
+    chosen = pick(points, BOTH, by="knee", margins=margins)
+    assert chosen == 2
+    assert reason(points, BOTH, chosen, by="knee").startswith("no network lies clearly above the line")
+    assert reason(points, BOTH, pick(points, BOTH, by="knee"), by="knee").startswith("the best balance")
