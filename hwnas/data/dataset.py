@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.core import DataError
+from hwnas.core.escaping import visible
 from hwnas.data.decode import Channels, EncodedImages, ImageArray, as_array, as_image, with_channels
 
 
@@ -26,7 +27,7 @@ class ImageData:
         skipped: What was left out and why, one line each.
 
     Raises:
-        DataError: If the parts do not fit each other.
+        DataError: If the parts do not fit each other, or a class's name is not Unicode text.
 
     Example:
         >>> data = ImageData(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ("cat", "dog"), "made up")
@@ -54,6 +55,7 @@ class ImageData:
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f'{self.source}: two classes are named "{twice}"; names must differ')
+        check_unicode(self.classes, what=f"{self.source}: the name of class")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,6 +114,29 @@ class SourceData:
     train: ImageData
     validation: ImageData | None = None
     test: ImageData | None = None
+
+
+def check_unicode(names: Iterable[str], *, what: str) -> None:
+    """Refuse names that cannot be written into a run's files: of folders, say, in another encoding than UTF-8.
+
+    Args:
+        names: As Python reads them from the system, with a surrogate for every byte that is not UTF-8.
+        what: They are, for the message.
+
+    Raises:
+        DataError: If one is not Unicode text; names it with such bytes as escapes.
+
+    Example:
+        >>> check_unicode(["été"], what="class")
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f'{what} "{visible(name)}" is not UTF-8',
+                hint="rename it in UTF-8, or in plain ASCII letters: these names are written into every file of a run",
+            ) from error
 
 
 def counts(labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, int]:

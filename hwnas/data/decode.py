@@ -19,6 +19,9 @@ ImageArray = NDArray[np.uint8]
 
 Channels = Literal[1, 3]
 
+INTEGER_BITS = "integer bits"
+"""Key of a decoded image's `info`: 8 or 16, where the values of 32-bit integers had to decide it."""
+
 MAX_PIXELS = 2**27  # of one image: 134 megapixels, half a gigabyte in Pillow
 
 
@@ -26,7 +29,9 @@ def decode(content: bytes) -> Image.Image:
     """An image file's content as an upright image of mode L (greyscale) or RGB.
 
     The orientation in the EXIF data is applied and an alpha channel is dropped. Of 16 bits the upper 8 are kept.
-    32-bit integers have no fixed range: an image with values up to 255 is taken as it is, one up to 65,535 as 16 bits.
+    32-bit integers have no fixed range, so each image decides by itself: with values up to 255 it is taken as it is, up
+    to 65,535 as 16 bits. A dark image of 16 bits would be taken for one of 8: save such images as 16-bit files. What
+    was decided is in `info[INTEGER_BITS]`, unless all is black, so that a data set that mixes both can be refused.
     Floating-point numbers must be in 0..1 and become 0..255, rounded.
 
     Raises:
@@ -87,7 +92,10 @@ def _from_integers(values: NDArray[np.int32], *, sixteen: bool) -> Image.Image:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ValueError(f"32-bit integers from {low} to {high}; expected 0..255 or 0..65535")
-    return Image.fromarray((values >> 8 if sixteen or high > 255 else values).astype(np.uint8))
+    image = Image.fromarray((values >> 8 if sixteen or high > 255 else values).astype(np.uint8))
+    if not sixteen and high:
+        image.info[INTEGER_BITS] = 16 if high > 255 else 8
+    return image
 
 
 def _from_floats(values: NDArray[np.float32]) -> Image.Image:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hwnas.core import DataError
-from hwnas.data.dataset import SourceData
+from hwnas.core.escaping import visible
+from hwnas.data.dataset import SourceData, check_unicode
 from hwnas.data.decode import Channels
 from hwnas.data.labelled_files import Damaged, LabelledFile, read_labelled_files
 
@@ -38,7 +39,8 @@ def image_folder(path: Path, *, channels: Channels | None = None, damaged: Damag
         damaged: "refuse" raises an error that lists damaged images, "skip" leaves them out and tells.
 
     Raises:
-        DataError: If there is no such folder, it has fewer than two classes with images, or images are damaged.
+        DataError: If there is no such folder, it has fewer than two classes with images, the name of a class is not
+            UTF-8, or images are damaged.
     """
     path = Path(path)
     if not path.is_dir():
@@ -49,13 +51,14 @@ def image_folder(path: Path, *, channels: Channels | None = None, damaged: Damag
     if not part_folders:
         part_folders = {"train": path}
     else:
-        skipped += [f"{f.name}/: not part of the split" for f in folders if f not in part_folders.values()]
+        skipped += [f"{visible(f.name)}/: not part of the split" for f in folders if f not in part_folders.values()]
 
     classes: set[str] = set()
     parts: dict[str, list[LabelledFile]] = {}
     for part, part_folder in part_folders.items():
         parts[part] = []
         class_folders, strays = _entries(part_folder)
+        check_unicode((folder.name for folder in class_folders), what=f"{visible(str(part_folder))}: the class folder")
         if part_folder != path and strays:
             skipped += _told(strays, where=f"{part_folder.name}/")
         for folder in class_folders:
@@ -64,7 +67,9 @@ def image_folder(path: Path, *, channels: Channels | None = None, damaged: Damag
             where = f"{folder.relative_to(path).as_posix()}/"
             if others:
                 skipped += _told(others, where=where)
-            parts[part] += [LabelledFile(image.relative_to(path).as_posix(), image, folder.name) for image in images]
+            parts[part] += [
+                LabelledFile(visible(image.relative_to(path).as_posix()), image, folder.name) for image in images
+            ]
     if len({file.label for file in parts["train"]}) < 2:
         found = ", ".join(sorted({file.label for file in parts["train"]})) or "none"
         raise DataError(
@@ -75,7 +80,7 @@ def image_folder(path: Path, *, channels: Channels | None = None, damaged: Damag
         skipped.append(f"{part_folders[part].name}/: no images")
         del parts[part]
     return read_labelled_files(
-        parts, classes=sorted(classes), source=str(path), channels=channels, damaged=damaged, skipped=skipped
+        parts, classes=sorted(classes), source=visible(str(path)), channels=channels, damaged=damaged, skipped=skipped
     )
 
 
@@ -128,6 +133,6 @@ def _is_visible(name: str) -> bool:
 
 
 def _told(files: Sequence[Path], *, where: str) -> list[str]:
-    named = ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "")
+    named = ", ".join(visible(file.name) for file in files[:3]) + (", ..." if len(files) > 3 else "")
     what = "not in a class folder" if all(file.suffix.lower() in SUFFIXES for file in files) else "not images"
     return [f"{where or 'top level'}: {len(files)} {'file' if len(files) == 1 else 'files'} {what}: {named}"]

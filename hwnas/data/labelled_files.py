@@ -14,8 +14,16 @@ import numpy as np
 from PIL import Image
 
 from hwnas.core import DataError
-from hwnas.data.dataset import ImageData, SourceData, stacked
-from hwnas.data.decode import Channels, EncodedImages, ImageArray, as_array, decode, with_channels
+from hwnas.data.dataset import ImageData, SourceData, check_unicode
+from hwnas.data.decode import (
+    INTEGER_BITS,
+    Channels,
+    EncodedImages,
+    ImageArray,
+    as_array,
+    decode,
+    with_channels,
+)
 
 Damaged = Literal["refuse", "skip"]
 
@@ -60,32 +68,47 @@ def read_labelled_files(
         damaged: Refuse to go on, or skip the damaged files and tell.
         skipped: What was already left out while listing.
         max_pixel_bytes: Keep images as files, from the part on in which they would take more. So they are, too, if one
-            takes more than `MAX_IMAGE_BYTES`.
+            takes more than `MAX_IMAGE_BYTES`. Every image counts with the channels it will have.
 
     Raises:
-        DataError: If files are damaged and that is to be refused, or a class appears only outside "train".
+        DataError: If files are damaged and that is to be refused, a class appears only outside "train" or is not named
+            in UTF-8, or images of 32-bit integers are of two scales.
     """
     kept_classes = _classes_of_train(parts, classes, source)
+    check_unicode(kept_classes, what=f"{source}: the name of class")
     told = [*skipped, *(f'class "{name}": no images' for name in classes if name not in kept_classes)]
-    decoded: dict[str, _Decoded] = {}
+    decoded = {part: _Decoded(channels, most=len(files), max_bytes=max_pixel_bytes) for part, files in parts.items()}
     reasons: list[str] = []
-    room = max_pixel_bytes
+    scales: dict[int, str] = {}
     for part, files in parts.items():
-        decoded[part] = _Decoded(room)
+        found = decoded[part]
         for file in files:
             try:
                 content = file.content.read_bytes() if isinstance(file.content, Path) else file.content
-                decoded[part].add(file, decode(content))
+                image = decode(content)
             except (OSError, ValueError) as error:
                 reasons.append(f"{file.name} ({error})")
-        room = max(0, decoded[part].room)
+                continue
+            bits = image.info.get(INTEGER_BITS)
+            if isinstance(bits, int):  # a PNG may hold any key, with a text
+                scales.setdefault(bits, file.name)
+            found.count(file, image)
+            _keep_within(max_pixel_bytes, [*decoded.values()], channels)
+            if found.pixels is not None:
+                found.pixels.add(as_array(with_channels(image, found.pixels.channels)))
     total = sum(len(files) for files in parts.values())
     if reasons and (damaged == "refuse" or len(reasons) == total):
         _refuse(reasons, total, source)
     told += [f"damaged: {reason}" for reason in reasons]
+    if len(scales) > 1:
+        raise DataError(
+            f"{source}: of the images of 32-bit integers, {scales[8]} has values up to 255 and {scales[16]} above; "
+            "only their values tell 8 bits from 16, so they would be scaled differently",
+            hint="save them as 8-bit or 16-bit files, all alike",
+        )
 
     if channels is None:
-        channels = 1 if all(part.all_greyscale for part in decoded.values()) else 3
+        channels = 3 if any(part.has_colour for part in decoded.values()) else 1
     label_of = {name: label for label, name in enumerate(kept_classes)}
     data = {
         name: ImageData(
@@ -103,34 +126,86 @@ def read_labelled_files(
 class _Decoded:
     """The good files of one part, with their pixels as long as these fit."""
 
-    def __init__(self, max_pixel_bytes: int) -> None:
+    def __init__(self, channels: Channels | None, *, most: int, max_bytes: int) -> None:
         self.files: list[LabelledFile] = []
-        self.all_greyscale = True
-        self.room = max_pixel_bytes
-        self._pixels: list[ImageArray] = []
+        self.has_colour = False
+        self.pixels: _Pixels | None = _Pixels(channels or 1, most=most, max_bytes=max_bytes)
+        self._bytes = self._largest = 0  # of the images as they are: 1 per grey pixel, 3 per coloured one
+        self._area = self._largest_area = 0
 
-    def add(self, file: LabelledFile, image: Image.Image) -> None:
+    def count(self, file: LabelledFile, image: Image.Image) -> None:
+        area = image.width * image.height
+        size = area if image.mode == "L" else 3 * area
         self.files.append(file)
-        self.all_greyscale &= image.mode == "L"
-        size = image.width * image.height * (1 if image.mode == "L" else 3)
-        self.room -= size if size <= MAX_IMAGE_BYTES else self.room + 1
-        if self.room >= 0:
-            self._pixels.append(as_array(image))
-        else:
-            self._pixels.clear()
+        self.has_colour |= image.mode != "L"
+        self._bytes, self._largest = self._bytes + size, max(self._largest, size)
+        self._area, self._largest_area = self._area + area, max(self._largest_area, area)
+
+    def bytes_of(self, *, all_rgb: bool) -> tuple[int, int]:
+        """What its images take, and the largest of them."""
+        return (3 * self._area, 3 * self._largest_area) if all_rgb else (self._bytes, self._largest)
 
     def images(self, channels: Channels) -> ImageArray | Sequence[ImageArray]:
-        if self.room < 0:
+        if self.pixels is None:
             return EncodedImages([file.content for file in self.files], channels)
-        if any(pixels.shape[2] != channels for pixels in self._pixels):
-            self._pixels = [_with_channels(pixels, channels) for pixels in self._pixels]
-        return stacked(self._pixels)
+        return self.pixels.images()
 
 
-def _with_channels(pixels: ImageArray, channels: Channels) -> ImageArray:
-    if pixels.shape[2] == channels:
-        return pixels
-    return as_array(with_channels(Image.fromarray(pixels.squeeze(2) if channels == 3 else pixels), channels))
+class _Pixels:
+    """Images of equal channels, in one array as long as they have one size: so none is ever held twice.
+
+    Args:
+        channels: Of all.
+        most: Images that may come.
+        max_bytes: That they may take.
+    """
+
+    def __init__(self, channels: Channels, *, most: int, max_bytes: int) -> None:
+        self.channels = channels
+        self._most = most
+        self._max_bytes = max_bytes
+        self._array: ImageArray | None = None  # as large as it may become; the system gives memory when it is written
+        self._images: list[ImageArray] = []  # parts of the array, or arrays of their own
+
+    def add(self, pixels: ImageArray) -> None:
+        if not self._images:
+            at_most = max(1, min(self._most, self._max_bytes // pixels.size))
+            self._array = np.empty((at_most, *pixels.shape), np.uint8)
+        place = len(self._images)
+        if self._array is not None and pixels.shape == self._array.shape[1:]:
+            self._array[place] = pixels
+            pixels = self._array[place]
+        else:
+            self._array = None
+        self._images.append(pixels)
+
+    def to_rgb(self) -> None:
+        """Grey becomes three equal channels, one image at a time."""
+        if self.channels == 1:
+            grey, self.channels = self._images, 3
+            self._images, self._array = [], None
+            grey.reverse()
+            while grey:
+                self.add(np.repeat(grey.pop(), 3, axis=2))
+
+    def images(self) -> ImageArray | Sequence[ImageArray]:
+        return tuple(self._images) if self._array is None else self._array[: len(self._images)]
+
+
+def _keep_within(max_pixel_bytes: int, parts: Sequence[_Decoded], channels: Channels | None) -> None:
+    """Forget the pixels of the first part that does not fit, and of all after it.
+
+    Grey images become three times as large if RGB is asked for, or as soon as one image of any part has colour.
+    """
+    all_rgb = channels == 3 or (channels is None and any(part.has_colour for part in parts))
+    room = max_pixel_bytes
+    for part in parts:
+        needed, largest = part.bytes_of(all_rgb=all_rgb)
+        room = room - needed if room >= 0 and largest <= MAX_IMAGE_BYTES else -1
+        if room < 0:
+            part.pixels = None
+        elif all_rgb and part.pixels is not None:
+            part.pixels.to_rgb()
 
 
 def _classes_of_train(

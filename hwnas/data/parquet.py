@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hwnas.core import DataError
+from hwnas.core.escaping import visible
 from hwnas.data.dataset import SourceData
 from hwnas.data.decode import Channels
 from hwnas.data.labelled_files import Damaged, LabelledFile, read_labelled_files
@@ -61,7 +62,7 @@ def parquet(path: Path, *, channels: Channels | None = None, damaged: Damaged = 
         classes = list(vocabulary.names)
     else:
         classes = sorted(found, key=int if vocabulary is not None and vocabulary.numbered else None)
-    return read_labelled_files(parts, classes=classes, source=str(path), channels=channels, damaged=damaged)
+    return read_labelled_files(parts, classes=classes, source=visible(str(path)), channels=channels, damaged=damaged)
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,10 @@ def _read(file: Path) -> tuple[list[LabelledFile], _Vocabulary]:
             for batch in table.iter_batches(_ROWS_AT_ONCE, columns=["image", "label"]):
                 columns = (batch.column("image").to_pylist(), batch.column("label").to_pylist())
                 for image, label in zip(*columns, strict=True):
-                    name = f"{file.name} row {len(rows)}"
-                    where = str(file.parent / name)
+                    name = visible(f"{file.name} row {len(rows)}")
+                    where = visible(f"{file} row {len(rows)}")
                     rows.append(LabelledFile(name, _content(image, where), _class_name(label, vocabulary, where)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of labels
         raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
     if not rows:
         raise DataError(f"{file}: has no rows; expected one per image")

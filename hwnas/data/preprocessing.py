@@ -140,7 +140,8 @@ class Preprocessing:
             "normalisation_inside": False,
             "steps": [
                 "turn the image upright by its EXIF orientation; drop alpha; of 16 bits keep the upper 8; "
-                "32-bit integers up to 255 are 8 bits, up to 65535 16 bits; floating-point numbers are 0..1, times 255",
+                "of 32-bit integers each image decides by its largest value: up to 255 it is 8 bits, up to 65535 16 "
+                "bits (so give dark images of 16 bits as 16-bit files); floating-point numbers are 0..1, times 255",
                 f"convert to {colour}, 8 bits per channel",
                 f"resize so that the shorter side is {size} and the longer side floor(longer * {size} / shorter), "
                 "with Pillow's BILINEAR filter (antialiased); leave out if the shorter side has that length already",

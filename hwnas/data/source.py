@@ -15,7 +15,7 @@ from hwnas.data.fashion_mnist import fashion_mnist
 from hwnas.data.image_folder import image_folder
 from hwnas.data.labelled_files import Damaged
 from hwnas.data.parquet import parquet
-from hwnas.data.split import Splits, split
+from hwnas.data.split import Splits, check_shares, split
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class DataSource:
             raise DataError(f'data: damaged is "{self.damaged}"; expected "refuse" or "skip"')
         if self.limit is not None and self.limit < 1:
             raise DataError(f"data: limit is {self.limit}; it must be above 0")
+        shares = {"validation": self.validation, "test": self.test}
+        if self.source == "fashion_mnist":
+            del shares["test"]  # which comes with it
+        if self.source in {"image_folder", "parquet"}:  # may have parts of their own, and then a share of 0 is fair
+            shares = {name: share for name, share in shares.items() if share != 0}
+        check_shares(shares)
 
     def load(self, seed: int) -> Splits:
         """Read and check every image, and split.

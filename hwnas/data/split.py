@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ def split(
     shares = {
         name: share for name, share in (("validation", validation), ("test", test)) if not isinstance(share, ImageData)
     }
-    _check_shares(shares)
+    check_shares(shares)
     _check_classes(
         data.counts(),
         shares,
@@ -217,7 +217,18 @@ def _check_classes(counts: dict[str, int], shares: dict[str, float], *, where: s
         )
 
 
-def _check_shares(shares: dict[str, float]) -> None:
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Refuse shares of validation and test that leave one of the parts, or train, without images.
+
+    Args:
+        shares: Of the images, by part.
+
+    Raises:
+        DataError: If one is not above 0 and below 1, or their sum is not below 1.
+
+    Example:
+        >>> check_shares({"validation": 0.15, "test": 0.15})
+    """
     for name, share in shares.items():
         if not 0 < share < 1:
             raise DataError(f"data: {name} is {share}; it is a share of the images, above 0 and below 1")

@@ -43,7 +43,7 @@ def check_evaluation(model: ModelSpace) -> None:
         ...     check_evaluation(Net())
         ... except SpaceError as error:
         ...     error.hint
-        'nn.Dropout, or nn.functional.dropout(x, p, training=self.training)'
+        'dropout: nn.Dropout, or nn.functional.dropout(x, p, training=self.training); random numbers: if self.training'
     """
     for name, part in model.named_modules():
         if isinstance(part, _BatchNorm) and part.running_mean is None:
@@ -67,8 +67,10 @@ def check_evaluation(model: ModelSpace) -> None:
                 if _equal(given, given_again) and not _equal(found, found_again):
                     raise SpaceError(
                         f"{name or type(model).__name__}: gives another answer for the same images each time, in "
-                        f"evaluation mode (in {architecture}); dropout that stays on does that",
-                        hint="nn.Dropout, or nn.functional.dropout(x, p, training=self.training)",
+                        f"evaluation mode (in {architecture}); dropout that stays on does that, and so do "
+                        "random numbers drawn in forward",
+                        hint="dropout: nn.Dropout, or nn.functional.dropout(x, p, training=self.training); random "
+                        "numbers: if self.training",
                     )
 
 

@@ -15,6 +15,7 @@ from hwnas.nn.answering import answering
 from hwnas.nn.choices import Cell, Choice, InputChoice, freeze
 from hwnas.nn.gates import Gates
 from hwnas.space import Condition, Decision, Space
+from hwnas.space.image_sides import check_largest_side
 
 Conditions = tuple[Condition, ...]
 
@@ -32,7 +33,7 @@ class ModelSpace(nn.Module):
         name: Of the space; the class's unless given.
 
     Raises:
-        SpaceError: If the resolutions cannot be a decision's.
+        SpaceError: If the resolutions cannot be a decision's, or one is above 4096 pixels.
 
     Example:
         >>> from hwnas.nn import LayerChoice
@@ -55,6 +56,7 @@ class ModelSpace(nn.Module):
         sides = tuple(resolutions)
         if not sides or list(sides) != sorted(set(sides)) or sides[0] < 1:
             raise SpaceError(f"resolutions is {list(sides)}; expected ascending numbers above 0, each once")
+        check_largest_side(sides)
         self.resolutions = sides
         self.channels = channels
         self.space_name = name or type(self).__name__

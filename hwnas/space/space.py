@@ -20,6 +20,7 @@ from hwnas.core import Architecture, Option, SpaceError, digest_of
 from hwnas.core.errors import did_you_mean
 from hwnas.space.block import Block, Unit
 from hwnas.space.decision import Decision
+from hwnas.space.image_sides import check_largest_side
 
 Codes = NDArray[np.int64]
 _Switch = tuple[int, tuple[tuple[tuple[int, NDArray[np.bool_]], ...], ...]]
@@ -36,8 +37,8 @@ class Space:
         units: The places whose blocks add up to a network's cost; empty for a space without a cost model.
 
     Raises:
-        SpaceError: If labels repeat, a condition names an unknown decision or option, conditions form a circle, or a
-            unit does not fit the decisions.
+        SpaceError: If labels repeat, a condition names an unknown decision or option, conditions form a circle, a
+            unit does not fit the decisions, or the decision "resolution" offers a side above 4096 pixels.
 
     Example:
         >>> from hwnas.space import Condition
@@ -66,6 +67,8 @@ class Space:
             repeated = sorted({label for label in labels if labels.count(label) > 1})
             raise SpaceError(f"space {self.name}: decision {repeated[0]!r} is declared twice")
         object.__setattr__(self, "_index", index)
+        if "resolution" in index:
+            check_largest_side(self.decisions[index["resolution"]].options)
         self._check_conditions()
         object.__setattr__(
             self, "_switches", tuple(self._switch(i) for i in self._topological_order() if self.decisions[i].active_if)

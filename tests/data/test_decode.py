@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hwnas.core import DataError
-from hwnas.data.decode import EncodedImages, as_array, as_image, decode, with_channels
+from hwnas.data.decode import INTEGER_BITS, EncodedImages, as_array, as_image, decode, with_channels
 
 
 def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
@@ -123,6 +123,12 @@ def test_integers_of_32_bits_are_scaled_by_what_they_hold() -> None:
             ValueError, match=rf"32-bit integers from {values[0]} to {values[1]}; expected 0..255 or 0..65535"
         ):
             read(values)
+
+
+@pytest.mark.parametrize(("values", "bits"), [([0, 255], 8), ([0, 256], 16), ([0, 0], None)])
+def test_the_scale_of_32_bits_is_known_unless_all_is_black(values: list[int], bits: int | None) -> None:
+    content = encoded(Image.fromarray(np.array([values], np.int32)), "tiff")
+    assert decode(content).info.get(INTEGER_BITS) == bits
 
 
 def test_a_portable_grey_map_of_16_bits_is_never_taken_for_8() -> None:

@@ -1,6 +1,8 @@
 """Cases O-02, O-03 and O-04 of the list of open cases, as far as data goes."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,44 @@ def test_hidden_and_empty_folders_are_not_classes(tiny_images: Path) -> None:
     splits = DataSource("image_folder", path=tiny_images).load(seed=0)
     assert splits.to_json()["classes"] == ["blue", "green", "red"]
     assert splits.to_json()["skipped"] == ['class "spare": no images']
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse such names")
+def test_a_class_folder_not_named_in_utf_8_is_refused(tiny_images: Path) -> None:
+    """It passed `hwnas profile`, and `hwnas search` ended in a UnicodeEncodeError."""
+    (tiny_images / "red").rename(tiny_images / os.fsdecode(b"\xe9t\xe9"))
+    with pytest.raises(DataError, match=r'class folder "\\udce9t\\udce9" is not UTF-8') as caught:
+        image_folder(tiny_images)
+    assert caught.value.hint.startswith("rename it in UTF-8")
+    caught.value.message.encode()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse such names")
+def test_files_not_named_in_utf_8_are_read_and_told_with_escapes(tiny_images: Path) -> None:
+    for name in (b"\xe9.png", b"\xe9.txt"):
+        (tiny_images / "red" / os.fsdecode(name)).write_bytes(b"")
+    root = tiny_images.rename(tiny_images.with_name(os.fsdecode(b"donn\xe9es")))
+    row = DataSource("image_folder", path=root, damaged="skip").load(seed=0).to_json()
+    assert row["skipped"] == [
+        r"red/: 1 file not images: \udce9.txt",
+        r"damaged: red/\udce9.png (the file is empty)",
+    ]
+    assert row["source"].endswith(r"donn\udce9es")
+    str(row).encode()
+
+
+def test_integers_of_32_bits_of_two_scales_are_refused(tmp_path: Path) -> None:
+    """A dark image among others of 16 bits was not divided by 256."""
+    for number, largest in enumerate((40000, 200, 0, 65535)):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), largest, np.int32)).save(folder / f"{number}.tif")
+    with pytest.raises(DataError, match=r"32-bit integers, b/1.tif has values up to 255 and a/0.tif above") as caught:
+        image_folder(tmp_path)
+    assert "16-bit files" in caught.value.hint
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path / "b" / "1.tif")
+    images = image_folder(tmp_path).train.images
+    assert [int(image[0, 0, 0]) for image in images] == [156, 0, 0, 255]
 
 
 def test_damaged_images_are_all_listed_before_training(tiny_images: Path) -> None:

@@ -192,3 +192,14 @@ def test_every_kind_of_image_is_read_as_from_a_folder(tmp_path: Path) -> None:
     for n, image in zip(order, from_folder.images, strict=True):
         assert np.array_equal(from_table.images[n], image), kinds[n][1]
     assert from_table.images[0].shape == (6, 4, 3), "upright"
+
+
+def test_class_names_that_are_no_unicode_text_are_refused(tmp_path: Path) -> None:
+    numbered = write(tmp_path / "a.parquet", [0, 1], names=["ok", "\udce9t\udce9"])
+    with pytest.raises(DataError, match=r'a.parquet: the name of class "\\udce9t\\udce9" is not UTF-8') as caught:
+        parquet(numbered)
+    assert caught.value.hint.startswith("rename it in UTF-8")
+    latin = pa.array([b"\xe9", b"b"]).view(pa.string())
+    pq.write_table(pa.table({"image": [png(1), png(2)], "label": latin}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b.parquet: cannot be read as Parquet: 'utf-8' codec can't decode byte 0xe9"):
+        parquet(tmp_path / "b.parquet")

@@ -47,12 +47,28 @@ def test_what_a_run_stores_is_complete_and_stable() -> None:
         ({"source": "digits", "channels": 2}, "channels is 2; expected 1 or 3"),
         ({"source": "digits", "damaged": "ignore"}, 'damaged is "ignore"; expected "refuse" or "skip"'),
         ({"source": "digits", "limit": 0}, "limit is 0; it must be above 0"),
+        (
+            {"source": "digits", "validation": 1.0},
+            "validation is 1.0; it is a share of the images, above 0 and below 1",
+        ),
+        ({"source": "digits", "test": 0.0}, "test is 0.0; it is a share"),
+        ({"source": "fashion_mnist", "validation": 0.0}, "validation is 0.0; it is a share"),
+        ({"source": "image_folder", "path": Path("x"), "test": 1.0}, "test is 1.0; it is a share"),
+        (
+            {"source": "parquet", "path": Path("x"), "validation": 0.5, "test": 0.5},
+            "validation + test is 1; nothing is",
+        ),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as caught:
         DataSource(**settings)
     assert message in str(caught.value)
+
+
+def test_a_share_that_the_source_does_not_need_may_be_anything() -> None:
+    assert DataSource("fashion_mnist", validation=0.9, test=0.15).validation == 0.9
+    assert DataSource("image_folder", Path("with/its/own/test"), test=0.0).test == 0
 
 
 @pytest.mark.parametrize("source", ["image_folder", "parquet", "fashion_mnist"])

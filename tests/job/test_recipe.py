@@ -69,6 +69,21 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
             "evaluations = 20\n[evaluation]\nseconds = 0",
             r"\[evaluation\] seconds is 0; input should be greater than 0",
         ),
+        (
+            'source = "digits"',
+            'source = "digits"\nvalidation = 1.0',
+            r"\[data\] validation is 1.0; it is a share of the images, above 0 and below 1",
+        ),
+        (
+            'source = "digits"',
+            'source = "digits"\nvalidation = 0.5\ntest = 0.6',
+            r"\[data\] validation \+ test is 1.1; nothing is left to train on",
+        ),
+        (
+            'name = "toy"',
+            'name = "toy"\nresolutions = [100000]',
+            r"\[space\] resolutions holds 100000; expected at most 4096 pixels, as one RGB image takes 120.0 GB",
+        ),
         ("evaluations = 20", "", r"\[budget\] give evaluations, minutes or both"),
         ('name = "toy"', 'name = "toi"', r'\[space\] name is "toi"; did you mean "toy"'),
         ('name = "toy"', "", r"\[space\] name is missing; known: .*toy"),

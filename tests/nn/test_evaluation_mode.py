@@ -106,6 +106,19 @@ def test_dropout_that_stays_on_is_named_with_its_module() -> None:
         check_evaluation(Net(nn.ReLU(), in_forward=True))
 
 
+class DrawnNoise(nn.Module):
+    """Random numbers of its author's, in evaluation too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+def test_random_numbers_in_evaluation_are_named_beside_dropout() -> None:
+    with pytest.raises(SpaceError, match=r"^layer\S*: .*random numbers drawn in forward") as caught:
+        check_evaluation(Net(DrawnNoise()))
+    assert "random numbers: if self.training" in caught.value.hint
+
+
 def test_an_option_that_only_some_networks_have_is_looked_at() -> None:
     with pytest.raises(SpaceError, match=r"^first\S*: gives another answer .*k5"):
         check_evaluation(Net(Noise(), only_in="k5"))

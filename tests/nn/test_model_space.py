@@ -291,3 +291,10 @@ def test_repeats_may_hold_choices_that_wake_with_depth() -> None:
 def test_an_elastic_norm_needs_a_momentum() -> None:
     with pytest.raises(SpaceError, match="momentum is None.*expected a number"):
         ElasticBatchNorm2d(4, momentum=None)
+
+
+def test_sides_that_no_memory_holds_are_refused() -> None:
+    """Before a network is run on them, which is the first that is done with a model of one's own."""
+    with pytest.raises(SpaceError, match="resolutions holds 100000; expected at most 4096 pixels"):
+        ModelSpace(resolutions=(32, 100000))
+    assert ModelSpace(resolutions=(4096,)).resolutions == (4096,)
