@@ -129,6 +129,9 @@ def show_so_far(found: SoFar) -> None:
     if found.state == "stopped":
         show("")
         show(f"to go on: {found.goes_on}" if found.goes_on else "to go on: run the program that began it again")
+        if found.goes_on and found.recipe is None:
+            kept = found.folder / "recipe.toml"
+            show(f"  RECIPE: the file that the run began with; none in search/ has its name and equals {kept}")
     elif found.state == "on another machine" and found.holder is not None:
         show(f"\nif that process is gone, delete {found.folder / 'lock'}")
 

@@ -27,9 +27,10 @@ from hwnas.core.files import check_writable, refusal, write_atomically
 from hwnas.core.names import check_name
 from hwnas.core.objective import Limit, Objective
 from hwnas.core.seeding import digest_of, generator, seed_of
-from hwnas.core.toml_file import parse_toml, read_text
+from hwnas.core.toml_file import LARGEST_WHOLE, check_whole, parse_toml, read_text
 
 __all__ = [
+    "LARGEST_WHOLE",
     "SHARES",
     "TIE_ERRORS",
     "Answers",
@@ -61,6 +62,7 @@ __all__ = [
     "StoreError",
     "TableError",
     "check_name",
+    "check_whole",
     "check_writable",
     "counted",
     "digest_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ _BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-_LARGEST = 2**63 - 1
+LARGEST_WHOLE = 2**63 - 1
+"""The largest whole number that a file may hold: libraries take 64 bits."""
 
 
 def read_text(path: Path, error: type[HwnasError], *, what: str) -> str:
@@ -66,7 +68,7 @@ def read_text(path: Path, error: type[HwnasError], *, what: str) -> str:
 
 
 def parse_toml(text: str, path: Path, error: type[HwnasError]) -> dict[str, Any]:
-    r"""What a text in TOML says. Infinite numbers, and whole ones of more than 64 bits, are slips, not numbers.
+    r"""What a text in TOML says. Infinite numbers are slips, not numbers; for whole ones see `check_whole`.
 
     Args:
         text: The text.
@@ -89,13 +91,35 @@ def parse_toml(text: str, path: Path, error: type[HwnasError]) -> dict[str, Any]
     except RecursionError as wrong:
         raise error(f"{path}: not TOML that can be read: it is nested too deeply") from wrong
     for keys, value in _numbers(content, ()):
-        *tables, key = keys
-        where = f"[{'.'.join(tables)}] " if tables else ""
         if isinstance(value, float) and not math.isfinite(value):
-            raise error(f"{path}: {where}{key} is {value}; expected a finite number")
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise error(f"{path}: {where}{key} is {value}; expected a whole number from {-_LARGEST} to {_LARGEST}")
+            raise error(f"{path}: {_in_words(keys)} is {value}; expected a finite number")
     return content
+
+
+def check_whole(values: Mapping[str, Any], error: type[HwnasError]) -> None:
+    """Refuse whole numbers of more than 64 bits, in tables whose own keys have no bounds that are known.
+
+    Args:
+        values: Of a document, or some of its tables, by name.
+        error: Is raised.
+
+    Raises:
+        HwnasError: Of the kind given; names the key.
+
+    Example:
+        >>> from hwnas.core.errors import RecipeError
+        >>> check_whole({"space": {"width": 2**70}}, RecipeError)
+        Traceback (most recent call last):
+        hwnas.core.errors.RecipeError: [space] width is 1180591620717411303424; expected a number of at most 64 bits
+    """
+    for keys, value in _numbers(values, ()):
+        if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+            raise error(f"{_in_words(keys)} is {value}; expected a number of at most 64 bits")
+
+
+def _in_words(keys: tuple[str, ...]) -> str:
+    *tables, key = keys
+    return f"[{'.'.join(tables)}] {key}" if tables else key
 
 
 def _numbers(value: Any, keys: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:

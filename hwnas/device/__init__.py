@@ -16,9 +16,11 @@ from hwnas.device.measure import (
 from hwnas.device.nvidia import NvidiaGpu, NvidiaState, gpu_for, nvidia_state
 from hwnas.device.protocol import LIMIT_S, OnNoise
 from hwnas.device.roofline import Efficiency, KernelKind, Roofline
+from hwnas.device.threads import MOST_THREADS, most_threads
 
 __all__ = [
     "LIMIT_S",
+    "MOST_THREADS",
     "Device",
     "Efficiency",
     "Fingerprint",
@@ -35,6 +37,7 @@ __all__ = [
     "fingerprint",
     "gpu_for",
     "kind_of",
+    "most_threads",
     "nvidia_state",
     "quota_unread",
     "scratch",

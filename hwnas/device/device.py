@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hwnas.core import DeviceError, parse_toml, read_text
+from hwnas.core import LARGEST_WHOLE, DeviceError, parse_toml, read_text
 from hwnas.core.errors import did_you_mean
 from hwnas.device.measure import (
     CoresError,
@@ -21,6 +21,7 @@ from hwnas.device.measure import (
     core_siblings,
 )
 from hwnas.device.roofline import Roofline
+from hwnas.device.threads import MOST_THREADS
 
 _PYTHON = "python3"
 
@@ -66,10 +67,10 @@ class Device(BaseModel):
     identity: str | None = Field(default=None, min_length=1)
     python: str = Field(default=_PYTHON, pattern=r"^[^\s-]\S*$")
     runtime: Runtime = "onnxruntime-cpu"
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     precision: Literal["float32"] = "float32"
-    batch: int = Field(default=1, ge=1)
-    core: int | None = Field(default=None, ge=0)
+    batch: int = Field(default=1, ge=1, le=LARGEST_WHOLE)
+    core: int | None = Field(default=None, ge=0, le=LARGEST_WHOLE)
     gpu: str | None = Field(default=None, pattern=r"^(auto|(GPU|MIG)-[0-9A-Za-z/-]+)$")
 
     @model_validator(mode="after")

@@ -102,8 +102,10 @@ def read_state(path: Path) -> dict[str, Any]:
         problem = "it holds other things than tensors, numbers and texts, which hwnas never loads"
     except OSError as error:
         problem = refusal(error).message.removeprefix(f"{path}: ")
-    except (ValueError, RuntimeError, EOFError, KeyError) as error:
-        problem = _first_line(error)
+    except (ValueError, RuntimeError, EOFError, KeyError):  # what libraries say of it names neither cause nor way out
+        problem = (
+            f"its {path.stat().st_size:,} bytes are no state that hwnas wrote: they were changed, or are not all there"
+        )
     if problem:
         raise StoreError(f"{path}: the checkpoint is damaged: {problem}", hint=_way_out(path, "damaged"))
     loaded: dict[str, Any] = states

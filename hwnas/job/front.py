@@ -28,6 +28,7 @@ from hwnas.core import (
 )
 from hwnas.core.errors import UPGRADE
 from hwnas.core.escaping import command_line
+from hwnas.job.so_far import SoFar
 from hwnas.pareto import (
     Margins,
     Rule,
@@ -304,11 +305,20 @@ class Front:
         """
         alive = [member for member in self.on_front if not self.at_chance(member)]
         if self.on_front and not alive:
-            best = max(self.on_front, key=lambda member: member.values[self.share])
+            sign = -1 if self.share == "error" else 1
+            best = max(self.members, key=lambda member: sign * member.values[self.share])
+            value, chance = f"{self.share} {best.values[self.share]:.1%}", f"chance is {self.chance().value:.1%}"
+            if self.at_chance(best):
+                message, more = f"no network is better than guessing: {value} at best, {chance}", ""
+            else:  # it was kept off the front, which networks at chance make up then
+                message = (
+                    f"no network of the front is better than guessing, {chance}; {self.letter(best)} off it has {value}"
+                )
+                more = ", or allow more in [limits]"
             raise PickError(
-                f"{self.folder}: no network is better than guessing: {self.share} {best.values[self.share]:.1%} at "
-                f"best, chance is {self.chance().value:.1%}",
-                hint=f"train longer ([training] and [members] epochs); --by {best.architecture.digest} takes it anyway",
+                f"{self.folder}: {message}",
+                hint=f"train longer ([training] and [members] epochs){more}; --by {best.architecture.digest} takes it "
+                "anyway",
             )
         found = pick(
             [member.values for member in alive],
@@ -375,6 +385,12 @@ class Front:
             hint = f"finished runs here: {', '.join(runs) or 'none'}"
             if not folder.is_dir():
                 raise StoreError(f"{path}: no front; there is no such run", hint=hint)
+            so_far = SoFar.load(folder)
+            if so_far is not None and so_far.state == "searched":
+                raise StoreError(
+                    f"{path}: no front; the search of a study is finished, and its networks were not exported",
+                    hint=f"what it found: {command_line('hwnas', 'front', folder)}; {hint}",
+                )
             look = f"what there is so far: {command_line('hwnas', 'front', folder)}"
             raise StoreError(f"{path}: no front; it was started and not finished", hint=f"{look}; {hint}")
         try:

@@ -18,13 +18,14 @@ from hwnas.core import (
     DeviceError,
     ExportError,
     LimitError,
+    RecipeError,
     StoreError,
     counted,
     write_atomically,
 )
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable, UnitSumCost
 from hwnas.data import Batch, batches
-from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, usable_cores
+from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, most_threads, usable_cores
 from hwnas.evaluation import Evaluator
 from hwnas.evaluation.from_scratch import FromScratch
 from hwnas.evaluation.own_metrics import WithOwnMetrics
@@ -152,6 +153,7 @@ def search(
         teller.say(f"left out: {line}")
     folder = assembly.run_folder
     if fresh or not (folder / "front.json").is_file():
+        _check_threads(assembly)
         _check_memory(assembly)
     with RunFolder(folder, fresh=fresh, files=_FILES) as held:  # from here on nobody else; written to when it is opened
         tables = RunTables(folder if held.begun else None)
@@ -170,7 +172,7 @@ def search(
         except LimitError as error:
             raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
         with opened as study:
-            write_atomically(folder / "recipe.toml", recipe.read_bytes())
+            _keep_recipe(recipe, folder)
             inner = r.build_strategy()
             wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
             if not shared:
@@ -204,6 +206,24 @@ def search(
                 )
             return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
                 outcome, limits, started=started
+            )
+
+
+def _keep_recipe(recipe: Path, folder: Path) -> None:
+    """Keep the recipe in the run's folder; one that is equal stays as it is, also if the run is then refused."""
+    kept, content = folder / "recipe.toml", recipe.read_bytes()
+    if not kept.is_file() or kept.read_bytes() != content:
+        write_atomically(kept, content)
+
+
+def _check_threads(assembly: Assembly) -> None:
+    recipe, most = assembly.recipe, most_threads(allowed_cores(), assembly.quota())
+    for table, threads in (("training", recipe.training.threads), ("evaluation", recipe.evaluation.threads)):
+        if threads is not None and threads > most:
+            raise RecipeError(
+                f"{assembly.path}: [{table}] threads is {threads}; this machine can have at most {most}, "
+                "four for each core that may be used",
+                hint=f"set threads to at most {most}, or drop the key",
             )
 
 

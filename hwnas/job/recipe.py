@@ -11,11 +11,23 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from hwnas.core import Budget, HwnasError, Limit, Objective, RecipeError, check_name, parse_toml, read_text
+from hwnas.core import (
+    LARGEST_WHOLE,
+    Budget,
+    HwnasError,
+    Limit,
+    Objective,
+    RecipeError,
+    check_name,
+    check_whole,
+    parse_toml,
+    read_text,
+)
 from hwnas.core.errors import did_you_mean
 from hwnas.core.escaping import command_line
 from hwnas.core.objective import METRICS
 from hwnas.data import Augment, DataSource
+from hwnas.device import MOST_THREADS
 from hwnas.evaluation.own_metrics import OwnMetric
 from hwnas.strategies import STRATEGIES, build
 from hwnas.study import Strategy
@@ -24,13 +36,14 @@ from hwnas.zoo import FAMILIES, Family, family
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-LARGEST_SEED = 2**63 - 1
+Count = Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
+CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 
 
 def _seed(value: int) -> int:
-    if not 0 <= value <= LARGEST_SEED:
-        raise ValueError(f"expected a whole number from 0 to {LARGEST_SEED}")
+    if not 0 <= value <= LARGEST_WHOLE:
+        raise ValueError(f"expected a whole number from 0 to {LARGEST_WHOLE}")
     return value
 
 
@@ -137,11 +150,11 @@ class TrainingTable(RecipePart):
     clip: Positive = 5.0
     average: Share = 0.0
     label_smoothing: Share = 0.0
-    random_networks: Annotated[int, Field(ge=0)] = 2
+    random_networks: CountOrNone = 2
     draw: Literal["uniform", "fair", "cost_bins"] = "uniform"
     progressive: tuple[str, ...] = ()
     distillation: Literal["kl", "alpha"] = "kl"
-    threads: Count | None = None
+    threads: Threads | None = None
     processor: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -171,7 +184,7 @@ class MembersTable(RecipePart):
     """
 
     count: Count = 6
-    epochs: Annotated[int, Field(ge=0)] = 5
+    epochs: CountOrNone = 5
     batch_size: Count = 128
     learning_rate: Positive = 0.05
     warmup: Share = 0.05
@@ -181,7 +194,7 @@ class MembersTable(RecipePart):
     average: Share = 0.0
     label_smoothing: Share = 0.0
     teacher_weight: Share = 0.5
-    default_epochs: Annotated[int, Field(ge=0)] = 0
+    default_epochs: CountOrNone = 0
     compiled: bool = False
 
 
@@ -197,7 +210,7 @@ class EvaluationTable(RecipePart):
     weights: Literal["shared", "scratch"] = "shared"
     epochs: Count = 10
     workers: Count = 1
-    threads: Count = 1
+    threads: Threads = 1
     seconds: Positive | None = None
     batch_norm_images: Count = 2048
     in_flight: Count = 4
@@ -279,6 +292,7 @@ class Recipe(RecipePart):
         except ValidationError as error:
             raise RecipeError(f"{path}: {explain(error)}") from error
         with in_file(path):
+            check_whole({key: content[key] for key in ("space", "strategy")}, RecipeError)
             recipe.check()
         return recipe
 

@@ -35,6 +35,7 @@ class SoFar:
             training.
         reason: Why the search has ended; empty if it has not.
         goes_on: The command that goes on with it; empty for a study of the user's own.
+        recipe: Where recipes lie, the one that it runs; None if none there has its name and equals its `recipe.toml`.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class SoFar:
     best: tuple[Evaluation, ...]
     reason: str
     goes_on: str
+    recipe: Path | None
 
     @classmethod
     def load(cls, folder: Path, *, recipes: Path = Path("search")) -> SoFar | None:
@@ -68,6 +70,7 @@ class SoFar:
         objectives = tuple(Objective(*row) for row in header["identity"]["objectives"])
         recipe, holder = _toml(folder / "recipe.toml"), holder_of(folder)
         reason = str(header.get("outcome", {}).get("reason", ""))
+        own = None if recipe is None else _recipe_of(folder, recipe, recipes)
         alive = False if holder is None else holder.alive
         state: State = "stopped"
         if alive is None:
@@ -87,7 +90,8 @@ class SoFar:
             objectives=objectives,
             best=tuple(front_of(evaluations, objectives)),
             reason=reason,
-            goes_on="" if recipe is None else command_line("hwnas", "search", _recipe_of(folder, recipes)),
+            goes_on="" if recipe is None else command_line("hwnas", "search", own or Path("RECIPE")),
+            recipe=own,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +108,7 @@ class SoFar:
             "best": [evaluation.to_json() for evaluation in self.best],
             "reason": self.reason,
             "goes_on": self.goes_on,
+            "recipe": None if self.recipe is None else str(self.recipe),
         }
 
 
@@ -116,9 +121,10 @@ def _toml(path: Path) -> dict[str, Any] | None:
     return {}
 
 
-def _recipe_of(folder: Path, recipes: Path) -> Path:
-    """The recipe whose run this is: its name, or the name that it gives; RECIPE if it is not where recipes lie."""
+def _recipe_of(folder: Path, kept: Mapping[str, Any], recipes: Path) -> Path | None:
+    """The recipe that a run was made from: of its name and equal to the one that the run keeps; None if none is."""
     for path in sorted(recipes.glob("*.toml")):
-        if (_toml(path) or {}).get("name", path.stem) == folder.name:
+        found = _toml(path)
+        if found and found == kept and found.get("name", path.stem) == folder.name:
             return path
-    return Path("RECIPE")
+    return None

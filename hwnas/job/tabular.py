@@ -20,6 +20,7 @@ from hwnas.core import (
     RecipeError,
     StoreError,
     check_name,
+    check_whole,
     parse_toml,
     read_text,
     write_atomically,
@@ -149,6 +150,7 @@ class TabularRecipe(RecipePart):
         except ValidationError as error:
             raise RecipeError(f"{path}: {explain(error, cls)}") from error
         with in_file(path):
+            check_whole({"strategy": content["strategy"]}, RecipeError)
             recipe.check()
         return recipe
 

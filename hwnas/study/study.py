@@ -44,6 +44,7 @@ from hwnas.core import (
     seed_of,
 )
 from hwnas.core.objective import METRICS
+from hwnas.device import MOST_THREADS, allowed_cores, cgroup_quota, most_threads
 from hwnas.evaluation import Answer, Evaluator, Job, Workers, seed_globals
 from hwnas.evaluation.state_file import State, Stateful, load_state, save_state
 from hwnas.pareto import front_of
@@ -143,7 +144,7 @@ class Study:
         compare: Differences = identity_differences,
         progress: Callable[[Event], None] | None = None,
     ) -> None:
-        _check_arguments(objectives, costs, in_flight=in_flight, stall=stall)
+        _check_arguments(objectives, costs, in_flight=in_flight, stall=stall, threads=threads)
         self.space = space
         self.objectives = tuple(objectives)
         self.limits = tuple(limits)
@@ -1026,9 +1027,19 @@ class Study:
         stored = self._store.header().get("torch_threads")
         if stored is None:
             self._store.set_header("torch_threads", now)
+        elif stored != now and not 1 <= stored <= (most := most_threads(allowed_cores(), cgroup_quota())):
+            self._note(
+                "environment",
+                f"the run began with {stored} torch threads; this machine can have at most {most}: it goes on with "
+                f"{now}, so not to the bit as it would have",
+            )
         elif stored != now:
             set_torch_threads(stored)
-            self._note("environment", f"torch threads set from {now} to {stored}, as in the stored run")
+            self._note(
+                "environment",
+                f"the run keeps the {counted(stored, 'torch thread')} that it began with, and {now} is not used: "
+                "another number would change the last bits of its results",
+            )
 
     def _note(self, kind: EventKind, text: str) -> None:
         self._notes.append(text)
@@ -1184,7 +1195,7 @@ def _check_phase(name: str, epochs: int, every: int) -> None:
 
 
 def _check_arguments(
-    objectives: Sequence[Objective], costs: Sequence[CostModel], *, in_flight: int, stall: int
+    objectives: Sequence[Objective], costs: Sequence[CostModel], *, in_flight: int, stall: int, threads: int
 ) -> None:
     for what, names in (("objectives", [o.name for o in objectives]), ("costs", [c.name for c in costs])):
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -1195,6 +1206,8 @@ def _check_arguments(
     for name, value in (("in_flight", in_flight), ("stall", stall)):
         if value < 1:
             raise RecipeError(f"study: {name} is {value}; it must be at least 1")
+    if not 1 <= threads <= MOST_THREADS:
+        raise RecipeError(f"study: threads is {threads}; it must be from 1 to {MOST_THREADS}")
 
 
 def _as_json(value: object, what: str) -> JSON:

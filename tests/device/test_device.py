@@ -47,6 +47,8 @@ def test_a_device_round_trips_through_json() -> None:
         ("wheels = 4", r"pi\.toml: unknown key wheels = 4; known: batch, core, gpu, host, identity, port, "),
         ('name = "other"', r'pi\.toml: name is "other"; the file\'s own name is the device\'s name'),
         ("threads = 0", r"pi\.toml: threads is 0; it must be greater than or equal to 1"),
+        ("threads = 1025", r"pi\.toml: threads is 1025; it must be less than or equal to 1024"),
+        (f"batch = {2**70}", r"pi\.toml: batch is \d+; it must be less than or equal to 9223372036854775807"),
         ('threads = "2"', r"pi\.toml: threads is '2'; it must be a valid integer"),
         ("threads = true", r"pi\.toml: threads is True; it must be a valid integer"),
         ('reach = "radio"', r"pi\.toml: reach is 'radio'; it must be 'local', 'ssh', 'kit' or 'none'"),

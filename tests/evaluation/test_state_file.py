@@ -62,7 +62,7 @@ def test_without_torch_a_state_that_is_not_json_is_refused(tmp_path: Path) -> No
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("damage", ["half", "empty", "text", "list", "code"])
+@pytest.mark.parametrize("damage", ["half", "empty", "text", "list", "code", "bytes"])
 def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "net@1.ckpt"
     save_state({"net": modules()[0]}, path)
@@ -75,11 +75,13 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
             path.write_text("weights")
         case "list":
             path.write_text("[1]")
+        case "bytes":
+            path.write_bytes(b"PK" + bytes(62) + b"\x80\x81")
         case "code":  # a pickle that would run something when loaded
             torch.save({"net": Numbers()}, path)
     with pytest.raises(StoreError, match=r"net@1\.ckpt: the checkpoint is damaged: .") as caught:
         read_state(path)
-    for advice in ("weights_only", "trust", "arbitrary"):
+    for advice in ("weights_only", "trust", "arbitrary", "codec", "Stream", "Expecting"):
         assert advice not in str(caught.value)
     assert "delete the damaged one and run the same command again: what net@1 stands for" in caught.value.hint
 

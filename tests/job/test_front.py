@@ -105,6 +105,14 @@ def test_networks_at_chance_are_marked_and_never_picked_but_by_name() -> None:
     with pytest.raises(PickError, match=r"no network is better than guessing.*chance is 50\.0%") as refused:
         alone.pick("fastest")
     assert f"--by {alone.members[0].architecture.digest}" in refused.value.hint
+    better = front(member(0.01, answers((63, 205))), member(0.5, guess))
+    marked = replace(
+        better, members=tuple(replace(one, on_front=one.values["latency_ms"] == 0.01) for one in better.members)
+    )
+    off = next(one for one in marked.members if not one.on_front)
+    with pytest.raises(PickError, match=f"balanced_accuracy {off.values['balanced_accuracy']:.1%} at best") as refused:
+        marked.pick("fastest")
+    assert f"--by {off.architecture.digest}" in refused.value.hint
 
 
 def test_always_naming_the_larger_class_is_chance_for_plain_accuracy() -> None:

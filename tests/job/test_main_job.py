@@ -11,7 +11,16 @@ import onnxruntime
 import pytest
 import torch
 
-from hwnas.core import ExportError, LimitError, NonFiniteLossError, PickError, ReplayError, StoreError, TableError
+from hwnas.core import (
+    ExportError,
+    LimitError,
+    NonFiniteLossError,
+    PickError,
+    RecipeError,
+    ReplayError,
+    StoreError,
+    TableError,
+)
 from hwnas.cost import LatencyTable
 from hwnas.device import fingerprint
 from hwnas.export import read_metadata
@@ -226,6 +235,24 @@ def test_an_impossible_limit_is_refused_before_any_training(workspace: Path) -> 
     with pytest.raises(LimitError, match=r"latency_ms.* 0\.0001.*(0\.0\d+)"):
         search(recipe, root=workspace, teller=listener)
     assert not any("train" in stage for stage in listener.stages)
+
+
+@pytest.mark.parametrize("table", ["training", "evaluation"])
+def test_more_threads_than_the_machine_can_have_are_refused_before_anything_is_thrown_away(
+    workspace: Path, finished: Path, table: str
+) -> None:
+    recipe = workspace / "search" / "toy.toml"
+    old = {"training": "threads = 1\n", "evaluation": "[evaluation]\n"}[table]
+    recipe.write_text(RECIPE.replace(old, f"{'' if table == 'training' else old}threads = 5\n"))
+    shutil.copytree(finished / "runs", workspace / "runs")
+    folder = workspace / "runs" / "toy"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(
+        RecipeError, match=rf"\[{table}\] threads is 5; this machine can have at most 4, four"
+    ) as refused:
+        search(recipe, root=workspace, fresh=True, quota=lambda: 1.0)
+    assert refused.value.hint == "set threads to at most 4, or drop the key"
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def edit_header(root: Path, change: dict[str, object]) -> None:

@@ -208,6 +208,11 @@ REFUSALS: dict[str, tuple[State, list[str], str]] = {
         ["search", "search/toy.toml", "--fresh"],
         f"seed is {2**70}",
     ),
+    "threads that no machine has": (
+        recipe_with("threads = 1\n", "threads = 1000000\n"),
+        ["search", "search/toy.toml", "--fresh"],
+        "[training] threads is 1000000; input should be less than or equal to 1024",
+    ),
     "a device that is not there": (
         lambda root: (root / "search" / "toy.toml").write_text(f'device = "none-such"\n{RECIPE}'),
         ["search", "search/toy.toml", "--fresh"],
@@ -417,10 +422,11 @@ def test_a_checkpoint_that_is_gone_is_trained_anew_and_a_damaged_one_named(
     path = next((folder / "checkpoints").glob(f"{which}*.ckpt"))
     (folder / "front.json").unlink()
     path.write_bytes(path.read_bytes()[:1000])
-    files = contents(folder)
+    files, made = contents(folder), (folder / "recipe.toml").stat().st_mtime_ns
     with pytest.raises(Exception, match=f"{path.name}: the checkpoint is damaged") as caught:
         search(recipe, root=tmp_path)
     assert "delete the damaged one and run the same command again" in str(caught.value)
+    assert (folder / "recipe.toml").stat().st_mtime_ns == made, "an equal recipe is not written again"
     changed = {name for name, content in contents(folder).items() if files.get(name) != content}
     assert not {name for name in changed if name.endswith((".ckpt", ".onnx", ".jsonl"))}
     path.unlink()

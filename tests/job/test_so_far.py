@@ -114,7 +114,27 @@ def test_a_run_of_a_recipe_says_how_it_goes_on(
     assert (code, err) == (0, "")
     assert "runs/mine: stopped before it was finished\n" in out
     assert f"evaluated: 5{' of 9' if 'budget' in text else ''} networks\n" in out
-    assert out.endswith(f"\nto go on: {command}\n")
+    if command.endswith("RECIPE"):
+        why = "none in search/ has its name and equals runs/mine/recipe.toml"
+        assert out.endswith(f"\nto go on: {command}\n  RECIPE: the file that the run began with; {why}\n")
+    else:
+        assert out.endswith(f"\nto go on: {command}\n")
+
+
+def test_of_two_recipes_of_a_name_the_one_that_the_run_keeps_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped(Path("runs/mine"))
+    Path("search").mkdir()
+    for file, text in (("a.toml", "seed = 1"), ("b.toml", "seed = 2"), ("c.toml", "seed = 3")):
+        Path("search", file).write_text(f'name = "mine"\n{text}')
+    Path("runs/mine/recipe.toml").write_text('name = "mine"\nseed = 2')
+    found = SoFar.load(Path("runs/mine"))
+    assert found is not None and (found.goes_on, found.recipe) == ("hwnas search search/b.toml", Path("search/b.toml"))
+    Path("runs/mine/recipe.toml").write_text('name = "mine"\nseed = 4')
+    found = SoFar.load(Path("runs/mine"))
+    assert found is not None and (found.goes_on, found.recipe) == ("hwnas search RECIPE", None)
 
 
 def test_a_finished_study_says_what_it_found(
@@ -130,3 +150,7 @@ def test_a_finished_study_says_what_it_found(
     code, out, _ = run(capsys, "front", "mine", "--json")
     found = json.loads(out)
     assert (found["state"], found["process"], len(found["best"])) == ("searched", None, len(outcome.front))
+    for command in (["pick", "mine"], ["export", "mine", "--to", "onnx"]):
+        code, _, err = run(capsys, *command)
+        assert code == 2 and "hwnas front runs/mine" in err
+        assert "the search of a study is finished, and its networks were not exported" in err

@@ -422,8 +422,8 @@ def test_a_real_login_that_says_a_megabyte_first_is_measured(tmp_path: Path, mon
         ({"identity": "OTHER"}, "cannot be reached: .*Permission denied", "ssh-copy-id"),
         ({"python": "python9"}, "has no python9", "python = in devices/board.toml"),
         (
-            {"threads": 4096},
-            r"device board: threads is 4096; \d+ cores? may be used on .*@127.0.0.1",
+            {"threads": 1024},
+            r"device board: threads is 1024; \d+ cores? may be used on .*@127.0.0.1",
             "set threads to at most",
         ),
         ({"core": 4096}, r"device board: core is 4096; this process may use .* on .*@127.0.0.1", "set core"),

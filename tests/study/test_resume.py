@@ -336,7 +336,24 @@ def test_torch_threads_are_restored_from_the_header(tmp_path: Path, monkeypatch:
     torch.threads = 2
     with study(folder=tmp_path) as searched:
         assert torch.threads == 1
-        assert searched._notes == ["torch threads set from 2 to 1, as in the stored run"]
+        assert searched._notes == [
+            "the run keeps the 1 torch thread that it began with, and 2 is not used: another number would change the "
+            "last bits of its results"
+        ]
+
+
+def test_a_stored_number_of_threads_that_the_machine_cannot_have_is_said_and_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = FakeTorch(threads=2)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with study(folder=tmp_path) as searched:
+        searched._store.set_header("torch_threads", 1_000_000)
+    with study(folder=tmp_path) as searched:
+        assert torch.threads == 2
+        [note] = searched._notes
+        assert note.startswith("the run began with 1000000 torch threads; this machine can have at most ")
+        assert "it goes on with 2, so not to the bit" in note
 
 
 def test_the_store_is_plain_json_in_sqlite(tmp_path: Path) -> None:
