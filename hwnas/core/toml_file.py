@@ -90,6 +90,8 @@ def parse_toml(text: str, path: Path, error: type[HwnasError]) -> dict[str, Any]
         raise error(f"{path}: not TOML: {wrong}") from wrong
     except RecursionError as wrong:
         raise error(f"{path}: not TOML that can be read: it is nested too deeply") from wrong
+    except ValueError as wrong:  # Python converts only so many digits
+        raise error(f"{path}: not TOML that can be read: a number has thousands of digits") from wrong
     for keys, value in _numbers(content, ()):
         if isinstance(value, float) and not math.isfinite(value):
             raise error(f"{path}: {_in_words(keys)} is {value}; expected a finite number")
