@@ -113,6 +113,12 @@ def test_networks_at_chance_are_marked_and_never_picked_but_by_name() -> None:
     with pytest.raises(PickError, match=f"balanced_accuracy {off.values['balanced_accuracy']:.1%} at best") as refused:
         marked.pick("fastest")
     assert f"--by {off.architecture.digest}" in refused.value.hint
+    good = front(member(0.01, guess), member(0.5, answers((8, 10))))  # as a limit may leave it
+    kept = replace(good, members=tuple(replace(one, on_front=good.at_chance(one)) for one in good.members))
+    with pytest.raises(
+        PickError, match=r"no network of the front is better than guessing.*; A off it has balanced_acc"
+    ):
+        kept.pick("fastest")
 
 
 def test_always_naming_the_larger_class_is_chance_for_plain_accuracy() -> None:
