@@ -11,8 +11,18 @@ from pathlib import Path
 
 from torch import nn
 
-from hwnas.core import Architecture, DeviceError, Limit, Objective, RecipeError, TableError, check_writable, refusal
-from hwnas.core.escaping import command_line
+from hwnas.core import (
+    Architecture,
+    DeviceError,
+    Limit,
+    Objective,
+    RecipeError,
+    StoreError,
+    TableError,
+    check_writable,
+    refusal,
+)
+from hwnas.core.escaping import command_line, visible
 from hwnas.cost import (
     CostModel,
     EstimatedLatency,
@@ -340,6 +350,21 @@ class Assembly:
         return found
 
 
+def _check_path(workspace: Path) -> None:
+    """Refuse a folder that onnxruntime cannot be told of.
+
+    Raises:
+        StoreError: If its path is not UTF-8.
+    """
+    try:
+        str(workspace).encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(
+            f"{visible(str(workspace))}: the path of the workspace is not UTF-8, and onnxruntime reads no other",
+            hint="rename the folder in UTF-8, or work in another one",
+        ) from error
+
+
 def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quota) -> Assembly:
     """Read a recipe and all it names except the latency table.
 
@@ -352,8 +377,10 @@ def assemble(path: Path, *, root: Path = Path(), quota: QuotaReader = cgroup_quo
         RecipeError: If the recipe is wrong, or names measured networks for a device that is not estimated.
         DeviceError: If the device is unknown.
         DataError: If an image is damaged, or the images cannot be found or split.
+        StoreError: If the workspace's path is not UTF-8.
     """
     recipe = Recipe.load(path)
+    _check_path(root.absolute())
     device = Device.load(recipe.device, root / "devices")
     splits = recipe.source().load(recipe.seed)
     family = recipe.family(channels=splits.channels, classes=len(splits.classes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 import hwnas
-from hwnas.core import DeviceError, HwnasError, RecipeError
+from hwnas.core import DeviceError, HwnasError, RecipeError, StoreError
 from hwnas.job import kit, profile, search
 from tests.job.workspace import RECIPE, make_workspace
 
@@ -49,6 +51,18 @@ def test_it_is_refused_before_anything_is_measured(number: int, tmp_path: Path) 
     assert len(said) == 1, "all three say the same"
     assert not (tmp_path / "latency_tables").exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse such names")
+def test_a_workspace_not_named_in_utf_8_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    """The first block's file could not be opened by onnxruntime, which said "incompatible constructor arguments"."""
+    root = tmp_path / os.fsdecode(b"donn\xe9es")
+    recipe = make_workspace(root)
+    for job in (search, profile, kit):
+        with pytest.raises(StoreError, match=r"donn\\udce9es: the path of the workspace is not UTF-8") as refused:
+            job(recipe, root=root)
+        assert "rename the folder" in refused.value.hint
+    assert not (root / "latency_tables").exists()
 
 
 def test_the_promised_names_take_paths_as_text(tmp_path: Path) -> None:
