@@ -379,6 +379,7 @@ def _measured_elsewhere(facts: Mapping[str, Any]) -> list[str]:
     return [
         *differences_in_words(differing),
         *(f"when it was measured, the machine was {mark}" for mark in conditions.get("marks", ())),
+        *(f"when it was measured, {line}" for line in marked_lines(conditions.get("row_marks", {}))),
     ]
 
 

@@ -94,6 +94,7 @@ DRIFT_ERRORS = 4.0  # and one model's drift has to be so many of its own standar
 UNEVEN_LIMIT = 0.1  # beyond this a single model is marked, whatever the others do
 SCATTER_LIMIT, SCATTER_TIMES = 0.5, 5.0  # quartiles further apart than this, and than so many times the others'
 SAME_KIND = 0.9  # a core with at least this share of the fastest one's capacity or clock is of its kind
+SHOWN_MARKS = 3  # to the person beside the machine; the result holds all
 ENERGY_NS = 200_000_000  # RAPL counters step about once in a millisecond: some 200 steps
 RESIDENT_RUNS = 5
 
@@ -261,22 +262,42 @@ def is_quiet(noise: Mapping[str, Any]) -> bool:
     return noise["median"] <= MEDIAN_LIMIT and noise["p95"] <= P95_LIMIT and (tau is None or tau >= TAU_LIMIT)
 
 
-def verdict(noise: Mapping[str, Any], on_noise: str) -> str:
-    """What to do with a measurement: it is "quiet", "noisy" (usable, marked) or "refused".
+def verdict(noise: Mapping[str, Any] | None, on_noise: str, *, marks: Sequence[str]) -> str:
+    """What to do with a measurement, by its noise and its marks.
 
     Args:
-        noise: As `noise_of` returns it.
+        noise: As `noise_of` returns it; None if nothing could be timed.
         on_noise: "strict" refuses whatever does not pass the gate, "default" only what differs by more than 3 % at the
             median, "mark" nothing.
+        marks: Of the machine and of single models. The gate cannot see what disturbs both halves alike.
+
+    Returns:
+        "quiet": the halves agree and there is no mark; "marked": they agree, and there are marks; "noisy": they do not
+        agree, the times may be used but must be marked; "refused"; "untimed": there is nothing to judge.
 
     Example:
-        >>> verdict({"median": 0.02, "p95": 0.02, "resolved_tau": None}, "default")
+        >>> verdict({"median": 0.02, "p95": 0.02, "resolved_tau": None}, "default", marks=[])
         'noisy'
+        >>> verdict({"median": 0.0, "p95": 0.0, "resolved_tau": None}, "default", marks=["busy: the load was 7.5"])
+        'marked'
     """
+    if noise is None:
+        return "untimed"
     if is_quiet(noise):
-        return "quiet"
+        return "marked" if marks else "quiet"
     refused = {"strict": True, "default": noise["median"] > REFUSE_MEDIAN, "mark": False}[on_noise]
     return "refused" if refused else "noisy"
+
+
+def all_marks(conditions: Mapping[str, Any]) -> list[str]:
+    """The marks of the machine and those of single models, each with its key.
+
+    Example:
+        >>> all_marks({"marks": ["busy: the load was 7.5"], "row_marks": {"a": "uneven: by 20%"}})
+        ['busy: the load was 7.5', 'a: uneven: by 20%']
+    """
+    rows: Mapping[str, str] = conditions.get("row_marks", {})
+    return [*conditions.get("marks", ()), *(f"{key}: {mark}" for key, mark in sorted(rows.items()))]
 
 
 # ------------------------------------------------------------------------------------------------------- measuring
@@ -2595,7 +2616,6 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         "energy": {},
         "failures": failures,
         "noise": None,
-        "verdict": "quiet",
     }
     found: dict[str, Any] = {"drift": None, "factor_low": None, "factor_high": None, "idle_watts": None}
     dropped = switched = visits = 0
@@ -2635,7 +2655,7 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
             visits, switched = len(loaded) * len(rounds), sum(len(one.switched) for one in rounds)
             factors = round_factors(rounds, _steady(job, loaded))
             found |= {"drift": drift_of(factors), "factor_low": factors.min(), "factor_high": factors.max()}
-            result |= {"noise": noise, "verdict": verdict(noise, job["on_noise"])}
+            result["noise"] = noise
         else:
             plan = Plan(0, {}, 0.0, LIMIT_S, capped=False)
     finally:
@@ -2674,9 +2694,9 @@ def measure(job: Mapping[str, Any], machine: Machine | None = None) -> dict[str,
         "seconds": (machine.clock() - started) / 1e9,
         **{name: None if value is None else float(value) for name, value in found.items()},
     }
-    marks = marks_of(conditions, cores=machine.cores(), quota_unread=here.quota_unread)
-    result["conditions"] = conditions | {"marks": marks}
-    return result
+    conditions["marks"] = marks_of(conditions, cores=machine.cores(), quota_unread=here.quota_unread)
+    judged = verdict(result["noise"], job["on_noise"], marks=all_marks(conditions))
+    return result | {"verdict": judged, "conditions": conditions}
 
 
 def this_machine(runtime: str = "onnxruntime-cpu", gpu: str | None = None) -> dict[str, Any]:
@@ -2893,11 +2913,14 @@ def words(result: Mapping[str, Any]) -> str:
         >>> words({"noise": {"median": 0.05}, "verdict": "refused"})
         'too noisy (halves differ by 5.0%): stop other work and run it again'
     """
-    if result["noise"] is None:
+    if result["verdict"] == "untimed":
         return "nothing could be run"
     said = f"halves differ by {result['noise']['median']:.1%}"
+    marks = all_marks(result.get("conditions", {}))
+    more = f" and {len(marks) - SHOWN_MARKS} more" if len(marks) > SHOWN_MARKS else ""
     return {
         "quiet": f"a quiet machine ({said})",
+        "marked": f"marked as {'; '.join(marks[:SHOWN_MARKS])}{more} ({said})",
         "noisy": f"a noisy machine ({said}): better stop other work and run it again",
         "refused": f"too noisy ({said}): stop other work and run it again",
     }[result["verdict"]]

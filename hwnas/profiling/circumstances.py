@@ -44,6 +44,7 @@ def circumstances_of(measurement: Measurement, device: Device, *, now: datetime 
         "load_max": found.get("load_max"),
         "verdict": measurement.verdict,
         "marks": list(marks_of(measurement)),
+        "row_marks": _row_marks(measurement),
     }
 
 
@@ -70,16 +71,21 @@ def marks_of(measurement: Measurement) -> tuple[str, ...]:
     return tuple(measurement.conditions.get("marks", ()))
 
 
+def _row_marks(measurement: Measurement) -> dict[str, str]:
+    """What the measuring program says of single models, a network by its name."""
+    found: Mapping[str, str] = measurement.conditions.get("row_marks", {})
+    return {key.removeprefix("network "): mark for key, mark in sorted(found.items())}
+
+
 def told_of(measurement: Measurement) -> list[str]:
     """What the measuring program says to a reader of the numbers, one line each; empty if all was quiet and known.
 
     Marks of the machine, then of single models (a network by its name), then what could not be read, as an energy
     counter that only some processors let it read.
     """
-    rows: Mapping[str, str] = measurement.conditions.get("row_marks", {})
     return [
         *(f"the machine was {mark}" for mark in marks_of(measurement)),
-        *(f"{key.removeprefix('network ')} was {mark}" for key, mark in sorted(rows.items())),
+        *(f"{name} was {mark}" for name, mark in _row_marks(measurement).items()),
         *measurement.conditions.get("notes", ()),
     ]
 

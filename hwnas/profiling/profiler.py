@@ -664,7 +664,7 @@ def _header(
         reference=tuple(references),
         noise=None
         if noise is None or noise.tau is None
-        else NoiseRecord(median=noise.median, p95=noise.p95, tau=noise.tau, passed=measurement.verdict == "quiet"),
+        else NoiseRecord(median=noise.median, p95=noise.p95, tau=noise.tau, passed=measurement.verdict != "noisy"),
         calibration=calibration,
         failures=dict(sorted(failures.items())),
         family=family,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import onnx
 from torch import nn
@@ -49,7 +49,7 @@ from hwnas.profiling.runtimes import runtime_version, suffix_of
 from hwnas.profiling.ssh import SshReach
 
 Kind = Literal["block", "network", "reference"]
-Verdict = Literal["quiet", "noisy"]
+Verdict = Literal["quiet", "marked", "noisy", "untimed"]
 
 ROUNDS = 20
 
@@ -171,7 +171,8 @@ class Measurement:
         timings: By key; models that failed are absent.
         failures: By key, why a model could not be loaded or run.
         noise: Of the whole networks if there are five or more, else of all models; None if every model failed.
-        verdict: "noisy" times may be used but must be marked.
+        verdict: "quiet" only without any mark; "marked" where the halves agree and there are marks; "noisy" times may
+            be used but must be marked; "untimed" if every model failed.
         empty_run_us: Time of a model that does nothing: the cost of the call.
         conditions: Identity, runtime, GPU, cores, rounds, load, seconds, as the measuring program found them there.
         device_times: By key, where the runtime can time its GPU.
@@ -532,7 +533,8 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
         },
         failures={key: in_plain_words(reason) for key, reason in result["failures"].items()},
         noise=noise,
-        verdict=result["verdict"],
+        # Not as it is in the result: kits of earlier versions said "quiet" beside their marks.
+        verdict=cast(Verdict, measure.verdict(result["noise"], "mark", marks=measure.all_marks(conditions))),
         empty_run_us=result["empty_run_us"],
         conditions=conditions,
         device_times=on_device,

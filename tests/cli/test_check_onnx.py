@@ -87,11 +87,13 @@ def test_a_quantised_file_does_not_pass_with_the_numbers_of_the_float_one(
 def test_a_time_of_another_machine_than_the_table_is_told(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
     differs = ["a.jsonl: device.cpu_model is 'Intel' in the table, 'AMD EPYC' in this run"]
     conditions = {**CONDITIONS, **SCALED, "scaled": False, "table_differs": differs, "marks": ["busy: the load was 9"]}
+    conditions["row_marks"] = {"a": "uneven: its even and its odd rounds differ by 20%"}
     add_metadata(exported, {"latency_measured": {"value": 0.22, "unit": "ms", "conditions": conditions}})
     _, out, _ = run(capsys, "check", str(exported))
     assert "0.2200 ms measured on AMD EPYC" in out and "divided by" not in out
     assert "table a.jsonl is of other conditions: device.cpu_model is 'Intel' in the table, 'AMD EPYC' in this" in out
     assert "when it was measured, the machine was busy: the load was 9" in out
+    assert 'when it was measured, "a" was uneven: its even and its odd rounds differ by 20%' in out
 
 
 def test_an_older_file_says_whose_conditions_it_names(capsys: pytest.CaptureFixture[str], exported: Path) -> None:

@@ -98,7 +98,7 @@ def test_noise_in_closed_form() -> None:
 def test_equal_halves_are_quiet(values: list[int]) -> None:
     noise = program.noise_of(floats(*values), floats(*values))
     assert (noise["median"], noise["p95"]) == (0.0, 0.0)
-    assert program.verdict(noise, "strict") == "quiet"
+    assert program.verdict(noise, "strict", marks=[]) == "quiet"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,52 @@ def test_equal_halves_are_quiet(values: list[int]) -> None:
 )
 def test_the_verdict(median: float, p95: float, tau: float | None, strict: str, default: str, mark: str) -> None:
     noise = {"median": median, "p95": p95, "resolved_tau": tau}
-    assert [program.verdict(noise, policy) for policy in ("strict", "default", "mark")] == [strict, default, mark]
+    policies = ("strict", "default", "mark")
+    assert [program.verdict(noise, policy, marks=[]) for policy in policies] == [strict, default, mark]
+    # A mark takes "quiet" away, whatever the halves say, and nothing else.
+    marked = ["marked" if word == "quiet" else word for word in (strict, default, mark)]
+    assert [program.verdict(noise, policy, marks=["busy: the load was 7.5"]) for policy in policies] == marked
+
+
+@pytest.mark.parametrize("models", [1, 13])
+@pytest.mark.parametrize(
+    ("how", "mark"),
+    [
+        ({"load": 7.5}, "busy: the load was 7.5 on 2 cores"),
+        ({"switched": range(10**4)}, "interrupted: the system took the core away in 100% of the visits"),
+        ({"slowness": {5: 1.2, 6: 1.2}}, "drifting: the last rounds took 1.20 times as long as the first"),
+    ],
+)
+def test_a_measurement_with_a_mark_is_not_called_quiet(
+    how: dict[str, Any], mark: str, models: int, tmp_path: Path
+) -> None:
+    """Halves that agree are no proof: what disturbs every round alike does not show in them."""
+    job = a_job(tmp_path)
+    result = program.measure(job | {"models": job["models"][:models]}, FakeMachine(**how).machine())
+    assert result["conditions"]["marks"] == [mark]
+    assert program.is_quiet(result["noise"])
+    assert result["verdict"] == "marked"
+    assert program.words(result) == f"marked as {mark} (halves differ by 0.0%)"
+
+
+def test_one_unsteady_model_takes_quiet_away(tmp_path: Path) -> None:
+    job = a_job(tmp_path)
+    uneven = job["models"][0]["path"]
+    fake = FakeMachine()
+    fake.takes = lambda path: by_size(path) * (1 + (path == uneven and fake.round % 2))
+    result = program.measure(job, fake.machine())
+    assert result["conditions"]["row_marks"] == {"block 0": "uneven: its even and its odd rounds differ by 67%"}
+    assert (result["conditions"]["marks"], result["verdict"]) == ([], "marked")
+
+
+def test_nothing_that_could_be_run_has_no_verdict_of_quiet(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no model")
+    job = {"models": [{"key": "a", "path": str(path), "kind": "network"}], "batch": 1, "threads": 1, "cores": None}
+    job |= {"rounds": 2, "seed": 0, "on_noise": "default", "empty": None, "parent": None}
+    result = program.measure(job)
+    assert (list(result["failures"]), result["noise"], result["verdict"]) == (["a"], None, "untimed")
+    assert program.words(result) == "nothing could be run"
 
 
 # ------------------------------------------------------------------------------------------------------- measuring

@@ -245,6 +245,7 @@ def test_the_marks_of_the_measuring_program_reach_the_reader(
     assert any("drifting" in line for line in lines_of(found))
     row = found.to_json()
     assert row["conditions"]["marks"] == CONDITIONS["marks"] and row["conditions"]["load_max"] == 7.5
+    assert row["conditions"]["row_marks"] == {"model": "uneven: its even and its odd rounds differ by 20%"}
 
 
 def test_a_factor_out_of_range_does_not_scale(monkeypatch: pytest.MonkeyPatch, model: Path, table: Path) -> None:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,17 @@ def test_a_refused_measurement_says_how_noisy_it_was(tmp_path: Path, monkeypatch
     with pytest.raises(MeasureError, match=message) as info:
         measure_models({"a": tmp_path / "a.onnx"}, device=HERE, progress=lambda _: None)
     assert "stop other work" in info.value.hint
+
+
+def test_a_result_of_an_earlier_version_is_not_quiet_beside_its_marks() -> None:
+    """Kits that were carried out before the verdict followed from the marks still come home."""
+    noise = {"median": 0.001, "p95": 0.002, "tau": 1.0, "resolved_tau": None, "close_pairs": 1.0, "models": 9}
+    result: dict[str, Any] = {"timings": {}, "device_timings": {}, "energy": {}, "failures": {}, "empty_run_us": None}
+    result |= {"noise": noise, "verdict": "quiet"}
+    busy = {"marks": ["busy: the load was 7.5 on 2 cores"], "row_marks": {}}
+    unsteady = {"marks": [], "row_marks": {"a": "uneven: its even and its odd rounds differ by 20%"}}
+    found = [parent_side.measurement_of(result | {"conditions": one}).verdict for one in (busy, unsteady, {})]
+    assert found == ["marked", "marked", "quiet"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds child processes through /proc")
