@@ -17,7 +17,7 @@ from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.cli.verdict import verdict
 from hwnas.core import ExportError, HwnasError, TableError, counted
 from hwnas.core.escaping import command_line
-from hwnas.cost import LatencyTable, implausible_rows, in_lines
+from hwnas.cost import LatencyTable, doubtful_rows, implausible_rows, in_lines
 from hwnas.device import (
     Device,
     NvidiaGpu,
@@ -40,6 +40,7 @@ from hwnas.export import (
     logits,
     open_session,
 )
+from hwnas.job.bench import space_of
 from hwnas.job.front import differences_in_words
 from hwnas.nn import MBConv, is_chain, load_network
 from hwnas.profiling import try_runtimes
@@ -228,15 +229,17 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
             f"{file}: made under other conditions: {'; '.join(differing.values())}",
             hint="measure this machine: hwnas profile RECIPE; or look at the table alone: --allow-mismatch",
         )
+    doubtful, unknown = _doubtful(table)
+    judged = verdict(header, doubtful)
     lines = [
-        f"{file}: {counted(len(table.rows), 'block')} of {header.space}, whole and undamaged, schema version "
+        f"{file}: {counted(len(table.rows), 'block')} of {header.space}, undamaged, schema version "
         f"{header.schema_version}",
         f"  device {header.device.name}: {header.device.cpu_model}, {counted(header.threads, 'thread')}, "
         f"batch {header.batch}, {header.runtime}",
-        f"  {verdict(header)}",
+        f"  {judged}",
         *(f"  when it was measured, the machine was {mark}" for mark in header.protocol.marks),
         *(f"  when it was measured, {line}" for line in marked_lines(header.protocol.row_marks)),
-        *(f"  {line}" for line in in_lines(implausible_rows(table.rows))),
+        *(f"  {line}" for line in [*in_lines(doubtful), *unknown]),
         *(f"  {note}" for note in header.protocol.notes),
         *(f"  not for this machine: {line}" for line in differing.values()),
     ]
@@ -244,9 +247,21 @@ def check_table(file: Path, *, allow_mismatch: bool = False) -> dict[str, Any]:
         "file": str(file),
         "blocks": len(table.rows),
         "mismatches": list(differing.values()),
+        "verdict": judged,
+        "doubtful": doubtful,
         "header": header.model_dump(mode="json"),
         "lines": lines,
     }
+
+
+def _doubtful(table: LatencyTable) -> tuple[dict[str, str], list[str]]:
+    """The rows that cannot be right, by key, and what could not be looked at, one line each."""
+    try:
+        return doubtful_rows(space_of(table), table), []
+    except TableError as error:  # of a space that is not built from a header alone, as one of somebody's own
+        reason = error.message.removeprefix(f"{table.source}: ")
+        unknown = f"whether its measured networks contradict a row was not looked at: {reason}"
+        return implausible_rows(table.rows), [unknown]
 
 
 def check_onnx(file: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def summary(report: ProfileReport) -> dict[str, Any]:
         "repeat": header.protocol.repeat.model_dump() if header.protocol.repeat else None,
         "dropped_visits": header.protocol.dropped_visits,
         "noise": header.noise.model_dump() if header.noise else None,
-        "verdict": verdict(header),
+        "verdict": verdict(header, report.doubtful),
         "calibration": calibration.model_dump(mode="json") if calibration else None,
         "failures": dict(report.failures),
         "warnings": report.warnings,
@@ -126,7 +126,7 @@ def in_words(report: ProfileReport) -> list[str]:
     header = report.table.header
     lines = [
         f"{report.path}: {counted(len(report.table.rows), 'block')}, {report.seconds:.0f} s",
-        f"  {verdict(header)}",
+        f"  {verdict(header, report.doubtful)}",
         *incomplete(report.failed_blocks),
     ]
     if header.noise:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hwnas.core import counted
 from hwnas.cost import TableHeader
@@ -13,23 +13,49 @@ _IN_ORDER = 0.9
 """Rank correlation from which the order of networks is called right."""
 
 
-def verdict(header: TableHeader) -> str:
-    """In one line what a table is good for: how far its predictions are off, and whether the machine was quiet."""
-    calibration, noise = header.calibration, header.noise
+def verdict(header: TableHeader, doubtful: Collection[str]) -> str:
+    """In one line what a table is good for: rows that cannot be right, then how far its predictions are off, and marks.
+
+    It is "good" only without a doubtful row and without a mark of the machine or of a single model.
+
+    Args:
+        header: Of the table.
+        doubtful: Keys of the rows that cannot be right, see `doubtful_rows`.
+    """
+    calibration = header.calibration
     if calibration is None:
         return "not usable yet: blocks are missing, so nothing can be predicted"
-    quiet = noise is None or noise.passed
-    marked = "" if quiet else "; but the machine was noisy meanwhile, so measure again when it is quiet"
+    marked = _reservations(header)
     if calibration.loo_mape is None:
-        return f"{'good' if quiet else 'fair'}: every network of the space was measured itself{marked}"
-    held = calibration.holdout
-    error = calibration.loo_mape if held is None else held.mape
-    in_order = held is None or held.tau is None or held.tau >= _IN_ORDER
-    words = "poor"
-    if error <= _FAIR:
-        words = "good" if error <= _GOOD and in_order and quiet else "fair"
-    order = "" if held is None or held.tau is None else f", their order is {'right' if in_order else 'partly wrong'}"
-    return f"{words}: predictions are off by {error:.1%} on average{order}{marked}"
+        word, said = "fair" if marked else "good", "every network of the space was measured itself"
+    else:
+        held = calibration.holdout
+        error = calibration.loo_mape if held is None else held.mape
+        in_order = held is None or held.tau is None or held.tau >= _IN_ORDER
+        word = "poor"
+        if error <= _FAIR:
+            word = "good" if error <= _GOOD and in_order and not marked else "fair"
+        order = (
+            "" if held is None or held.tau is None else f", their order is {'right' if in_order else 'partly wrong'}"
+        )
+        said = f"predictions are off by {error:.1%} on average{order}"
+    if doubtful:
+        word, said = "doubtful", f"{counted(len(doubtful), 'block')} cannot be right; by its header {said}"
+    return f"{word}: {said}{f'; but {marked}, so measure again when it is quiet' if marked else ''}"
+
+
+def _reservations(header: TableHeader) -> str:
+    """What the noise gate and the marks say against a measurement; empty if nothing."""
+    protocol, noise = header.protocol, header.noise
+    states = ["noisy"] if noise is not None and not noise.passed else []
+    states += [mark.split(":")[0] for mark in protocol.marks if not mark.startswith("short:")]
+    found = [f"the machine was {', '.join(states)} meanwhile"] if states else []
+    if protocol.capped:
+        found.append("it was cut to keep to its time limit")
+    if protocol.row_marks:
+        models = counted(len(protocol.row_marks), "model")
+        found.append(f"{models} {'was' if len(protocol.row_marks) == 1 else 'were'} unsteady")
+    return " and ".join(found)
 
 
 def incomplete(failed: Mapping[str, str]) -> list[str]:

@@ -43,6 +43,20 @@ def test_a_profile_in_which_blocks_failed_does_not_end_well(
     assert (found, row["failures"]) == (code, failures)
 
 
+def test_a_profile_with_a_row_that_cannot_be_right_is_not_called_good(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubtful = {"conv 5": "takes 1.4e4 us; by its neighbours 12 to 13.9 us are to be expected"}
+    for report, word in ((REPORT, "good"), (replace(REPORT, doubtful=doubtful), "doubtful")):
+        monkeypatch.setattr("hwnas.job.profile", lambda *_, report=report, **__: report)
+        _, out = ended(["profile", "search/quickstart.toml"], capsys)
+        assert f"\n  {word}: " in out
+        _, out = ended(["profile", "search/quickstart.toml", "--json"], capsys)
+        row: dict[str, Any] = json.loads(out)
+        assert row["verdict"].startswith(f"{word}: ")
+        assert any("by its neighbours" in line for line in row["warnings"]) == (word == "doubtful")
+
+
 def test_a_kit_that_lacks_blocks_does_not_end_well(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hwnas.cli.verdict import incomplete, verdict
-from hwnas.cost import Calibration, Holdout, NetworkRecord, NoiseRecord
+from hwnas.cost import Calibration, Holdout, NetworkRecord, NoiseRecord, TableHeader
 from tests.cost.toy_space import IDENTITY, header, toy_space
 
 SPACE = toy_space()
@@ -44,9 +46,49 @@ def held(mape: float, tau: float | None) -> Calibration:
     ],
 )
 def test_a_table_is_judged(calibration: Calibration | None, noise: NoiseRecord | None, words: str) -> None:
-    said = verdict(header(SPACE, calibration=calibration).model_copy(update={"noise": noise}))
+    said = verdict(header(SPACE, calibration=calibration).model_copy(update={"noise": noise}), {})
     assert said.startswith(words)
     assert ("noisy" in said) == (calibration is not None and noise is LOUD)
+
+
+def marked(calibration: Calibration, **protocol: Any) -> TableHeader:
+    """A header of a quiet measurement, with what its protocol says of it besides."""
+    plain = header(SPACE, calibration=calibration)
+    changed = plain.protocol.model_copy(update=protocol)
+    return plain.model_copy(update={"noise": QUIET, "protocol": changed})
+
+
+@pytest.mark.parametrize("calibration", [IDENTITY, held(0.01, 0.99), WHOLE])
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ({"marks": ("busy: the load was 7.5 on 2 cores",)}, "the machine was busy meanwhile"),
+        (
+            {"marks": ("busy: the load was 7.5 on 2 cores", "of unknown quota: its file holds garbage")},
+            "the machine was busy, of unknown quota meanwhile",
+        ),
+        ({"marks": ("short: 8 rounds, to keep to 300 s",), "capped": True}, "it was cut to keep to its time limit"),
+        ({"row_marks": {"a": "uneven: by 20%"}}, "1 model was unsteady"),
+        (
+            {"marks": ("drifting: 1.2 times",), "row_marks": {"a": "uneven: by 20%", "b": "scattered: by 60%"}},
+            "the machine was drifting meanwhile and 2 models were unsteady",
+        ),
+    ],
+)
+def test_a_table_with_marks_is_not_called_good(calibration: Calibration, protocol: dict[str, Any], words: str) -> None:
+    assert verdict(marked(calibration), {}).startswith("good: ")
+    said = verdict(marked(calibration, **protocol), {})
+    assert said.startswith("fair: ")
+    assert said.endswith(f"; but {words}, so measure again when it is quiet")
+
+
+@pytest.mark.parametrize("calibration", [IDENTITY, held(0.01, 0.99), held(0.3, 0.9), WHOLE])
+def test_rows_that_cannot_be_right_come_first(calibration: Calibration) -> None:
+    one = verdict(marked(calibration), {"stem": "takes 1.4e4 us"})
+    two = verdict(marked(calibration), {"stem": "takes 1.4e4 us", "head": "takes 1 us"})
+    assert one.startswith("doubtful: 1 block cannot be right; by its header ")
+    assert two.startswith("doubtful: 2 blocks cannot be right; by its header ")
+    assert "good" not in one + two
 
 
 def test_what_is_missing_is_told_with_the_first_and_its_reason() -> None:
