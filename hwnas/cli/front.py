@@ -320,7 +320,11 @@ def in_percent(metric: Metric) -> str:
 
 def remarks(front: Front) -> list[str]:
     """What a reader of the accuracies should know: ties, guessers, and parts of the images that differ."""
-    found = []
+    found = [
+        f"left out: the {one['role']} network {one['digest']}: {one['reason']}; to ask again, with more "
+        f"[evaluation] seconds for example, delete {front.folder / 'front.json'} and run the search again"
+        for one in front.facts.get("finished", {}).get("left_out", [])
+    ]
     standings = {front.letter(member): front.standing(member) for member in front.members}
     if any(standing.startswith("no gain") for standing in standings.values()):
         found.append(

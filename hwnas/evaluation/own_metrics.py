@@ -96,18 +96,45 @@ class OwnMetric:
 
 
 @dataclass(frozen=True)
+class OwnMetrics:
+    """An evaluator whose answers hold metrics of the user's own alone.
+
+    Attributes:
+        metrics: Given.
+        build_network: The plain network of an architecture.
+    """
+
+    metrics: Sequence[OwnMetric]
+    build_network: Callable[[Architecture], nn.Module]
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        *,
+        fidelity: str,  # noqa: ARG002 - of every evaluator
+        weights: str | None,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> Mapping[str, Metric]:
+        """The metrics of one network, by name.
+
+        Raises:
+            CostError: If a function returns no finite number; what it raises itself passes through.
+        """
+        network = self.build_network(architecture)
+        return {metric.name: metric(architecture, network) for metric in self.metrics}
+
+
+@dataclass(frozen=True)
 class WithOwnMetrics:
     """An evaluator whose answers hold metrics of the user's own too.
 
     Attributes:
         evaluate: Gives all others.
-        metrics: Added.
-        build_network: The plain network of an architecture.
+        own: Gives those.
     """
 
     evaluate: Evaluator
-    metrics: Sequence[OwnMetric]
-    build_network: Callable[[Architecture], nn.Module]
+    own: OwnMetrics
 
     def __call__(
         self, architecture: Architecture, *, fidelity: str, weights: str | None, seed: int
@@ -117,15 +144,11 @@ class WithOwnMetrics:
         Raises:
             CostError: If a function returns no finite number; what it raises itself passes through.
         """
-        own = self.own(architecture)  # before the costly part: a function that fails shall fail at once
+        # Before the costly part: a function that fails shall fail at once.
+        own = self.own(architecture, fidelity=fidelity, weights=weights, seed=seed)
         return {**self.evaluate(architecture, fidelity=fidelity, weights=weights, seed=seed), **own}
 
     def prepare(self) -> None:
         """As the evaluator does, if it does."""
         if isinstance(self.evaluate, Preparing):
             self.evaluate.prepare()
-
-    def own(self, architecture: Architecture) -> dict[str, Metric]:
-        """The user's own alone, by name."""
-        network = self.build_network(architecture)
-        return {metric.name: metric(architecture, network) for metric in self.metrics}

@@ -28,7 +28,7 @@ from hwnas.data import Batch, batches
 from hwnas.device import QuotaReader, allowed_cores, cgroup_quota, most_threads, usable_cores
 from hwnas.evaluation import Evaluator
 from hwnas.evaluation.from_scratch import FromScratch
-from hwnas.evaluation.own_metrics import WithOwnMetrics
+from hwnas.evaluation.own_metrics import OwnMetrics, WithOwnMetrics
 from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
 from hwnas.job.checks import check_searchable
@@ -317,7 +317,7 @@ def _evaluator(assembly: Assembly) -> Evaluator:
     """Where accuracies, and metrics of the user's own, come from during the search."""
     own = assembly.recipe.own_metrics()
     found = _accuracies(assembly)
-    return WithOwnMetrics(found, own, assembly.family.build_network) if own else found
+    return WithOwnMetrics(found, OwnMetrics(own, assembly.build_network)) if own else found
 
 
 def _accuracies(assembly: Assembly) -> Evaluator:

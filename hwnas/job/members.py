@@ -35,6 +35,8 @@ from hwnas.core import (
     share_error,
 )
 from hwnas.data import Batch, batches
+from hwnas.evaluation import Job, Workers
+from hwnas.evaluation.own_metrics import OwnMetrics
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
 from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
 from hwnas.job.assembly import Assembly
@@ -47,7 +49,7 @@ from hwnas.job.timing import Timer, Times, Untimed, prediction_error
 from hwnas.nn import ModelSpace, Supernet, save_network
 from hwnas.pareto import costs_of, crowding, fronts, reference_of
 from hwnas.profiling import footprint_of
-from hwnas.study import Outcome, Study, Training, counts, evaluated, volumes
+from hwnas.study import FULL, Outcome, Study, Training, counts, evaluated, volumes
 from hwnas.training import Plain, Trainer, answers
 
 CHOICE_RULE = (
@@ -407,13 +409,14 @@ class Finisher:
         )
         largest_first = sorted(picked, key=lambda one: (-one["macs"], one.architecture.to_json()))
         waiting = [(evaluation, "member") for evaluation in largest_first]
+        left_out = []
         if assembly.recipe.members.default_epochs:
-            default = assembly.family.default()
-            known = {cost.name: cost(default) for cost in self.study.costs}
-            if own := assembly.recipe.own_metrics():
-                network = assembly.family.build_network(default)
-                known |= {metric.name: metric(default, network) for metric in own}
-            waiting.insert(0, (Evaluation(default, known), "default"))
+            default = self._default()
+            if default.status == "ok":
+                waiting.insert(0, (default, "default"))
+            else:
+                left_out = [{"role": "default", "digest": default.architecture.digest, "reason": default.reason}]
+                self.teller.say(f"the default network is left out: {default.reason}")
         finished: list[Finished] = []
         teaches = assembly.recipe.members.epochs and assembly.recipe.members.teacher_weight
         if teaches:
@@ -440,7 +443,7 @@ class Finisher:
                 f"{assembly.device.name}, so there is no front",
                 hint="the warnings above name the reason of each; run the same command again to time them again",
             )
-        facts = self._facts(outcome, picked, times, members)
+        facts = self._facts(outcome, picked, times, members, left_out=left_out)
         front = Front(assembly.run_folder, tuple(assembly.objectives), tuple(limits), tuple(members), facts).marked()
         if not front.on_front:
             raise NoFeasibleError(
@@ -457,6 +460,24 @@ class Finisher:
         # the next run of an equal recipe shall predict the same, until somebody asks for the new fit.
         learnt.save(assembly.run_folder / assembly.table_path.name)
         return front
+
+    def _default(self) -> Evaluation:
+        """The default network with all that is known before its training; failed if a metric of the user's own is.
+
+        Those are asked for as in the search: within the time limit of an evaluation, in a process where that had some.
+        """
+        recipe, architecture = self.assembly.recipe, self.assembly.family.default()
+        known = {cost.name: cost(architecture) for cost in self.study.costs}
+        metrics = recipe.own_metrics()
+        if not metrics:
+            return Evaluation(architecture, known)
+        limits = recipe.evaluation
+        own = OwnMetrics(metrics, self.assembly.build_network)
+        job = Job(architecture, FULL, None, seed_of(recipe.seed, "default"))
+        with Workers(own, workers=limits.workers, threads=limits.threads, seconds=limits.seconds) as workers:
+            [answered] = workers.answers([job])
+        found = known | {name: value for name, value in answered.metrics.items() if isinstance(value, Metric)}
+        return Evaluation(architecture, found, status="failed" if answered.failure else "ok", reason=answered.failure)
 
     def _clear(self, front: Front) -> None:
         """Delete files of members that are not on the front any more: of an earlier final training."""
@@ -571,7 +592,13 @@ class Finisher:
         )
 
     def _facts(
-        self, outcome: Outcome, picked: Sequence[Evaluation], times: Times, members: Sequence[Member]
+        self,
+        outcome: Outcome,
+        picked: Sequence[Evaluation],
+        times: Times,
+        members: Sequence[Member],
+        *,
+        left_out: Sequence[Mapping[str, str]],
     ) -> dict[str, Any]:
         assembly = self.assembly
         searched = {evaluation.architecture for evaluation in outcome.front}
@@ -602,6 +629,7 @@ class Finisher:
                 "networks": len(members),
                 "of_the_searched_front": sum(evaluation.architecture in searched for evaluation in picked),
                 "rule": CHOICE_RULE,
+                "left_out": list(left_out),
             },
             "ties": {"standard_errors": TIE_ERRORS, "latency": times.tie},
             **times.facts,

@@ -10,7 +10,7 @@ from hwnas.study.in_sequence import InSequence
 from hwnas.study.one_shot import OneShot
 from hwnas.study.outcome import FULL, Event, Outcome, counts, evaluated, volumes
 from hwnas.study.strategy import JSON, Adapt, Concluding, Epoch, Phase, Strategy, Training, in_words
-from hwnas.study.study import Study
+from hwnas.study.study import Study, check_strategy
 
 __all__ = [
     "FAR",
@@ -32,6 +32,7 @@ __all__ = [
     "Survive",
     "Training",
     "best_so_far",
+    "check_strategy",
     "counts",
     "evaluated",
     "evolve",

@@ -176,10 +176,9 @@ class Study:
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
             self._weights: str | None = None
-            self._told_resume = self._threads_fixed = self._stopping = self._by_name = False
+            self._told_resume = self._environment_noted = self._threads_fixed = False
+            self._stopping = self._by_name = False
             self._start("search")
-            self._note_environment()
-            self._fix_threads()
         except BaseException:
             self.close()
             raise
@@ -192,7 +191,7 @@ class Study:
             held = folder if isinstance(folder, RunFolder) else RunFolder(folder)
             try:
                 stored = held.header.get("identity")
-                self._refuse([] if stored is None else compare(stored, identity), held.paid_for)
+                _refuse(self._where(), [] if stored is None else compare(stored, identity), held.paid_for)
                 store = held.open()
             except BaseException:
                 held.release()
@@ -623,6 +622,8 @@ class Study:
             raise StoreError("study: it was used already", hint="make a new Study to run a strategy")
         try:
             self._check_strategy(strategy)
+            self._note_environment()
+            self._fix_threads()
             finished = self._store.header().get("outcome")
             if finished is None:
                 self.forget_missing()
@@ -732,6 +733,7 @@ class Study:
         if self._ended:
             raise BudgetSpent(self._ended)
         self._refuse_inside(f"{asked.kind}({asked.name!r})")
+        self._note_environment()
         self._number += 1
         stored = self._store.step(self._part, self._number)
         if stored is not None and (stored.kind, stored.name, stored.request) != (
@@ -987,25 +989,17 @@ class Study:
             **header,
         }
 
-    def _refuse(self, found: Sequence[str], paid_for: str) -> None:
-        if found:
-            raise ReplayError(
-                f"{self._where()}: it holds another study: {some_of(found)}",
-                hint="to go on with it, undo the change; to keep both, take another name; --fresh starts over"
-                + (f" and throws away {paid_for}" if paid_for else ""),
-            )
-
     def _check_strategy(self, strategy: Strategy) -> None:
-        now = cast(dict[str, Any], _as_json(strategy_identity(strategy), "the study's strategy"))
-        stored = self._store.header().get("strategy")
-        if stored is None:
+        now, header = _identity_of(strategy), self._store.header()
+        if "strategy" not in header:
             self._store.set_header("strategy", now)
-        else:
-            if "outcome" in self._store.header():  # it is not run again, so what its code is now says nothing
-                now["code"] = stored["code"]
-            self._refuse(strategy_differences(stored, now), self._store.paid_for())
+        _refuse(self._where(), _strategy_changes(header, now), self._store.paid_for())
 
     def _note_environment(self) -> None:
+        # Not when the study is made: a strategy may still be refused, and then nothing has happened to the run.
+        if self._environment_noted:
+            return
+        self._environment_noted = True
         now = dict(environment())
         stored = self._store.header().get("environment")
         if stored is None:
@@ -1184,6 +1178,47 @@ class _Course:
     @property
     def left(self) -> int:
         return self.last - self.phase.epochs
+
+
+def check_strategy(strategy: Strategy, held: RunFolder) -> None:
+    """Refuse a strategy that is not the stored run's, while nothing has been written: `Study.run` refuses it later.
+
+    Args:
+        strategy: That is to go on with the run.
+        held: The run's folder, not opened yet.
+
+    Raises:
+        ReplayError: If it is another, has other parameters, or its code was changed before its search ended.
+
+    Example:
+        >>> import tempfile
+        >>> class Nothing:
+        ...     def search(self, study: Study) -> None: ...
+        >>> with RunFolder(Path(tempfile.mkdtemp()) / "new") as held:
+        ...     check_strategy(Nothing(), held)
+    """
+    _refuse(str(held.folder), _strategy_changes(held.header, _identity_of(strategy)), held.paid_for)
+
+
+def _identity_of(strategy: Strategy) -> dict[str, Any]:
+    return cast(dict[str, Any], _as_json(strategy_identity(strategy), "the study's strategy"))
+
+
+def _strategy_changes(header: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    stored = header.get("strategy")
+    if stored is None:
+        return []
+    # After the search it is not run again, so what its code is now says nothing.
+    return strategy_differences(stored, {**now, "code": stored["code"]} if "outcome" in header else dict(now))
+
+
+def _refuse(where: str, found: Sequence[str], paid_for: str) -> None:
+    if found:
+        raise ReplayError(
+            f"{where}: it holds another study: {some_of(found)}",
+            hint="to go on with it, undo the change; to keep both, take another name; --fresh starts over"
+            + (f" and throws away {paid_for}" if paid_for else ""),
+        )
 
 
 def _check_phase(name: str, epochs: int, every: int) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from hwnas.core import Architecture, CostError, Metric, RecipeError
 from hwnas.evaluation import FromFunction, Job, answer
-from hwnas.evaluation.own_metrics import OwnMetric, WithOwnMetrics
+from hwnas.evaluation.own_metrics import OwnMetric, OwnMetrics, WithOwnMetrics
 
 CODE = """
 import torch
@@ -43,10 +43,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_function_sees_the_architecture_and_the_network(file: Path) -> None:
     metric = OwnMetric.load("convs", f"{file}:convolutions", unit="layers")
-    evaluate = WithOwnMetrics(FromFunction(lambda _: {"accuracy": 0.5}), (metric,), build)
+    evaluate = WithOwnMetrics(FromFunction(lambda _: {"accuracy": 0.5}), OwnMetrics((metric,), build))
     found = evaluate(KERNEL, fidelity="full", weights=None, seed=0)
     assert found == {"accuracy": 0.5, "convs": Metric(5.0, "layers", "computed")}
-    assert evaluate.own(KERNEL) == {"convs": Metric(5.0, "layers", "computed")}
+    assert evaluate.own(KERNEL, fidelity="full", weights=None, seed=0) == {"convs": Metric(5.0, "layers", "computed")}
     assert pickle.loads(pickle.dumps(metric))(KERNEL, build(KERNEL)).value == 5.0, "as workers get it"  # noqa: S301
 
 
@@ -90,6 +90,6 @@ def test_a_fault_in_a_metric_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "costs.py"
     path.write_text("def price(architecture, network):\n    return {}['no such key']\n")
     metric = OwnMetric.load("price", f"{path}:price", unit="EUR")
-    evaluate = WithOwnMetrics(FromFunction(lambda a: {"accuracy": 1.0}), [metric], lambda a: nn.Identity())
+    evaluate = OwnMetrics([metric], lambda a: nn.Identity())
     found = answer(evaluate, Job(Architecture({"k": 3}), "full", None, 0))
     assert found.failure == "KeyError: 'no such key' (costs.py, line 2)"

@@ -91,6 +91,45 @@ def test_slips_are_named(tmp_path: Path, old: str, new: str, message: str) -> No
         Recipe.from_toml(asking(tmp_path).replace(old, new, 1), tmp_path / "a.toml")
 
 
+SLOW_FOR_ONE = """
+import time
+
+def price(architecture, network):
+    if dict(architecture) == DEFAULT:
+        {way}
+    return 0.5 + 1e-6 * sum(parameter.numel() for parameter in network.parameters())
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("time.sleep(3600)", "timed out: no answer within 8 s, the time limit of one evaluation"),
+        ("raise ValueError('no price')", "ValueError: no price (costs.py, line 7)"),
+    ],
+)
+def test_a_metric_that_fails_for_the_default_network_leaves_it_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, way: str, reason: str
+) -> None:
+    """On paper. The limit of an evaluation holds at the end of a run too; the other networks are finished."""
+    default = Recipe.from_toml(RECIPE, tmp_path / "toy.toml").family(channels=1, classes=10).default()
+    costs = tmp_path / "costs.py"
+    costs.write_text(f"DEFAULT = {dict(default)}\n{SLOW_FOR_ONE.format(way=way)}")
+    asked = 'device = "t4"\nobjectives = ["accuracy", "latency_ms", "price"]\n'
+    metric = f'seconds = 8\n[metrics.price]\nfunction = "{costs}:price"\nunit = "EUR"\n'
+    recipe = make_workspace(tmp_path, recipe=asked + RECIPE + metric)
+    told = Listener()
+    front = search(recipe, root=tmp_path, teller=told)
+    assert any(line == f"the default network is left out: {reason}" for line in told.lines)
+    assert front.facts["finished"]["left_out"] == [{"role": "default", "digest": default.digest, "reason": reason}]
+    assert len(front.members) == 2 and {member.role for member in front.members} == {"member"}
+    assert all(member.metrics["price"].value > 0.5 for member in front.members)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "front", "toy")
+    assert code == 0, err
+    assert f"left out: the default network {default.digest}: {reason}" in " ".join(out.split())
+
+
 def test_what_nobody_predicts_is_refused_before_training(tmp_path: Path) -> None:
     """On paper, where nothing has to be measured first."""
     recipe = make_workspace(tmp_path, recipe=f'device = "t4"\nobjectives = ["accuracy", "energy_mj"]\n{RECIPE}')

@@ -12,8 +12,9 @@ import pytest
 
 from hwnas.core import Architecture, Budget, Limit, ReplayError, StoreError
 from hwnas.evaluation import FromFunction
+from hwnas.store import RunFolder, Store
 from hwnas.strategies.random_search import RandomSearch
-from hwnas.study import Event, Study
+from hwnas.study import Event, Study, check_strategy
 from tests.fake_torch import FakeTorch
 from tests.study.toys import ACCURACY, FOUR, TINY, Counted, Numbers, Program, Sum, accuracy, asking, rows, study
 
@@ -326,6 +327,28 @@ def test_another_environment_continues_and_is_told(tmp_path: Path, monkeypatch: 
     assert f"numpy: {np.__version__} stored, 0.1 now" in outcome.notes[0]
 
 
+def test_a_strategy_that_is_refused_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine, with other threads: neither is noted before the strategy is known to be the run's."""
+    monkeypatch.setitem(sys.modules, "torch", FakeTorch(threads=1))
+    with pytest.raises(Kill):
+        study(folder=tmp_path, progress=kill_after("step", 1)).run(Sized())
+
+    def stored() -> tuple[object, object]:
+        with Store.snapshot(tmp_path) as found:
+            return found.header(), found.events()
+
+    before = stored()
+    monkeypatch.setattr("hwnas.study.study.environment", lambda: {"numpy": "0.1", "cpu": "abacus"})
+    monkeypatch.setitem(sys.modules, "torch", FakeTorch(threads=2))
+    with pytest.raises(ReplayError, match="strategy Sized: size 4 stored, 5 now"):
+        study(folder=tmp_path).run(Sized(5))
+    assert stored() == before
+    with RunFolder(tmp_path) as held, pytest.raises(ReplayError, match="strategy Sized: size 4 stored, 5 now"):
+        check_strategy(Sized(5), held)
+    with RunFolder(tmp_path) as held:
+        check_strategy(Sized(), held)
+
+
 def test_torch_threads_are_restored_from_the_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = FakeTorch(threads=1)
     with study(folder=tmp_path) as searched:
@@ -335,6 +358,7 @@ def test_torch_threads_are_restored_from_the_header(tmp_path: Path, monkeypatch:
         assert searched._store.header()["torch_threads"] == 1
     torch.threads = 2
     with study(folder=tmp_path) as searched:
+        searched.once("before torch", lambda rng: 1)
         assert torch.threads == 1
         assert searched._notes == [
             "the run keeps the 1 torch thread that it began with, and 2 is not used: another number would change the "
@@ -350,6 +374,7 @@ def test_a_stored_number_of_threads_that_the_machine_cannot_have_is_said_and_not
     with study(folder=tmp_path) as searched:
         searched._store.set_header("torch_threads", 1_000_000)
     with study(folder=tmp_path) as searched:
+        searched.once("first", lambda rng: 1)
         assert torch.threads == 2
         [note] = searched._notes
         assert note.startswith("the run began with 1000000 torch threads; this machine can have at most ")
