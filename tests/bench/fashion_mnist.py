@@ -31,9 +31,10 @@ from hwnas.report import Axis, Dot, front_picture
 from hwnas.training import Plain, Trainer, accuracies
 from hwnas.zoo import Family, MobileNetV3
 from tests.bench.figures import ROOT, TIME, Bench, Measured, MissingDataError, Null, Row, mean_of
-from tests.bench.recipes import with_value, written
+from tests.bench.recipes import whole_seconds, with_value, written
 
 SEEDS = (0, 1, 2)
+ONE_RUN = "one run of the recipe, as a user has it; part matched compares with three"
 LEVELS = (0.5, 1.0, 2.0)
 FACTORS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0)
 GIVEN = "a latency table of the device; the default network gets the members' schedule"
@@ -68,6 +69,7 @@ def found(data: Path, *, recipe: Path = RECIPE, root: Path = ROOT, picture: Path
         seeds=1,
         threads=torch.get_num_threads(),
         inputs=_inputs(recipe),
+        few=ONE_RUN,
     )
 
 
@@ -91,6 +93,7 @@ def alone(data: Path, *, recipe: Path = RECIPE, root: Path = ROOT, picture: Path
         seeds=1,
         threads=torch.get_num_threads(),
         inputs=_inputs(recipe),
+        few=ONE_RUN,
     )
 
 
@@ -300,23 +303,13 @@ def _members(front: Front) -> list[Member]:
     return [member for member in front.members if member.role == "member"]
 
 
-def _whole_seconds(front: Front) -> float:
-    """Of everything from the first epoch to the written front, the rival's own training included.
-
-    A run that was resumed knows only its last sitting's clock; its stored parts are then the better lower bound. As
-    many networks train at a time as there are torch threads.
-    """
-    trained = sum(member.training_seconds for member in front.members) / torch.get_num_threads()
-    return max(float(front.facts["seconds_of_this_process"]), float(front.facts["search"]["seconds"]) + trained)
-
-
 def _rows_of_the_run(front: Front) -> list[Row]:
     default = _default(front)
     best = _best(front)
     latencies = [m.values["latency_ms"] for m in _on_front(front)]
     error = front.facts["prediction_error"]["mape"]
     one_for_all = float(np.abs(np.mean(latencies) / np.array(latencies) - 1).mean())
-    minutes = _whole_seconds(front) / 60
+    minutes = whole_seconds(front) / 60
     rows = [
         Row(
             "most accurate member by validation, test accuracy",
@@ -363,7 +356,7 @@ def _against_the_long_rival(assembly: Assembly, front: Front) -> tuple[list[Row]
     default, members = _default(front), _members(front)
     # One epoch for its time: alone it has both cores, which the default network of the run shared with a member.
     _, epoch, _ = _alone(assembly, assembly.family, default.architecture, 1)
-    epochs = max(1, round(_whole_seconds(front) / epoch))
+    epochs = max(1, round(whole_seconds(front) / epoch))
     network, seconds, (validation, test) = _alone(assembly, assembly.family, default.architecture, epochs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "alone.onnx"

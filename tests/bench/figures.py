@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 Contender = Literal["ours", "rival", "null"]
 TIME = "a time: what does nothing takes none"
+ENOUGH_SEEDS = 3
+"""Of a judged figure: a mean has a standard error then."""
+
 Better = Literal["lower", "higher"]
 
 
@@ -57,6 +60,7 @@ class Row:
         contender: Whose figure it is.
         error: Standard error of the value, where it is a mean over seeds: bounds then hold with two of them to spare.
         null: For a row with a bound, what the null contender reaches; text says why there can be none.
+        few: For a row with a bound and fewer than three seeds, why these are enough. Empty: as `Measured` says.
 
     Raises:
         ValueError: If there is a bound and no null contender, or a null contender has a bound.
@@ -74,6 +78,7 @@ class Row:
     contender: Contender = "ours"
     error: float | None = None
     null: Null | str | None = None
+    few: str = ""
 
     def __post_init__(self) -> None:
         if not self.judged:
@@ -148,6 +153,7 @@ class Row:
             "contender": self.contender,
             "given": self.given,
             "seeds": self.seeds,
+            "few": self.few,
             "null": null,
         }
 
@@ -163,6 +169,7 @@ class Measured:
         seeds: Of rows that do not say it themselves.
         threads: Of the numerical libraries while it was measured.
         inputs: Files of the repository that the figures depend on: recipes, tables.
+        few: Of judged rows of fewer than three seeds that do not say it themselves: why these are enough.
     """
 
     rows: Sequence[Row]
@@ -172,18 +179,29 @@ class Measured:
     seeds: int
     threads: int
     inputs: tuple[Path, ...] = ()
+    few: str = ""
 
     def completed(self) -> Measured:
         """The same with every row saying what it was given and how many seeds it is of.
 
         Raises:
-            ValueError: If one does not.
+            ValueError: If one does not, or is judged by fewer than three seeds and does not say why these are enough.
         """
         rows = [replace(row, given=row.given or self.given, seeds=row.seeds or self.seeds) for row in self.rows]
         for row in rows:
             if not row.given or row.seeds < 1:
                 raise ValueError(f"{row.figure}: given is {row.given!r} and seeds {row.seeds}; expected both")
-        return replace(self, rows=rows)
+        return replace(self, rows=[self._of_enough_seeds(row) for row in rows])
+
+    def _of_enough_seeds(self, row: Row) -> Row:
+        if not row.judged or row.seeds >= ENOUGH_SEEDS:
+            return replace(row, few="")
+        why = row.few or self.few
+        if not why:
+            raise ValueError(
+                f"{row.figure}: it is judged by {row.seeds} seeds; expected {ENOUGH_SEEDS}, or why fewer are enough"
+            )
+        return replace(row, few=why)
 
 
 Part = Callable[[Path], Measured]
@@ -284,7 +302,7 @@ def mean_of(
 
 def standard_error(values: Sequence[float]) -> float | None:
     """Of the mean; None for fewer than three values."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) >= 3 else None
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) >= ENOUGH_SEEDS else None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Recipes with some values in place of their own: other seeds, equal budgets."""
+"""Recipes with some values in place of their own: other seeds, equal budgets; and what a run of one took."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import torch
+
+from hwnas.job import Front
 from tests.bench.figures import MissingDataError
 
 
@@ -45,3 +48,13 @@ def written(text: str, name: str, root: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def whole_seconds(front: Front) -> float:
+    """Of everything from the first epoch to the written front, the rival's own training included.
+
+    A run that was resumed knows only its last sitting's clock; its stored parts are then the better lower bound. As
+    many networks train at a time as there are torch threads.
+    """
+    trained = sum(member.training_seconds for member in front.members) / torch.get_num_threads()
+    return max(float(front.facts["seconds_of_this_process"]), float(front.facts["search"]["seconds"]) + trained)

@@ -9,6 +9,7 @@ from hwnas.cost import Holdout, fit, score
 from tests.bench.figures import Null
 
 FITTED = "the same fitted networks, measured as a whole"
+ONE_MACHINE = "times of one machine: what repeats are its rounds and networks"
 
 
 def affine(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tests.bench.figures import ROOT, TIME, Bench, Measured, Row
 
+CHECKED = "a check: nobody contends"
 MARK = "pytest.mark." + "slow"
 """In two parts, so that this file is none of them."""
 
 CHOSEN = "slow and not gpu and not ray"
-CHECKED = "a check: nobody contends"
 
 
 def modules_with_slow_tests(root: Path = ROOT) -> tuple[str, ...]:
@@ -66,6 +66,7 @@ def slow_tests(
         given="nothing",
         seeds=1,
         threads=1,
+        few=CHECKED,
     )
 
 

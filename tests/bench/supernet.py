@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +47,13 @@ WARM = 5
 FIRST, SEARCHED, STEADY = 5, 60, 100
 """Extractions: the first networks of a session, those of a recipe's whole search, and all; the last are steady."""
 
+TIMED_SEEDS = (0, 1, 2)
 STEPS = 300
 TRIED = 12
 SEEDS = 4
 WIDEST = 0.02
 SIDES = ("ofa", "ofa in channels_last", "hwnas")
+EXTRACTED = ("ofa", "hwnas")
 ITSELF = Null("ofa itself", 1.0)
 SAME = "the same weights, sub-networks, images, optimiser and threads"
 
@@ -118,82 +122,115 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def step(data: Path) -> Measured:
-    """Milliseconds of a training step, in turn, medians: ours, theirs as it comes, theirs in our memory format.
+def step(data: Path, *, seeds: Sequence[int] = TIMED_SEEDS, rounds: int = ROUNDS, warm: int = WARM) -> Measured:
+    """Milliseconds of a training step, in turn: ours, theirs as it comes, theirs in our memory format.
 
-    Where the processor has no AVX-512, ours also computes the gradient of depthwise convolutions by itself; the rows
-    say which instruction set it was.
+    Of each seed the medians over its rounds, and the ratio of the better of theirs to ours. Where the processor has no
+    AVX-512, ours also computes the gradient of depthwise convolutions by itself; the rows say which instruction set it
+    was.
 
     Args:
         data: Not used.
+        seeds: Of weights and networks.
+        rounds: Of each seed; every side takes one step in each.
+        warm: Rounds before them.
     """
     keep_freed_memory()
-    pair = Pair()
+    medians = [_step_medians(seed, rounds, warm) for seed in seeds]
+    of = {name: [median[name] for median in medians] for name in SIDES}
+    better = [min(SIDES[:2], key=lambda name: median[name]) for median in medians]
+    rows = [
+        mean_of(
+            "training step, the better of ofa and ofa in channels_last, over hwnas",
+            [median[name] / median["hwnas"] for name, median in zip(better, medians, strict=True)],
+            "ratio",
+            must=1.3,
+            goal=1.6,
+            null=ITSELF,
+        ),
+        *(
+            mean_of(f"training step, {name} over hwnas", [m[name] / m["hwnas"] for m in medians], "ratio")
+            for name in SIDES[:2]
+        ),
+        *(
+            mean_of(f"training step, {name}", [1000 * s for s in of[name]], "ms", "lower", contender=_whose(name))
+            for name in SIDES
+        ),
+        mean_of("images trained on by hwnas", [BATCH / seconds for seconds in of["hwnas"]], "images/s"),
+    ]
+    conditions = {"batch": BATCH, "side": SIDE, "rounds": rounds, "warm_rounds": warm, "better": better}
+    return Measured(rows, conditions, given=SAME, seeds=len(seeds), threads=torch.get_num_threads())
+
+
+def _step_medians(seed: int, rounds: int, warm: int) -> dict[str, float]:
+    """Seconds of a step of each side."""
+    pair = Pair(seed)
     images = torch.randn(BATCH, 3, SIDE, SIDE)
     labels = torch.arange(BATCH) % CLASSES
     taken: dict[str, list[float]] = {name: [] for name in SIDES}
-    for n in range(WARM + ROUNDS):
+    for n in range(warm + rounds):
         _, architecture = pair.drawn()
         for k in range(len(SIDES)):
             name = SIDES[(n + k) % len(SIDES)]
             seconds = _seconds(lambda name=name, a=architecture: pair.step(name, a, images, labels))  # type: ignore[misc]
-            if n >= WARM:
+            if n >= warm:
                 taken[name].append(seconds)
-    median = {name: float(np.median(times)) for name, times in taken.items()}
-    better = min(SIDES[:2], key=lambda name: median[name])
-    rows = [
-        Row(
-            "training step, the better of ofa and ofa in channels_last, over hwnas",
-            median[better] / median["hwnas"],
-            "ratio",
-            1.3,
-            1.6,
-            null=ITSELF,
-        ),
-        *(Row(f"training step, {name} over hwnas", median[name] / median["hwnas"], "ratio") for name in SIDES[:2]),
-        *(
-            Row(f"training step, {name}", 1000 * median[name], "ms", better="lower", contender=_whose(name))
-            for name in SIDES
-        ),
-        Row("images trained on by hwnas", BATCH / median["hwnas"], "images/s"),
-    ]
-    conditions = {"batch": BATCH, "side": SIDE, "rounds": ROUNDS, "warm_rounds": WARM, "better": better}
-    return Measured(rows, conditions, given=SAME, seeds=1, threads=torch.get_num_threads())
+    return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def extraction(data: Path) -> Measured:
+def extraction(data: Path, *, seeds: Sequence[int] = TIMED_SEEDS) -> Measured:
     """Milliseconds of cutting a network out of a supernet, in turn, from the very first one: neither side is warm.
 
-    Ours makes a plain module of every new choice once; so the first networks take longer than later ones.
+    Ours makes a plain module of every new choice once, and keeps it; so the first networks of a process take longer.
+    Every seed therefore runs in a process of its own.
 
     Args:
         data: Not used.
+        seeds: Of weights and networks.
     """
-    keep_freed_memory()
-    pair = Pair()
-    taken: dict[str, list[float]] = {"ofa": [], "hwnas": []}
-    for n in range(STEADY):
-        _, architecture = pair.drawn()
-        cuts: dict[str, Callable[[], object]] = {
-            "ofa": pair.theirs.get_active_subnet,
-            "hwnas": lambda a=architecture: pair.ours.extract(a),  # type: ignore[misc]
-        }
-        for name in ("ofa", "hwnas") if n % 2 else ("hwnas", "ofa"):
-            taken[name].append(_seconds(cuts[name]))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        taken = list(pool.map(extraction_seconds, seeds))
+    threads = torch.get_num_threads()
+    return Measured(extraction_rows(taken), {"networks": STEADY}, given=SAME, seeds=len(seeds), threads=threads)
+
+
+def extraction_rows(taken: Sequence[Mapping[str, Sequence[float]]]) -> list[Row]:
+    """Means over the first networks, those of a whole search, and the steady ones.
+
+    Args:
+        taken: For each seed the seconds of every network, by side.
+    """
     rows = []
     for what, part, (must, goal) in (
         (f"the first {FIRST}", slice(0, FIRST), (None, None)),
         (f"the first {SEARCHED}", slice(0, SEARCHED), (3.0, 10.0)),
         (f"steady, after {SEARCHED}", slice(SEARCHED, None), (None, None)),
     ):
-        mean = {name: float(np.mean(times[part])) for name, times in taken.items()}
-        ratio = mean["ofa"] / mean["hwnas"]
-        rows.append(Row(f"extraction, ofa over hwnas, {what}", ratio, "ratio", must, goal, null=ITSELF))
+        mean = {name: [float(np.mean(times[name][part])) for times in taken] for name in EXTRACTED}
+        ratios = [theirs / ours for theirs, ours in zip(mean["ofa"], mean["hwnas"], strict=True)]
+        figure = f"extraction, ofa over hwnas, {what}"
+        rows.append(mean_of(figure, ratios, "ratio", must=must, goal=goal, null=None if must is None else ITSELF))
         rows += [
-            Row(f"extraction, {name}, {what}, mean", 1000 * value, "ms", better="lower", contender=_whose(name))
-            for name, value in mean.items()
+            mean_of(f"extraction, {name}, {what}", [1000 * s for s in seconds], "ms", "lower", contender=_whose(name))
+            for name, seconds in mean.items()
         ]
-    return Measured(rows, {"networks": STEADY}, given=SAME, seeds=1, threads=torch.get_num_threads())
+    return rows
+
+
+def extraction_seconds(seed: int) -> dict[str, list[float]]:
+    """Of each network, by side."""
+    keep_freed_memory()
+    pair = Pair(seed)
+    taken: dict[str, list[float]] = {name: [] for name in EXTRACTED}
+    for n in range(STEADY):
+        _, architecture = pair.drawn()
+        cuts: dict[str, Callable[[], object]] = {
+            "ofa": pair.theirs.get_active_subnet,
+            "hwnas": lambda a=architecture: pair.ours.extract(a),  # type: ignore[misc]
+        }
+        for name in EXTRACTED if n % 2 else reversed(EXTRACTED):
+            taken[name].append(_seconds(cuts[name]))
+    return taken
 
 
 def _whose(side: str) -> Contender:
@@ -234,6 +271,7 @@ def learning(data: Path) -> Measured:
                 1e-9,
                 better="lower",
                 seeds=1,
+                few="equal to rounding, whatever the seed",
                 null=Null("untrained: what that step moves", float((after_theirs - before).abs().max())),
             ),
             Row(

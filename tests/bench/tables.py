@@ -28,7 +28,7 @@ from hwnas.profiling.session import ROUNDS
 from hwnas.space import Space
 from hwnas.zoo import family
 from tests.bench.figures import ROOT, Measured, Null, Row
-from tests.bench.rivals import FITTED, affine, by_macs, or_nan
+from tests.bench.rivals import FITTED, ONE_MACHINE, affine, by_macs, or_nan
 
 CELLS: Mapping[str, Any] = {"resolutions": [16], "cells": 2}
 QUICKSTART = ROOT / "search" / "quickstart.toml"
@@ -78,6 +78,7 @@ def cells(data: Path, *, device: str = "this-cpu", seed: int = 1, rounds: int = 
         given=f"every kernel timed alone, and {FITTED}",
         seeds=1,
         threads=target.threads,
+        few=ONE_MACHINE,
     )
 
 
@@ -193,6 +194,7 @@ def front_figures(found: Front) -> Measured:
         given="a latency table of the same device, profiled before",
         seeds=1,
         threads=1,
+        few=ONE_MACHINE,
     )
 
 
@@ -245,7 +247,7 @@ def repeat(
     rows = repeat_rows(first, second, minutes=gap_s / 60)
     verdicts = {"first": first.verdict, "second": second.verdict, "seconds_each": round(took, 1)}
     conditions = {"space": space.name, "device": device, "seed": seed, **verdicts}
-    return Measured(rows, conditions, given=TWICE, seeds=1, threads=target.threads)
+    return Measured(rows, conditions, given=TWICE, seeds=1, threads=target.threads, few=ONE_MACHINE)
 
 
 def _timed(models: Mapping[str, ModelFile], device: Device, seed: int, rounds: int) -> Measurement:

@@ -2,6 +2,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ PLAIN = Row("for comparison", 3.0, "share")
 
 
 def of(*rows: Row) -> Measured:
-    return Measured(rows, {}, given="nothing", seeds=2, threads=1)
+    return Measured(rows, {}, given="nothing", seeds=2, threads=1, few="made up")
 
 
 def fixed(*rows: Row) -> Bench:
@@ -136,6 +137,22 @@ def test_every_row_says_what_it_was_given_and_how_many_seeds_it_is_of() -> None:
         run_part(lambda data: Measured([PLAIN], {}, given="", seeds=2, threads=1), Path())
     with pytest.raises(ValueError, match="seeds 0"):
         run_part(lambda data: Measured([PLAIN], {}, given="nothing", seeds=0, threads=1), Path())
+
+
+def test_what_is_judged_has_three_seeds_or_says_why_fewer_are_enough() -> None:
+    def of_seeds(seeds: int, few: str = "", row: Row = EASY) -> list[Row]:
+        return list(
+            run_part(
+                lambda data: Measured([row], {}, given="all", seeds=seeds, threads=1, few=few), Path()
+            ).measured.rows
+        )
+
+    with pytest.raises(ValueError, match="share: it is judged by 2 seeds; expected 3, or why fewer are enough"):
+        of_seeds(2)
+    assert of_seeds(3)[0].few == of_seeds(3, "one machine")[0].few == ""
+    assert of_seeds(2, "one machine")[0].to_json()["few"] == "one machine"
+    assert of_seeds(1, row=replace(EASY, few="exact"))[0].few == "exact"
+    assert of_seeds(1, row=PLAIN)[0].few == ""
 
 
 def test_exit_code_says_whether_every_must_is_met(tmp_path: Path) -> None:
