@@ -62,7 +62,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -78,7 +78,7 @@ SHORT_US = 50.0  # below this a visit takes more runs, so that the clock's grain
 RUNS, SHORT_RUNS = 12, 20
 FEWEST_RUNS, FEWEST_ROUNDS = 3, 8  # less than that is no distribution; beyond it a limit that nobody set gives way
 TWO_ROUNDS = 2  # without a second one nothing tells how noisy the first was; beyond it a limit that was set is an error
-PILOT_NS = 200_000_000
+PILOT_RUNS, PILOT_NS = 5, 200_000_000
 SAID_NS = 2_000_000_000  # a word of progress at least so often, where no single run takes longer
 LIMIT_S = 300.0
 
@@ -310,7 +310,7 @@ class Plan:
     Attributes:
         rounds: To begin with.
         runs: Timed runs in a visit, by key.
-        seconds: What those rounds will take, by the pilot.
+        seconds: What those rounds will take, by the pilot; see `expected_s` for a machine that is busy.
         limit_s: What all rounds may take; doubling stops there.
         capped: Whether slow models got fewer runs or rounds than asked for.
         kept: Whether the limit is kept whatever comes; if not it gives way to 8 rounds of 3 runs.
@@ -429,17 +429,28 @@ def visit(run: Run, runs: int, clock: Clock, *, end_ns: float = math.inf) -> NDA
     return took
 
 
-def pilot_us(run: Run, clock: Clock) -> float:
-    """About how long a run takes: the fastest of five, or of those that fit into 0.2 s."""
-    fastest, spent = float("inf"), 0
-    for _ in range(5):
+def pilot_us(run: Run, clock: Clock) -> tuple[float, float]:
+    """About how long a run takes: the fastest and the mean of five, or of those that fit into 0.2 s.
+
+    The fastest says what the model needs; the mean, what a run costs here and now, the first after others included.
+    """
+    fastest, spent, runs = float("inf"), 0, 0
+    while runs < PILOT_RUNS and spent <= PILOT_NS:
         start = clock()
         run()
         took = clock() - start
-        fastest, spent = min(fastest, took), spent + took
-        if spent > PILOT_NS:
-            break
-    return max(fastest, 1.0) / 1000
+        fastest, spent, runs = min(fastest, took), spent + took, runs + 1
+    return max(fastest, 1.0) / 1000, max(spent / runs, 1.0) / 1000
+
+
+def expected_s(plan: Plan, means_us: Mapping[str, float]) -> float:
+    """How long the rounds of a plan will take, at what runs cost on this machine as busy as it is.
+
+    Example:
+        >>> expected_s(Plan(20, {"a": 12}, 0.28, 300.0, capped=False), {"a": 1500.0})
+        0.42
+    """
+    return plan.rounds * sum((WARM_UP + plan.runs[key]) * us for key, us in means_us.items()) / 1e6
 
 
 def quartiles_of(rounds: Sequence[Round], key: str) -> Floats:
@@ -2748,10 +2759,11 @@ def _rounds(
     limit_s, kept_limit = job.get("limit_s") or LIMIT_S, job.get("limit_s") is not None
     if log.plan is None:
         pilots: dict[str, float] = {}
+        means: dict[str, float] = {}
         said_ns = begun_ns
         for key, run in loaded.items():
             watch()
-            pilots[key] = pilot_us(run, machine.clock)
+            pilots[key], means[key] = pilot_us(run, machine.clock)
             now = machine.clock()
             if now - said_ns > SAID_NS:
                 said_ns = now
@@ -2761,7 +2773,9 @@ def _rounds(
                 needed = TWO_ROUNDS * max((WARM_UP + FEWEST_RUNS) * sum(pilots.values()) / 1e6, (now - begun_ns) / 1e9)
                 what = f"two rounds of the first {len(pilots)} of {len(loaded)} models alone"
                 raise TimeLimitError(*_too_slow(limit_s, needed, what))
-        log.begin(plan_for(pilots, rounds=job["rounds"], limit_s=limit_s, kept=kept_limit))
+        fitted = plan_for(pilots, rounds=job["rounds"], limit_s=limit_s, kept=kept_limit)
+        seconds = expected_s(fitted, means)
+        log.begin(replace(fitted, seconds=min(seconds, limit_s) if kept_limit else seconds))
     plan = log.plan
     assert plan is not None  # for the type checker: begin sets it
     say(

@@ -129,7 +129,7 @@ def pass_on(line: str | bytes, progress: ProgressCall | None) -> None:
 
 def _plan(step: Mapping[str, Any]) -> str:
     text = f"timing {counted(step['models'], 'model')} in {counted(step['rounds'], 'round')}"
-    text += f", about {step['seconds']:.0f} s"
+    text += f", about {max(step['seconds'], 1.0):.0f} s, longer if the machine is noisy"
     text += " (runs and rounds cut to fit)" if step["capped"] else ""
     return text + (f"; {counted(step['rounds_before'], 'round')} of them done before" if step["rounds_before"] else "")
 
