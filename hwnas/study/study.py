@@ -300,8 +300,8 @@ class Study:
         plan, refusal = self._plan(wanted, keys, fidelity, weights)
         if stored is None and any(question.job for question in plan):
             known = sum(question.job is None for question in plan)
-            self._begin_computing(self._evaluations_in_words(known), known=known > 0)
             self._prepare_weights(weights)
+            self._begin_computing(self._evaluations_in_words(known), known=known > 0)
         charged, refused_time = self._settle(plan)
         refusal = refused_time or self._tally.hopeless() or refusal
         if refusal:
@@ -345,8 +345,8 @@ class Study:
                 self._end(refusal)
             row = self._stored_epoch(name, number)
             if row is None:
-                self._begin_computing(f"with {name} from epoch {number} of {first + epochs}", known=number > first + 1)
                 self.restore()
+                self._begin_computing(f"with {name} from epoch {number} of {first + epochs}", known=number > first + 1)
                 row = self._train_epoch(name, number, epoch)
                 pending.append(row)
                 phase.current = True
@@ -406,8 +406,8 @@ class Study:
             trained = sum(len(course.rows) for course in courses)
             epochs = sum(training.epochs for training in trainings)
             what = f"after {trained} of {counted(epochs, 'epoch')} of {counted(len(courses), 'network')}"
-            self._begin_computing(what, known=trained > 0)
             self.restore()
+            self._begin_computing(what, known=trained > 0)
             with self._inside(asked.text()), one_torch_thread():
                 self._run_together(courses, workers)
         for course in courses:
@@ -474,8 +474,8 @@ class Study:
         if stored:
             result = stored.result
         else:
-            self._begin_computing(f"with {name}", known=False)
             self.restore()
+            self._begin_computing(f"with {name}", known=False)
             started = self._clock()
             with self._inside(f"once({name!r})"):
                 value = compute(generator(self.seed, self._part, self._number, "once", name))
@@ -791,7 +791,7 @@ class Study:
         return {name: rng.bit_generator.state for name, rng in self._rngs.items()}
 
     def _begin_computing(self, where: str, *, known: bool) -> None:
-        """Tell once that the store has answered all it knows.
+        """Tell once that the store has answered all it knows, and that the weights to go on from are there.
 
         Args:
             where: The program is now.

@@ -260,8 +260,12 @@ def test_a_damaged_checkpoint_says_so(tmp_path: Path) -> None:
     with study(folder=tmp_path) as searched, pytest.raises(Kill):
         searched.train("net", {"net": net}, killed_at(adding(net), 3), 5)
     (tmp_path / "checkpoints" / "net@2.ckpt").write_text('{"net": {"val')
+    with study(folder=tmp_path) as searched:
+        told = searched._store.events()
     with study(folder=tmp_path) as searched, pytest.raises(StoreError, match=r"net@2\.ckpt: the checkpoint is damaged"):
         searched.train("net", {"net": net}, adding(net), 5)
+    with study(folder=tmp_path) as searched:
+        assert searched._store.events() == told, "nothing has gone on"
     (tmp_path / "checkpoints" / "net@2.ckpt").unlink()
     with study(folder=tmp_path) as searched, pytest.raises(StoreError, match=r"net@2\.ckpt: the weights .* not there"):
         searched.train("net", {"net": net}, adding(net), 5)
