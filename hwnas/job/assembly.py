@@ -492,7 +492,7 @@ def kit(recipe: Path, *, root: Path = Path(), out: Path | None = None, teller: T
         folder=folder,
         recipe=str(recipe),
         seed=assembly.recipe.seed,
-        progress=lambda p: teller.progress(p.done, p.total, p.stage),
+        progress=lambda p: _tell(p, teller),
     )
     for key, reason in sorted(made.failures.items()):
         teller.say(f"{key} could not be exported: {reason}")

@@ -22,7 +22,7 @@ class Progress:
 
     Attributes:
         stage: "export", "copy", "load", "pilot", "plan", "measure" or "energy".
-        done: Models, or visits of models.
+        done: Models, visits of models, or blocks of models that are exported.
         total: Grows when a noisy measurement is prolonged.
         note: A line worth keeping, as how long the measurement will take; empty otherwise.
     """

@@ -38,7 +38,37 @@ def test_a_failing_module_is_named_with_the_first_line_and_the_rest_is_written(t
     assert "no kernel" in failures["unwilling"]
     assert "\n" not in failures["unwilling"]
     assert failures["never built"] == "KeyError"
-    assert [(step.stage, step.done, step.total) for step in steps] == [("export", n, 4) for n in (1, 2, 3, 4)]
+    blocks = len(chain().blocks_of(ARCHITECTURE))
+    done = [1, 2, 3, 3 + blocks]
+    assert [(step.stage, step.done, step.total) for step in steps] == [("export", n, 3 + blocks) for n in done]
+
+
+@pytest.mark.parametrize(
+    ("block_s", "said"),
+    [(0.5, "exporting 40 models, about 44 s more; then they are timed"), (0.01, None)],
+    ids=["slow", "soon done"],
+)
+def test_how_long_the_export_takes_is_told_by_the_blocks_in_the_models(
+    tmp_path: Path, block_s: float, said: str | None
+) -> None:
+    """20 blocks and 20 networks of 4 blocks: after 12 files of one block each, 88 of 100 blocks are left."""
+    monotonic = [0.0]
+
+    def build_in(seconds: float) -> nn.Module:
+        monotonic[0] += seconds
+        return nn.Flatten()
+
+    def source(name: str, blocks: int) -> Source:
+        return Source(name, lambda: build_in(blocks * block_s), (1, 2, 2), blocks)
+
+    sources = {f"block {n}": source(f"block {n}", 1) for n in range(20)}
+    sources |= {f"network {n}": source(f"network {n}", 4) for n in range(20)}
+    steps: list[Progress] = []
+    export_all(sources, tmp_path, seed=0, progress=steps.append, clock=lambda: monotonic[0])
+    assert [step.note for step in steps if step.note] == ([] if said is None else [said])
+    assert [step.done for step in steps if step.note] == ([] if said is None else [12])
+    assert (steps[-1].done, steps[-1].total) == (100, 100)
+    assert monotonic[0] == pytest.approx(100 * block_s)
 
 
 def test_the_input_of_a_network_is_that_of_its_first_block() -> None:
