@@ -31,6 +31,7 @@ from hwnas.evaluation.from_scratch import FromScratch
 from hwnas.evaluation.own_metrics import OwnMetrics, WithOwnMetrics
 from hwnas.evaluation.shared_weights import SharedWeights, calibrate_batch_norm
 from hwnas.job.assembly import Assembly, assemble
+from hwnas.job.checkpoint_checks import check_checkpoints
 from hwnas.job.checks import check_searchable
 from hwnas.job.front import Front
 from hwnas.job.member_file import check_member_file
@@ -46,7 +47,7 @@ from hwnas.profiling import suffix_of
 from hwnas.space import Space
 from hwnas.store import RunFolder
 from hwnas.strategies import in_words
-from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study
+from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study, check_strategy
 from hwnas.training import (
     Adapting,
     BlockWise,
@@ -139,6 +140,7 @@ def search(
     teller = teller or Silent()
     started = time.perf_counter()
     assembly = assemble(recipe, root=root, quota=quota)
+    text = recipe.read_bytes()  # now: it may be edited while the search runs
     device = assembly.device
     if suffix_of(device.runtime) != ".onnx":
         raise DeviceError(
@@ -167,14 +169,20 @@ def search(
         if placement.processor != "cpu":
             teller.say(f"trained on {torch.cuda.get_device_name()}, where equal seeds do not give equal bits")
         told: list[str] = []
+        inner = r.build_strategy()
+        wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
+        strategy = wrapper(inner, lambda study: _train_supernet(assembly, study, teller)) if shared else inner
+        check_strategy(strategy, held)
+        front = None if fresh else _whole_front(folder, r)
+        if front is None or "outcome" not in held.header:  # else nothing is trained any more
+            check_checkpoints(assembly, held)
+        held.keep("recipe.toml", text)
+        gone_on = _WithFirstResult(folder / "recipe.toml", text)
         try:
-            opened = _study(assembly, costs, teller, told, held, clock=clock)
+            opened = _study(assembly, costs, teller, told, held, gone_on, clock=clock)
         except LimitError as error:
             raise LimitError(f"{recipe}: [limits] {error.message.removeprefix('limit ')}", hint=error.hint) from error
         with opened as study:
-            _keep_recipe(recipe, folder)
-            inner = r.build_strategy()
-            wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
             if not shared:
                 teller.stage(
                     f"search with {in_words(r.strategy)}, training every candidate for "
@@ -184,15 +192,15 @@ def search(
                 teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
             else:
                 teller.stage("train the supernet")
-            front = _whole_front(folder, r)
             if front is None:
                 study.forget_missing()
-            outcome = study.run(wrapper(inner, lambda s: _train_supernet(assembly, s, teller)) if shared else inner)
+            outcome = study.run(strategy)
             for note in outcome.notes:
                 if note not in told:
                     teller.say(note)
             if outcome.finished_before and front is not None:
                 teller.say(f"this run is finished already; {folder / 'front.json'} is what it found")
+                gone_on.write()
                 return front
             if study.follow_up(r.members.model_dump(mode="json")):
                 teller.say(
@@ -204,16 +212,30 @@ def search(
                     f"{folder}: it has no supernet although its search has ended",
                     hint="take another name for the recipe's run, or start over with --fresh",
                 )
-            return Finisher(assembly, study, weights=weights, timer=timer, teller=teller).finish(
-                outcome, limits, started=started
-            )
+            finisher = Finisher(assembly, study, weights=weights, timer=timer, teller=teller)
+            front = finisher.finish(outcome, limits, started=started)
+            gone_on.write()
+            return front
 
 
-def _keep_recipe(recipe: Path, folder: Path) -> None:
-    """Keep the recipe in the run's folder; one that is equal stays as it is, also if the run is then refused."""
-    kept, content = folder / "recipe.toml", recipe.read_bytes()
-    if not kept.is_file() or kept.read_bytes() != content:
-        write_atomically(kept, content)
+class _WithFirstResult:
+    """A file of a run that a run which is gone on with gets anew once it has a result that rests on it.
+
+    Until then the run may still be refused, and must be as it was. A file that is equal stays.
+
+    Args:
+        path: Of the file.
+        content: Of the present one.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self._path, self._content, self._written = path, content, False
+
+    def write(self) -> None:
+        """Harmless when repeated."""
+        if not self._written and not (self._path.is_file() and self._path.read_bytes() == self._content):
+            write_atomically(self._path, self._content)
+        self._written = True
 
 
 def _check_threads(assembly: Assembly) -> None:
@@ -276,6 +298,7 @@ def _study(
     teller: Teller,
     told: list[str],
     held: RunFolder,
+    gone_on: _WithFirstResult,
     *,
     clock: Callable[[], float],
 ) -> Study:
@@ -284,6 +307,8 @@ def _study(
     shared = r.evaluation.weights == "shared"
 
     def listen(event: Event) -> None:
+        if event.kind in ("evaluation", "epoch", "step"):
+            gone_on.write()
         match event.kind:
             case "evaluation":
                 teller.progress(event.done, budget.evaluations or 0, event.text)

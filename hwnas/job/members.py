@@ -274,7 +274,7 @@ class Finisher:
             network = family.build_network(architecture)
         else:
             network = self._supernet.extract(architecture)
-        name = f"{label}-{_settings(recipe, role, teacher)}"
+        name = f"{label}-{settings_digest(recipe, role, teacher.phase if teacher else None)}"
         if schedule is None:
             return _Run(evaluation, role, network, name, None, 0)
         trainer = Trainer(
@@ -637,13 +637,19 @@ class Finisher:
         }
 
 
-def _settings(recipe: Recipe, role: str, teacher: Finished | None) -> str:
-    """Eight hex digits for what decides a final training beside the search: other settings are another training."""
+def settings_digest(recipe: Recipe, role: str, teacher: str | None) -> str:
+    """Eight hex digits for what decides a final training beside the search: other settings are another training.
+
+    Args:
+        recipe: Of the run.
+        role: As in `Member`.
+        teacher: Phase of the network that is imitated; None without one.
+    """
     members = recipe.members.model_dump(mode="json", exclude={"count", "default_epochs"})
     if role == "default":
         del members["teacher_weight"]
         members |= {"epochs": recipe.members.default_epochs, "schedule": "own" if recipe.members.epochs else "supernet"}
-    return digest_of([members, teacher.phase if teacher else None])[:8]
+    return digest_of([members, teacher])[:8]
 
 
 def _taken(assembly: Assembly) -> set[str]:

@@ -41,7 +41,7 @@ from hwnas.job.teller import Silent, Teller
 from hwnas.pareto import Rule, hypervolume_share, pick
 from hwnas.store import RunFolder, Store
 from hwnas.strategies import BLACK_BOX, BY_GRADIENT, build
-from hwnas.study import Event, Outcome, Strategy, Study
+from hwnas.study import Event, Outcome, Strategy, Study, check_strategy
 
 SCHEMA = 1
 RESULT = "tabular.json"
@@ -355,9 +355,10 @@ def search_table(
         elif event.kind in ("resume", "environment", "note"):
             teller.say(event.text)
 
-    with (
-        RunFolder(folder, fresh=fresh, files=(RESULT,)) as held,
-        Study(
+    strategy = r.build_strategy()
+    with RunFolder(folder, fresh=fresh, files=(RESULT,)) as held:
+        check_strategy(strategy, held)
+        with Study(
             benchmark.space,
             evaluate=benchmark.evaluator,
             objectives=objectives,
@@ -370,9 +371,8 @@ def search_table(
             clock=clock,
             header={"benchmark": r.benchmark.model_dump(), "accuracies": benchmark.columns["accuracy"].digest},
             progress=listen,
-        ) as study,
-    ):
-        outcome = study.run(r.build_strategy())
+        ) as study:
+            outcome = study.run(strategy)
     found = _judged(r, benchmark, objectives, outcome, truth, folder)
     write_atomically(folder / RESULT, json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n")
     return found

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hwnas.core import StoreError, refusal, write_atomically
+from hwnas.core import Evaluation, StoreError, refusal, write_atomically
+from hwnas.store.checkpoints import Checkpoints
 from hwnas.store.lock import FolderLock
 from hwnas.store.store import Store, discard
 
@@ -44,9 +45,9 @@ class RunFolder:
         self._kept: dict[str, str | bytes] = {}
         self._lock = FolderLock(folder)
         try:
-            with Store.snapshot(folder) if not fresh else Store(None) as stored:
-                self.header: Mapping[str, Any] = stored.header()
-                self.paid_for = stored.paid_for()
+            self._stored = Store.snapshot(folder) if not fresh else Store(None)
+            self.header: Mapping[str, Any] = self._stored.header()
+            self.paid_for = self._stored.paid_for()
         except BaseException:
             self._lock.release()
             raise
@@ -55,6 +56,17 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether a run is there that this one goes on with."""
         return bool(self.header)
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        """The newest checkpoint of each phase that is stored, where it lies or should; before `open`."""
+        kept = Checkpoints(self.folder / "checkpoints")
+        return {name: kept.path(version) for name, version in self._stored.newest_versions().items()}
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All that are stored; before `open`."""
+        return self._stored.evaluations()
 
     def keep(self, name: str, content: str | bytes) -> None:
         """Write this file when the folder is opened, unless a run that is gone on with has it."""
@@ -66,6 +78,7 @@ class RunFolder:
         Raises:
             StoreError: If the disk refuses.
         """
+        self._stored.close()
         try:
             if self.fresh:
                 discard(self.folder)
@@ -85,6 +98,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Give the folder back. Harmless when repeated, and once the store that was opened has done it."""
+        self._stored.close()
         self._lock.release()
 
     def __enter__(self) -> Self:

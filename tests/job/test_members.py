@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hwnas.core import Architecture, Evaluation, Metric, Objective
 from hwnas.job import profile, search
-from hwnas.job.members import _settings, chosen
+from hwnas.job.members import chosen, settings_digest
 from hwnas.job.recipe import Recipe
 from hwnas.training import Schedule, Trainer
 from tests.job.workspace import RECIPE, ignore_drift, make_workspace
@@ -114,7 +114,7 @@ def test_the_default_network_is_trained_by_the_members_schedule(
 )
 def test_a_default_network_by_another_schedule_is_another_training(old: str, new: str, other: bool) -> None:
     before, after = (
-        _settings(Recipe.from_toml(text, Path("search/a.toml")), "default", None)
+        settings_digest(Recipe.from_toml(text, Path("search/a.toml")), "default", None)
         for text in (RECIPE, RECIPE.replace(old, new))
     )
     assert (before != after) == other

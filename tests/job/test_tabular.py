@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import hwnas
-from hwnas.core import DataError, LimitError, RecipeError, StoreError
+from hwnas.core import DataError, LimitError, RecipeError, ReplayError, StoreError
 from hwnas.evaluation.benchmarks import nasbench201
 from hwnas.job import Front, Recipe, TabularFront, TabularRecipe, is_tabular, search_table
 from tests.evaluation.tables import write_macro, write_mbv3_45, write_nasbench201
@@ -86,6 +86,18 @@ def test_a_finished_run_says_the_same_again_and_fresh_starts_over(workspace: Pat
     with pytest.raises(StoreError, match="seed"):
         search_table(path, root=workspace)
     assert search_table(path, root=workspace, fresh=True).members != first.members
+
+
+def test_another_strategy_leaves_the_run_as_it_was(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under other conditions too, which a run that goes on would note."""
+    path = recipe(PI5, workspace)
+    search_table(path, root=workspace)
+    path.write_text(PI5.replace("population = 10", "population = 20"))
+    monkeypatch.setattr("hwnas.study.study.environment", lambda: {"numpy": "0.1"})
+    before = {p: p.read_bytes() for p in sorted((workspace / "runs").rglob("*")) if p.is_file()}
+    with pytest.raises(ReplayError, match="population 10 stored, 20 now"):
+        search_table(path, root=workspace)
+    assert {p: p.read_bytes() for p in sorted((workspace / "runs").rglob("*")) if p.is_file()} == before
 
 
 def test_limits_may_be_shares_of_the_largest(workspace: Path) -> None:
