@@ -55,8 +55,8 @@ def show_standings(standings: Sequence[Standing], objectives: Sequence[Objective
         ["run", "strategy", "front", "of the joint front", "volume", *best, "minutes"],
         rows,
         note="accuracy on the test images, which nothing was chosen by; of the joint front: a gain within one standard "
-        "error is a tie, and of ties the cheaper is on it; volume: 1 is that of the joint front; minutes: "
-        "of search and training, all processes together",
+        "error is a tie, and of ties the cheaper is on it, equal ones all are; volume: 1 is that of the joint front; "
+        "minutes: of search and training, all processes together",
     )
 
 

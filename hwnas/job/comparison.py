@@ -109,6 +109,7 @@ def joint_front(fronts: Sequence[Front]) -> list[int]:
     """Of the members on the fronts, front after front, those that no network of any of the runs beats.
 
     A gain within the noise is a tie, and of ties the cheaper is taken, as on a run's own front, but on the test images.
+    Of networks that are equal in every objective none is cheaper: all of them are on it, whatever run they are of.
 
     Args:
         fronts: That can be compared, see `compare`.
@@ -118,7 +119,8 @@ def joint_front(fronts: Sequence[Front]) -> list[int]:
     latency = max(float(front.facts.get("ties", {}).get("latency", 0.0)) for front in fronts)
     margins = margins_of(members, objectives, part="test", counts=fronts[0].counts("test"), latency=latency)
     costs = costs_of([values_of(member) for member in members], objectives)
-    return [int(n) for n in non_dominated_beyond(costs, margins, first=cheaper_first(objectives))]
+    kept = costs[non_dominated_beyond(costs, margins, first=cheaper_first(objectives))]
+    return np.flatnonzero((costs[:, None] == kept[None]).all(axis=2).any(axis=1)).tolist()
 
 
 def names_of(fronts: Sequence[Front]) -> list[str]:

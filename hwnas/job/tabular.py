@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from hwnas.core import (
     Architecture,
     Budget,
+    DataError,
     Limit,
     Objective,
     RecipeError,
@@ -163,15 +164,32 @@ class TabularRecipe(RecipePart):
         check_name(self.name)
         if len(set(self.objectives)) < len(self.objectives) or "accuracy" not in self.objectives:
             raise RecipeError(f"objectives is {list(self.objectives)}; expected accuracy among them, each once")
-        for metric in (*self.objectives, *self.known, *self.limits):
+        for metric in (*self.objectives, *self.known):
             Objective.named(metric)
         for metric, limit in self.limits.items():
             with in_table(f"limits.{metric}"):
+                Objective.named(metric)
                 limit_of(metric, limit, largest=lambda: 1.0)
         with in_table("strategy"):
             self.build_strategy()
         with in_table("budget"):
             Budget(**self.budget.model_dump())
+
+    def check_columns(self, benchmark: Benchmark) -> None:
+        """That the table has every metric that is asked for.
+
+        Raises:
+            RecipeError: If it has not; names the key, and the nearest column.
+        """
+        for key, names in (("objectives", self.objectives), ("known", self.known)):
+            for name in names:
+                try:
+                    benchmark.column(name)
+                except DataError as error:
+                    raise RecipeError(f"{key}: {error.message}") from error
+        for name in self.limits:
+            with in_table(f"limits.{name}"):
+                benchmark.column(name)
 
     def build_strategy(self) -> Strategy:
         """The strategy with its parameters.
@@ -325,8 +343,8 @@ def search_table(
         clock: Seconds, for what evaluations and proposals take.
 
     Raises:
-        RecipeError: If the recipe is wrong or missing.
-        DataError: If the table is not there, or has no such column; names the variable.
+        RecipeError: If the recipe is wrong or missing, or asks for a metric that the table has no column of.
+        DataError: If the table is not there; names the variable.
         LimitError: If no network of the space meets a limit.
         NoFeasibleError: If no network within the limits was found.
         StoreError: If the run's folder cannot be used.
@@ -336,6 +354,8 @@ def search_table(
         raise RecipeError(f"{recipe}: no such recipe")
     r = TabularRecipe.from_toml(read_text(recipe, RecipeError, what="recipe"), recipe)
     benchmark = r.benchmark.load(data_folder(root))
+    with in_file(recipe):
+        r.check_columns(benchmark)
     objectives = tuple(Objective.named(name) for name in r.objectives)
     limits = _limits(r, benchmark)
     folder = root / "runs" / r.name

@@ -82,6 +82,19 @@ def test_on_the_joint_front_a_gain_within_the_noise_is_a_tie() -> None:
     assert joint_front([front("a", member(1, 1.0, 0.80)), front("b", member(2, 3.0, 0.81))]) == [0, 1]
 
 
+@pytest.mark.parametrize("images", [50, 10**6], ids=["noisy", "exact"])
+def test_equal_networks_of_several_runs_are_all_on_the_joint_front(images: int) -> None:
+    """A run and its copy: whichever is named first, neither stands below the other."""
+    data = {**DATA, "counts": {"test": {"0": images, "1": images}}}
+    members = member(1, 1.0, 0.6), member(2, 2.0, 0.8), member(3, 3.0, 1.0)
+    run, copy = front("run", *members, data=data), front("copy", *members, data=data)
+    beaten = front("beaten", member(4, 3.5, 0.8), data=data)
+    for fronts in ([run, copy, beaten], [copy, beaten, run], [beaten, copy, run]):
+        found = {one.run: (one.joint, one.networks) for one in compare(fronts)}
+        assert found == {"run": (3, 3), "copy": (3, 3), "beaten": (0, 1)}
+    assert joint_front([run, beaten, copy]) == [0, 1, 2, 4, 5, 6]
+
+
 def test_an_error_is_compared_on_the_test_images_too() -> None:
     one = replace(member(1, 1.0, 0.8), metrics={"error": Metric(0.5, "", "measured")})
     assert values_of(one) == {"error": pytest.approx(0.2)}
