@@ -102,8 +102,8 @@ class Workers:
         clock: Measures jobs that run in this process; workers use `time.perf_counter`.
 
     Raises:
-        RecipeError: If `workers` or `threads` is below 1, `threads` is above 1024, `seconds` is not above 0, or the
-                evaluator cannot be pickled though it must.
+        RecipeError: If `workers` or `threads` is below 1 or above 1024, `seconds` is not above 0, or the evaluator
+            cannot be pickled though it must.
 
     Example:
         >>> from hwnas.evaluation.protocol import FromFunction
@@ -123,8 +123,9 @@ class Workers:
     ) -> None:
         if workers < 1 or threads < 1:
             raise RecipeError(f"workers is {workers}, threads is {threads}; both must be at least 1")
-        if threads > MOST_THREADS:
-            raise RecipeError(f"threads is {threads}; it must be at most {MOST_THREADS}")
+        for name, asked in (("workers", workers), ("threads", threads)):
+            if asked > MOST_THREADS:
+                raise RecipeError(f"{name} is {asked}; it must be at most {MOST_THREADS}")
         if seconds is not None and not 0 < seconds < math.inf:
             raise RecipeError(f"seconds is {seconds}; expected a number above 0, or none for no limit")
         self.workers = workers

@@ -239,13 +239,23 @@ class _WithFirstResult:
 
 
 def _check_threads(assembly: Assembly) -> None:
-    recipe, most = assembly.recipe, most_threads(allowed_cores(), assembly.quota())
-    for table, threads in (("training", recipe.training.threads), ("evaluation", recipe.evaluation.threads)):
-        if threads is not None and threads > most:
+    """Refuse more threads, or more processes that evaluate, than this machine can have.
+
+    Raises:
+        RecipeError: Names the key, and how many it can have.
+    """
+    training, evaluation = assembly.recipe.training, assembly.recipe.evaluation
+    most = most_threads(allowed_cores(), assembly.quota())
+    for table, key, asked in (
+        ("training", "threads", training.threads),
+        ("evaluation", "threads", evaluation.threads),
+        ("evaluation", "workers", evaluation.workers),
+    ):
+        if asked is not None and asked > most:
             raise RecipeError(
-                f"{assembly.path}: [{table}] threads is {threads}; this machine can have at most {most}, "
+                f"{assembly.path}: [{table}] {key} is {asked}; this machine can have at most {most}, "
                 "four for each core that may be used",
-                hint=f"set threads to at most {most}, or drop the key",
+                hint=f"set {key} to at most {most}, or drop the key",
             )
 
 

@@ -209,7 +209,7 @@ class EvaluationTable(RecipePart):
 
     weights: Literal["shared", "scratch"] = "shared"
     epochs: Count = 10
-    workers: Count = 1
+    workers: Threads = 1
     threads: Threads = 1
     seconds: Positive | None = None
     batch_norm_images: Count = 2048

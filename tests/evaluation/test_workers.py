@@ -210,6 +210,11 @@ def test_more_threads_than_any_machine_has_cores_are_refused() -> None:
         Workers(FromFunction(scripted), threads=1_000_000)
 
 
+def test_more_workers_than_any_machine_has_cores_are_refused() -> None:
+    with pytest.raises(RecipeError, match="workers is 1000000; it must be at most 1024"):
+        Workers(FromFunction(scripted), workers=1_000_000)
+
+
 @pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 0)])
 def test_counts_below_one_are_refused(workers: int, threads: int) -> None:
     with pytest.raises(RecipeError, match=rf"workers is {workers}, threads is {threads}"):

@@ -237,21 +237,21 @@ def test_an_impossible_limit_is_refused_before_any_training(workspace: Path) -> 
     assert not any("train" in stage for stage in listener.stages)
 
 
-@pytest.mark.parametrize("table", ["training", "evaluation"])
-def test_more_threads_than_the_machine_can_have_are_refused_before_anything_is_thrown_away(
-    workspace: Path, finished: Path, table: str
+@pytest.mark.parametrize(
+    ("table", "key"), [("training", "threads"), ("evaluation", "threads"), ("evaluation", "workers")]
+)
+def test_more_threads_or_workers_than_the_machine_can_have_are_refused_before_anything_is_thrown_away(
+    workspace: Path, finished: Path, table: str, key: str
 ) -> None:
     recipe = workspace / "search" / "toy.toml"
     old = {"training": "threads = 1\n", "evaluation": "[evaluation]\n"}[table]
-    recipe.write_text(RECIPE.replace(old, f"{'' if table == 'training' else old}threads = 5\n"))
+    recipe.write_text(RECIPE.replace(old, f"{'' if table == 'training' else old}{key} = 5\n"))
     shutil.copytree(finished / "runs", workspace / "runs")
     folder = workspace / "runs" / "toy"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(
-        RecipeError, match=rf"\[{table}\] threads is 5; this machine can have at most 4, four"
-    ) as refused:
+    with pytest.raises(RecipeError, match=rf"\[{table}\] {key} is 5; this machine can have at most 4, four") as refused:
         search(recipe, root=workspace, fresh=True, quota=lambda: 1.0)
-    assert refused.value.hint == "set threads to at most 4, or drop the key"
+    assert refused.value.hint == f"set {key} to at most 4, or drop the key"
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

@@ -162,6 +162,7 @@ def test_a_short_recipe_has_sensible_defaults() -> None:
         ),
         ("[budget]", "[training]\nthreads = 1000000\n[budget]", r"\[training\] threads is 1000000; .* equal to 1024"),
         ("[budget]", "[evaluation]\nthreads = 1025\n[budget]", r"\[evaluation\] threads is 1025; .* equal to 1024"),
+        ("[budget]", "[evaluation]\nworkers = 1025\n[budget]", r"\[evaluation\] workers is 1025; .* equal to 1024"),
         ("[space]", f"seed = {'9' * 5000}\n[space]", r"not TOML that can be read: a number has thousands of digits"),
         ("[space]", "seed = true\n[space]", r"seed is True; expected a number, not true or false"),
         ("[budget]", "[training]\nclip = inf\n[budget]", r"\[training\] clip is inf; expected a finite number"),

@@ -213,6 +213,11 @@ REFUSALS: dict[str, tuple[State, list[str], str]] = {
         ["search", "search/toy.toml", "--fresh"],
         "[training] threads is 1000000; input should be less than or equal to 1024",
     ),
+    "workers that no machine has": (
+        recipe_with("[evaluation]\n", "[evaluation]\nworkers = 1000000\n"),
+        ["search", "search/toy.toml", "--fresh"],
+        "[evaluation] workers is 1000000; input should be less than or equal to 1024",
+    ),
     "a device that is not there": (
         lambda root: (root / "search" / "toy.toml").write_text(f'device = "none-such"\n{RECIPE}'),
         ["search", "search/toy.toml", "--fresh"],
