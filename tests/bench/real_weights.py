@@ -18,6 +18,7 @@ import torch
 from hwnas.cli.compare import draw_together
 from hwnas.job import Front, assemble, compare, profile
 from hwnas.job import search as run_search
+from tests.bench.adaptation import adaptation
 from tests.bench.figures import ROOT, TIME, Bench, Contender, Measured, Null, Row, mean_of, need
 from tests.bench.recipes import whole_seconds, with_value, written
 
@@ -181,5 +182,6 @@ def _part(data: Path, *, strategy: str) -> Measured:
 REAL_WEIGHTS: Bench = {
     **{strategy: partial(_part, strategy=strategy) for strategy in STRATEGIES},
     "together": together,
+    "adaptation": adaptation,
 }
 """The parts of `python -m tests.bench real_weights`."""
