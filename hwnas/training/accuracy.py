@@ -51,24 +51,19 @@ def answers(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Ans
 
 
 def accuracies(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-    """Plain and balanced accuracy, both in 0..1; the network is left in the mode it was in.
+    """Plain and balanced accuracy of a network's `answers`, both in 0..1.
 
     Args:
-        network: Images [n, c, h, w] to logits [n, classes].
-        batches: Pairs of images and labels [n].
+        network: See `answers`.
+        batches: See `answers`.
 
     Returns:
         The share of images named rightly, and the mean over classes of that share, which a rare class cannot hide from.
 
-    Raises:
-        ValueError: If there is no image.
-        NonFiniteLossError: If a logit is NaN or infinite.
-
     Example:
-        >>> network = nn.Flatten()
-        >>> images = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
-        >>> accuracies(network, [(images, torch.tensor([0, 0, 1, 1]))])
-        (0.75, 0.75)
+        >>> rare = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([0, 0, 0, 1])
+        >>> accuracies(nn.Flatten(), [rare])
+        (0.75, 0.5)
     """
     found = answers(network, batches)
     return found.accuracy, found.balanced_accuracy

@@ -108,7 +108,7 @@ def test_encoded_images_decode_files_and_contents_on_demand(tmp_path: Path) -> N
 
 
 def test_integers_of_32_bits_are_scaled_by_what_they_hold() -> None:
-    """Issue 23: of a TIFF of 32-bit integers 0..255 the upper 8 of 16 bits were kept, so it was black."""
+    """Values 0..255 stay as they are: the upper 8 of 16 bits of such a TIFF would be black."""
 
     def read(values: list[int], kind: str = "tiff") -> list[int]:
         image = Image.fromarray(np.array([values], np.int32))

@@ -72,7 +72,7 @@ print(peak() - before, preprocessing.mean)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_photographs_are_in_memory_one_at_a_time(tmp_path: Path) -> None:
-    """Issue 23: 28 photographs of 12 megapixels took 13.2 GiB, which grew with their number; now 0.2 beside imports."""
+    """Peak memory does not grow with the number of photographs: 0.2 GiB beside imports; 28 held at once take 13.2."""
     content = io.BytesIO()
     Image.new("RGB", (4000, 3000), (102, 102, 102)).save(content, "jpeg", quality=95)
     for n in range(8):

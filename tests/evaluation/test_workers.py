@@ -283,7 +283,7 @@ class Prepared:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_evaluation_over_its_time_has_failed_and_the_others_go_on(workers: int) -> None:
-    """Issue 23: one that slept hung the search for ever, in a worker as in the search's own process."""
+    """One that sleeps would hang the search for ever, in a worker as in the search's own process."""
     started = time.monotonic()
     with Workers(FromFunction(sleepy), workers=workers, seconds=0.5) as pool:
         got = list(pool.answers(jobs(1, 7, 2)))

@@ -184,7 +184,7 @@ def test_a_norm_that_was_forgotten_is_refused(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("fault", [float("nan"), float("inf")])
 def test_a_network_that_answers_with_nan_does_not_pass_as_equal(tmp_path: Path, fault: float) -> None:
-    """Issue 23: max(0.0, nan) is 0.0, so a network of NaN agreed with its file to the bit."""
+    """As max(0.0, nan) is 0.0, a network of NaN would agree with its file to the bit."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     path = tmp_path / "net.onnx"
     write_onnx(network, path, input_shape=(1, 2, 2))

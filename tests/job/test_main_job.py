@@ -377,7 +377,7 @@ def test_training_that_diverges_stops_with_epoch_and_step_and_keeps_the_checkpoi
 
 
 def test_a_member_that_diverges_is_named_with_its_table_and_is_never_exported(workspace: Path) -> None:
-    """Issue 23: its weights of NaN reached the exporter, which was blamed."""
+    """Weights of NaN end the training; they never reach the exporter, which would be blamed."""
     recipe = workspace / "search" / "toy.toml"
     recipe.write_text(
         RECIPE.replace(

@@ -130,7 +130,7 @@ def test_on_this_system_something_is_free() -> None:
 def test_a_search_that_cannot_fit_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Issue 23: 2048 pixels on a machine of 12 GB ended in the system's killing of the process."""
+    """Images of 2048 pixels on a machine of 12 GiB: the system would kill the process in the middle."""
     recipe = make_workspace(tmp_path, recipe=RECIPE.replace("resolutions = [8, 12]", "resolutions = [2048]"))
     monkeypatch.setattr(sys.modules["hwnas.job.main_job"], "free_bytes", lambda device: 12 * GIB)
     with pytest.raises(

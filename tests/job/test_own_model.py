@@ -156,7 +156,7 @@ def test_a_recipe_names_the_table_of_the_fault(nets: Path, tmp_path: Path) -> No
     ],
 )
 def test_a_fault_of_the_user_s_own_names_the_line(nets: Path, line: str, instead: str, message: str) -> None:
-    """Issue 23: not a traceback of ours, in which theirs is one frame of thirty."""
+    """The message ends with the file and the line, in the place of a traceback of thirty frames."""
     text = NETS.replace(line, instead)
     assert text != NETS
     nets.write_text(text)

@@ -57,7 +57,7 @@ class Net(ModelSpace):
     ],
 )
 def test_norms_and_dropouts_that_follow_the_mode_go_all_the_way(layer: nn.Module) -> None:
-    """Issue 23: trained by a rule that keeps no statistics, cut, estimated afresh, the same alone and in a batch."""
+    """Trained by a rule that keeps no statistics, cut and estimated afresh: the same alone and in a batch."""
     torch.manual_seed(0)
     net = Net(layer)
     check_evaluation(net)

@@ -64,7 +64,7 @@ def _sleeps_for_one(architecture: Architecture) -> Mapping[str, float]:
 
 
 def test_an_evaluation_that_timed_out_is_stored_as_failed_and_not_asked_again(tmp_path: Path) -> None:
-    """Issue 23; the limit may be dropped when the run goes on, since it is no part of what the run is."""
+    """The limit may be dropped when the run goes on, since it is no part of what the run is."""
     budget = Budget(evaluations=4)
     with study(
         evaluate=FromFunction(_sleeps_for_one), budget=budget, folder=tmp_path, evaluation_seconds=0.5

@@ -30,7 +30,7 @@ def test_sides_ascend(sides: list[int]) -> None:
 
 @pytest.mark.parametrize("name", ["bossnas_hytra", "dpp_net", "nasbench201", "smash", "nats_size"])
 def test_families_of_strides_say_so(name: str) -> None:
-    """Issue 23: before anything else is done, as a family is made when the recipe is read."""
+    """The family itself refuses the side: it is made when the recipe is read, before anything else is done."""
     assert name in FAMILIES
     with pytest.raises(SpaceError, match="resolutions holds 33; .* expected multiples of .*: the"):
         family(name, {"resolutions": [33]}, channels=3, classes=2)
