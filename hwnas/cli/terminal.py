@@ -6,12 +6,14 @@ mark-up, for a control sequence, or for a character that the terminal's encoding
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
@@ -25,6 +27,8 @@ _WIDEST = 1000
 _LINE_EVERY_S = 30.0
 _WORTH_A_LINE_S = 5.0
 _LINE_EVERY_SHARE = 0.05
+_GONE = (errno.EPIPE, errno.EIO)
+"""What writing says where nobody reads any more: of a pipe, and of a terminal that was closed."""
 
 
 def fit(text: str, encoding: str | None) -> str:
@@ -46,6 +50,45 @@ class OutputClosedError(Exception):
     """Nobody reads the output stream any more, as after `| head`."""
 
 
+class _Unread:
+    """A stream for progress and faults: once its terminal or its reader is gone, nothing more is written to it.
+
+    A search that was put into the background goes on without its terminal, and one that is told to stop by the
+    hang-up of its terminal cleans up and ends with the exit code of that signal.
+
+    Args:
+        stream: Written to as long as it takes text.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As the stream does."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """As the stream does."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        if error.errno not in _GONE:
+            raise error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # for what the stream still holds: else the interpreter's end fails
+        os.close(nowhere)
+
+
 class Terminal:
     """Progress of a job: one bar per stage on a terminal, a line now and then elsewhere, and a line per stage's end.
 
@@ -57,7 +100,7 @@ class Terminal:
     """
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(file=_error_stream(), highlight=False)
         self._clock = clock
         self._bar = Progress(
             BarColumn(bar_width=12),
@@ -218,8 +261,10 @@ def flush() -> None:
     """
     try:
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise OutputClosedError from error
+    except OSError as error:
+        if error.errno in _GONE:
+            raise OutputClosedError from error
+        raise
 
 
 def _write(text: str) -> None:
@@ -230,8 +275,14 @@ def _write(text: str) -> None:
     """
     try:
         sys.stdout.write(text)
-    except BrokenPipeError as error:
-        raise OutputClosedError from error
+    except OSError as error:
+        if error.errno in _GONE:
+            raise OutputClosedError from error
+        raise
+
+
+def _error_stream() -> TextIO:
+    return cast(TextIO, _Unread(sys.stderr))
 
 
 def show_fault(mark: str, text: str, hint: str = "", *, style: str = "red", stream: TextIO | None = None) -> None:
@@ -244,7 +295,7 @@ def show_fault(mark: str, text: str, hint: str = "", *, style: str = "red", stre
         style: Of the mark.
         stream: Instead of the error stream.
     """
-    console = Console(file=stream or sys.stderr, highlight=False)
+    console = Console(file=stream or _error_stream(), highlight=False)
     console.print(Text.assemble((f"{mark}:", style), " ", fit(text, console.encoding)), soft_wrap=True)
     if hint:
         console.print(Text(f"{' ' * len(mark)}  {fit(hint, console.encoding)}"), soft_wrap=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hwnas.cli.terminal import Terminal, fit, show, show_fault, show_table
+from hwnas.cli.terminal import OutputClosedError, Terminal, fit, show, show_fault, show_table
 
 NASTY = ["[red]", "[/y]", "shop $10_$20", "été", "東京", "a\nb", "\x1b[2J", "\udcff", "a\\", ":smile:", "[link=x]"]
 ANSI = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
@@ -152,3 +154,24 @@ def test_a_stage_whose_results_were_there_already_is_no_work_that_was_done(secon
         terminal.stage("train the supernet")
         clock.now = seconds
     assert stream.getvalue() == said
+
+
+def test_a_terminal_that_was_closed_takes_nothing_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress and faults are dropped; results that nobody reads are said, as those of a closed pipe are."""
+    (master, slave), (reader, writer) = pty.openpty(), pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(slave, "w", buffering=1) as errors, os.fdopen(writer, "w", buffering=1) as results:
+        monkeypatch.setattr("sys.stderr", errors)
+        monkeypatch.setattr("sys.stdout", results)
+        os.close(reader)
+        with pytest.raises(OutputClosedError):
+            show("results have nowhere to go")
+        with Terminal() as terminal:
+            assert terminal.console.is_interactive
+            terminal.stage("search")
+            os.close(master)
+            terminal.say("a line")
+            terminal.progress(1, 2, "one")
+        show_fault("stopped", "by SIGHUP", "to go on: again")
+        errors.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
