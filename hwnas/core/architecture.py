@@ -63,6 +63,15 @@ class Architecture(Mapping[str, Option]):
     def __repr__(self) -> str:
         return f"Architecture({self._options!r})"
 
+    def __str__(self) -> str:
+        """For people: the digest, and every decision.
+
+        Example:
+            >>> print(Architecture({"kernel": 5, "depth": 2}))
+            a0a45cbc19ae (depth=2 kernel=5)
+        """
+        return f"{self.digest} ({' '.join(f'{label}={option}' for label, option in self._options.items())})"
+
     def to_json(self) -> str:
         """The canonical JSON text: sorted labels, no spaces.
 

@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.core import Architecture, SpaceError
+from hwnas.space import Decision, Space
 
 options = st.dictionaries(
     st.text(min_size=1, max_size=8), st.integers(-5, 300) | st.text(max_size=5) | st.booleans() | st.floats(-2, 2)
@@ -25,6 +27,14 @@ def test_round_trips_through_json(values: dict[str, int | str | float]) -> None:
 def test_items_come_sorted_as_the_mapping_has_them(values: dict[str, int | str | float]) -> None:
     a = Architecture(values)
     assert list(a.items()) == [(label, a[label]) for label in a] == sorted(values.items(), key=lambda item: item[0])
+
+
+def test_messages_name_it_by_its_digest_and_its_decisions() -> None:
+    a = Architecture({"stage1.kernel": 5, "depth": 2, "se": False})
+    assert f"{a}" == f"{a.digest} (depth=2 se=False stage1.kernel=5)"
+    message = r"^space two: no other network than 615b1dfe8431 \(k=3\) in \d+ mutations$"
+    with pytest.raises(SpaceError, match=message):
+        Space("two", (Decision("k", (3,)),)).mutate(Architecture({"k": 3}), np.random.default_rng(0))
 
 
 @given(options, st.randoms())
