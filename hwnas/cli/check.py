@@ -32,14 +32,15 @@ from hwnas.device.refusals import first_line, in_plain_words
 from hwnas.export import (
     BATCHES,
     NUMBERS,
+    UNKNOWN,
     Described,
     allowed_on_noise,
     check_metadata,
-    describe,
     export_onnx,
     logits,
     open_session,
 )
+from hwnas.job import Recorded, describe_file
 from hwnas.job.bench import space_of
 from hwnas.job.front import differences_in_words
 from hwnas.nn import MBConv, is_chain, load_network
@@ -76,7 +77,7 @@ def check(
     else:
         for line in found["lines"]:
             show(line)
-    if found.get("state") == "changed":
+    if found.get("state", "as exported") != "as exported":
         raise typer.Exit(2)
 
 
@@ -267,13 +268,15 @@ def _doubtful(table: LatencyTable) -> tuple[dict[str, str], list[str]]:
 def check_onnx(file: Path) -> dict[str, Any]:
     """Run an exported file as a stranger would: alone, at several batch sizes, against the torch weights beside it.
 
-    A file whose graph or weights were changed since is run and compared, too, but its numbers are not shown as its own.
+    A file that was changed since, or of which that cannot be told, is run and compared, too, but its numbers are not
+    shown as its own. For a file in a run's folder the run's front is the witness.
 
     Raises:
         ExportError: If it is no such file, lacks metadata, does not run, is not consistent over batch sizes, or
             disagrees with the weights beside it although it was not changed.
+        StoreError: If it lies in the folder of a run whose front cannot be read.
     """
-    found = describe(file)
+    found = describe_file(file)
     facts = found.metadata
     check_metadata(file, facts)
     missing = [name for name in _REQUIRED if name not in facts]
@@ -292,7 +295,7 @@ def check_onnx(file: Path) -> dict[str, Any]:
             + (f"; {found.remark}" if found.remark else ""),
             hint="export it again: hwnas export",
         )
-    changed = found.state == "changed"
+    changed, own = found.state == "changed", found.state == "as exported"
     tolerance = allowed_on_noise(whole, facts["parity"]["tolerance"])
     by_batch = {n: float(np.abs(answers[n] - whole[:n]).max()) for n in BATCHES}
     for n, difference in by_batch.items():
@@ -302,7 +305,13 @@ def check_onnx(file: Path) -> dict[str, Any]:
                 "allowed",
                 hint="export it again: hwnas export",
             )
+    recorded = Recorded.of(file)
     weights = file.with_suffix(".safetensors")
+    if recorded is not None and recorded.weights_changed and not changed:
+        raise ExportError(
+            f"{weights}: changed since it was exported, beside {file.name}, which was not",
+            hint="keep your version elsewhere, and run hwnas search with its recipe: it writes the member again",
+        )
     # A model of the user's own can only be built by its class, which no file names.
     against = _against_torch(weights, images, whole) if weights.is_file() and is_chain(weights) else None
     if against is not None and not changed and not against <= tolerance:
@@ -311,23 +320,47 @@ def check_onnx(file: Path) -> dict[str, Any]:
             hint="export it again: hwnas export",
         )
     lines = [
-        f"{file}: {'whole' if not changed else 'changed since it was exported'}, one file, "
-        f"{file.stat().st_size / 1024:.0f} KiB",
+        f"{file}: {_state_in_words(found)}, {_files_in_words(found)}",
         f"  input [batch, {channels}, {size}, {size}] -> {counted(classes, 'class', 'classes')}; ran at batch "
         f"{', '.join(map(str, BATCHES))}",
-        *(_numbers_of_another(found, against, by_batch) if changed else _numbers(found, against)),
+        *(_numbers(found, against) if own else _numbers_of_another(found, against, by_batch)),
     ]
     return {
         "file": str(file),
-        "size_bytes": file.stat().st_size,
+        "size_bytes": sum(path.stat().st_size for path in _files_of(found)),
         "batches": list(BATCHES),
         "state": found.state,
         "sha256": found.sha256,
         "difference_now": against,
-        "metadata": {name: value for name, value in facts.items() if not changed or name not in NUMBERS},
+        "metadata": {name: value for name, value in facts.items() if own or name not in NUMBERS},
         "before_the_change": {name: value for name, value in facts.items() if changed and name in NUMBERS},
+        "unconfirmed": {name: value for name, value in facts.items() if not own and not changed and name in NUMBERS},
+        "remark": found.remark or None,
         "lines": lines,
     }
+
+
+def _state_in_words(found: Described) -> str:
+    match found.state:
+        case "as exported":
+            return "as it was exported" if found.covered else "graph and weights as they were exported"
+        case "changed":
+            return "changed since it was exported"
+        case "edited":
+            return "its metadata was edited since it was exported"
+    return f"{UNKNOWN}: whether its numbers belong to this file cannot be told"
+
+
+def _files_of(found: Described) -> list[Path]:
+    return [found.path, *(found.path.parent / name for name in found.beside)]
+
+
+def _files_in_words(found: Described) -> str:
+    sizes = [f"{path.stat().st_size / 1024:.0f} KiB" for path in _files_of(found)]
+    if not found.beside:
+        return f"one file, {sizes[0]}"
+    beside = ", ".join(f"{name}, {size}" for name, size in zip(found.beside, sizes[1:], strict=True))
+    return f"{sizes[0]}, with its weights in {beside}"
 
 
 def _numbers(found: Described, against: float | None) -> list[str]:
@@ -344,7 +377,8 @@ def _numbers(found: Described, against: float | None) -> list[str]:
 
 
 def _numbers_of_another(found: Described, against: float | None, by_batch: Mapping[int, float]) -> list[str]:
-    """What is said of a file that was changed since its numbers were taken."""
+    """What is said of a file whose numbers are another's, or may be."""
+    facts = found.metadata
     return [
         f"  the same images in other batches give logits that differ by up to {max(by_batch.values()):.0e}",
         *(
@@ -353,6 +387,14 @@ def _numbers_of_another(found: Described, against: float | None, by_batch: Mappi
             else [f"  the torch weights beside it and this file differ by {against:.0e} on logits"]
         ),
         f"  {found.remark}",
+        *(
+            [
+                f"  its metadata says: validation accuracy {facts['accuracy']['accuracy']:.2%}, {_latency_of(facts)}",
+                *(f"  {line}" for line in _measured_elsewhere(facts)),
+            ]
+            if found.state == "unknown"
+            else []
+        ),
         f"  take its own: {command_line('hwnas', 'bench', found.path)}; its accuracy on images that nothing was chosen "
         "by",
     ]

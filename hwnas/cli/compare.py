@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from hwnas.cli.front import file_remarks
 from hwnas.cli.options import AsJson, run_folder
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Objective, counted
-from hwnas.job import Front, Standing, compare, joint_front, names_of, values_of
+from hwnas.job import Front, Standing, compare, examined, joint_front, names_of, values_of
 from hwnas.report import Axis, Dot, drawn_axes, fronts_picture
 
 
@@ -21,15 +22,15 @@ def compare_runs(
     as_json: AsJson = False,
 ) -> None:
     """Stand the measured fronts of several runs side by side: test accuracy, latency, and the volume of each."""
-    fronts = [Front.load(run_folder(run)) for run in runs]
+    fronts = [examined(Front.load(run_folder(run))) for run in runs]
     standings = compare(fronts)
     draw_together(fronts, picture)
     if as_json:
         show_json({"picture": str(picture), "runs": [standing.to_json() for standing in standings]})
         return
     show_standings(standings, fronts[0].objectives)
-    for standing in standings:
-        for line in standing.latency_notes:
+    for front, standing in zip(fronts, standings, strict=True):
+        for line in [*file_remarks(front), *standing.latency_notes]:
             show(f"note: {standing.run}: {line}")
     show(f"\n{picture}")
 

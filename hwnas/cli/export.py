@@ -10,10 +10,9 @@ import typer
 from hwnas.cli.check import check_onnx
 from hwnas.cli.front import in_percent, latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
-from hwnas.cli.pick import chosen, remarks_on
+from hwnas.cli.pick import handed_over, remarks_on
 from hwnas.cli.terminal import show, show_json
 from hwnas.core import ExportError, write_atomically
-from hwnas.job import Front, check_member_file
 
 
 def export(
@@ -28,12 +27,11 @@ def export(
 
     The file is of opset 17 and IR version 8, in float32; nothing is exported in int8 or float16.
     """
-    front = Front.load(run_folder(run))
-    member = chosen(front, by, at_most, at_least)
+    front, member, source = handed_over(run_folder(run), by, at_most, at_least)
     if to.suffix != ".onnx":
         raise ExportError(f"{to}: expected a name that ends in .onnx", hint=f"--to {to.with_suffix('.onnx')}")
-    source = check_member_file(front, member).path
-    write_atomically(to, source.read_bytes())
+    # Weights that were moved into a file of their own since come back into the one file.
+    write_atomically(to, source.model.SerializeToString() if source.beside else source.path.read_bytes())
     found = check_onnx(to)
     if as_json:
         show_json({**found, "architecture": dict(member.architecture)})

@@ -10,7 +10,7 @@ from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.search import show_tabular
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Evaluation, Metric, Objective, counted, refusal
-from hwnas.job import Front, Member, SoFar
+from hwnas.job import Front, Member, SoFar, examined
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
 _ARCHITECTURE = 40
@@ -22,10 +22,13 @@ def front(run: Run, as_json: AsJson = False) -> None:
     folder = run_folder(run)
     if not (folder / "front.json").is_file() and _shown_unmeasured(folder, as_json=as_json):
         return
-    found = Front.load(folder)
+    found = examined(Front.load(folder))
     picture = draw(found)
     if as_json:
-        show_json(found.to_json())
+        row = found.to_json()
+        states = [{"file_state": member.file, "fault": member.fault or None} for member in found.members]
+        row["members"] = [{**member, **state} for member, state in zip(row["members"], states, strict=True)]
+        show_json(row)
         return
     show_front(found)
     for line in search_in_words(found.facts["search"]):
@@ -177,10 +180,15 @@ def latency_words(front: Front, member: Member) -> str:
 def draw(front: Front) -> str:
     """Draw the picture of a front into its run's folder: its first two objectives, a third as colour.
 
+    Networks whose file is not theirs are not drawn, see `Member.fault`.
+
     Returns:
         Where it lies, or why it could not be written: a run that can only be read is shown all the same.
     """
     try:
+        if all(member.fault for member in front.members):
+            picture_path(front).unlink(missing_ok=True)  # it shows what no file has any more
+            return "no picture: no network's file is as it was exported"
         _draw(front)
     except OSError as error:
         return f"no picture: {refusal(error).message}"
@@ -230,7 +238,7 @@ def _dots(front: Front) -> list[Dot]:
     """All that was measured, in what is drawn, with their letters."""
     (x, y), third = drawn_axes(front.objectives), _third(front)
     found = []
-    for member in front.members:
+    for member in (one for one in front.members if not one.fault):
         across, upright = member.metrics[x.name], member.metrics[y.name]
         believed = member.predicted.get(x.name) if across.origin == "measured" else None
         band = None if across.low is None or across.high is None else (across.low, across.high)
@@ -321,9 +329,12 @@ def in_percent(metric: Metric) -> str:
 def remarks(front: Front) -> list[str]:
     """What a reader of the accuracies should know: ties, guessers, and parts of the images that differ."""
     found = [
-        f"left out: the {one['role']} network {one['digest']}: {one['reason']}; to ask again, with more "
-        f"[evaluation] seconds for example, delete {front.folder / 'front.json'} and run the search again"
-        for one in front.facts.get("finished", {}).get("left_out", [])
+        *file_remarks(front),
+        *(
+            f"left out: the {one['role']} network {one['digest']}: {one['reason']}; to ask again, with more "
+            f"[evaluation] seconds for example, delete {front.folder / 'front.json'} and run the search again"
+            for one in front.facts.get("finished", {}).get("left_out", [])
+        ),
     ]
     standings = {front.letter(member): front.standing(member) for member in front.members}
     if any(standing.startswith("no gain") for standing in standings.values()):
@@ -331,7 +342,9 @@ def remarks(front: Front) -> list[str]:
             "no gain: the accuracy is within one standard error of a cheaper network's, on the same validation images"
         )
     for reference in (one for one in front.on_front if one.role != "member"):
-        others = [one for one in front.members if one.role == "member" and front.beats(reference, one)]
+        others = [
+            one for one in front.members if one.role == "member" and not one.fault and front.beats(reference, one)
+        ]
         if others:
             found.append(
                 f"{front.letter(reference)} is the {reference.role} network, trained alone without a search; it is "
@@ -343,7 +356,27 @@ def remarks(front: Front) -> list[str]:
             f"at chance: {', '.join(guessing)}, no better than guessing ({front.chance().value:.1%}) on so many "
             "validation images; hwnas pick takes none of them but by name"
         )
-    return [*found, *gap_remarks(front, front.members)]
+    return [*found, *gap_remarks(front, [member for member in front.members if not member.fault])]
+
+
+def file_remarks(front: Front) -> list[str]:
+    """Which networks are not on a front because of their files, one line for each fault, with the way out."""
+    by_fault: dict[str, list[str]] = {}
+    for member in front.members:
+        if member.fault:
+            by_fault.setdefault(member.fault, []).append(front.letter(member))
+    found = [
+        f"left out, {fault}: {', '.join(letters)}; hwnas search with the run's recipe writes "
+        f"{'it' if len(letters) == 1 else 'them'} again"
+        for fault, letters in by_fault.items()
+    ]
+    unknown = [front.letter(member) for member in front.members if member.file == "unknown"]
+    if unknown:
+        found.append(
+            f"whether the {'file' if len(unknown) == 1 else 'files'} of {', '.join(unknown)} changed since the export "
+            "cannot be told: the run was made by an earlier version, which kept no digests"
+        )
+    return found
 
 
 def gap_remarks(front: Front, members: Sequence[Member]) -> list[str]:

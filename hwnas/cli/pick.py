@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hwnas.cli.front import gap_remarks, in_percent, latency_words
+from hwnas.cli.front import file_remarks, gap_remarks, in_percent, latency_words
 from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, limits, numbers, run_folder, run_words
 from hwnas.cli.terminal import show, show_json
 from hwnas.cli.use_it import python_lines
 from hwnas.core import SHARES, Gap
 from hwnas.core.escaping import command_line
 from hwnas.device.measure import PROVIDERS
-from hwnas.job import Front, Member, check_member_file
+from hwnas.job import Front, Member, check_member_file, examined
 from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
+
+if TYPE_CHECKING:
+    from hwnas.export import Described
 
 
 def pick(
@@ -24,9 +28,7 @@ def pick(
     as_json: AsJson = False,
 ) -> None:
     """Pick one network of a run's measured front and print how to use it."""
-    front = Front.load(run_folder(run))
-    member = chosen(front, by, at_most, at_least)
-    file = check_member_file(front, member)
+    front, member, file = handed_over(run_folder(run), by, at_most, at_least)
     why = _why(front, member, by, at_most, at_least)
     if as_json:
         show_json({**summary(front, member, why), "file_state": file.state, "latency_notes": front.latency_notes})
@@ -37,6 +39,24 @@ def pick(
         show(f"note: {note}")
     for line in usage(front, member, file.metadata):
         show(line)
+
+
+def handed_over(folder: Path, by: str, at_most: list[str], at_least: list[str]) -> tuple[Front, Member, Described]:
+    """The front of a run as its files are now, the member that the options mean, and its file.
+
+    It is chosen from the front as it was measured: where the best network's file was changed, no other is handed over
+    in its place.
+
+    Raises:
+        PickError: If nothing fits.
+        RecipeError: If an option is malformed.
+        ExportError: If the member's file is not the one that was measured.
+    """
+    measured = Front.load(folder)
+    member = chosen(measured, by, at_most, at_least)
+    file = check_member_file(measured, member)
+    front = examined(measured)
+    return front, next(one for one in front.members if one.onnx == member.onnx), file
 
 
 def chosen(front: Front, by: str, at_most: list[str], at_least: list[str]) -> Member:
@@ -69,6 +89,8 @@ def _why(front: Front, member: Member, by: str, at_most: list[str], at_least: li
         return ""
     kept = limits(at_most, at_least)
     among = [one for one in front.on_front if not violations_of([one.values], kept)[0] and not front.at_chance(one)]
+    if member not in among:
+        return ""  # it was on the front as it was measured; files of others are gone or changed since
     words = reason([one.values for one in among], front.objectives, among.index(member), by=rule)
     if not kept:
         return words
@@ -151,7 +173,8 @@ def remarks_on(front: Front, member: Member, by: str) -> list[str]:
         found.append(f"no better than guessing, which gives {front.chance().value:.1%} {front.share}")
     elif standing != "front":
         found.append(f"not on the front: {standing}")
-    guessing = [one for one in front.members if front.at_chance(one)]
+    found += file_remarks(front)
+    guessing = [one for one in front.members if front.at_chance(one) and not one.fault]
     if _rule(by) is not None and guessing:
         texts = ", ".join(f"{front.letter(one)} ({one.values[front.share]:.1%})" for one in guessing)
         found.append(

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 from hwnas.core.lazy import loaded_when_used
 
 if TYPE_CHECKING:
-    from hwnas.export.graph_digest import content_digest
+    from hwnas.export.graph_digest import content_digest, metadata_digest
     from hwnas.export.onnx_file import Exported, add_metadata, export_onnx
     from hwnas.export.parity import BATCHES, TOLERANCE, Parity, allowed_on_noise, check_parity, logits, open_session
-    from hwnas.export.reading import NUMBERS, Described, State, check_metadata, describe, load_onnx, read_metadata
+    from hwnas.export.reading import (
+        NUMBERS,
+        UNKNOWN,
+        Described,
+        State,
+        check_metadata,
+        describe,
+        load_onnx,
+        read_metadata,
+    )
 
 _PLACES = {
     "BATCHES": "hwnas.export.parity",
@@ -20,6 +29,7 @@ _PLACES = {
     "Exported": "hwnas.export.onnx_file",
     "Parity": "hwnas.export.parity",
     "State": "hwnas.export.reading",
+    "UNKNOWN": "hwnas.export.reading",
     "add_metadata": "hwnas.export.onnx_file",
     "allowed_on_noise": "hwnas.export.parity",
     "check_metadata": "hwnas.export.reading",
@@ -29,6 +39,7 @@ _PLACES = {
     "export_onnx": "hwnas.export.onnx_file",
     "load_onnx": "hwnas.export.reading",
     "logits": "hwnas.export.parity",
+    "metadata_digest": "hwnas.export.graph_digest",
     "open_session": "hwnas.export.parity",
     "read_metadata": "hwnas.export.reading",
 }
@@ -37,6 +48,7 @@ __all__ = [
     "BATCHES",
     "NUMBERS",
     "TOLERANCE",
+    "UNKNOWN",
     "Described",
     "Exported",
     "Parity",
@@ -50,6 +62,7 @@ __all__ = [
     "export_onnx",
     "load_onnx",
     "logits",
+    "metadata_digest",
     "open_session",
     "read_metadata",
 ]

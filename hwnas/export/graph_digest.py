@@ -1,4 +1,6 @@
-"""A digest of what an ONNX file computes: two files with equal digests give equal outputs and run the same graph.
+"""Digests of an ONNX file: of what it computes, and of what hwnas wrote into its metadata.
+
+Two files with equal content digests give equal outputs and run the same graph.
 
 Digested, in this order: the operator sets; of the graph its inputs and outputs with types and shapes, its nodes in
 order (operator, domain, names of inputs and outputs, attributes by name, subgraphs included) and its weights by name
@@ -6,6 +8,8 @@ order (operator, domain, names of inputs and outputs, attributes by name, subgra
 
 Not digested, as it moves neither outputs nor times: metadata, names of nodes, documentation, producer, versions of the
 model and of the file format, shapes of values within the graph, and how protobuf and external files store all that.
+
+The metadata has a digest of its own, so that a file whose numbers were edited is told from one whose weights were.
 """
 
 from __future__ import annotations
@@ -50,6 +54,24 @@ def content_digest(model: onnx.ModelProto) -> str:
     """
     found = hashlib.sha256()
     for chunk in _encoded([FORM, _operator_sets(model.opset_import), _graph(model.graph), _functions(model)]):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+def metadata_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """The sha256 of metadata, as 64 hex digits; their order does not matter.
+
+    Args:
+        entries: Key and value of each, as the file holds them.
+
+    Example:
+        >>> metadata_digest([("a", "1"), ("b", "2")]) == metadata_digest([("b", "2"), ("a", "1")])
+        True
+        >>> metadata_digest([("a", "1")]) == metadata_digest([("a", "2")])
+        False
+    """
+    found = hashlib.sha256()
+    for chunk in _encoded([FORM, sorted([key, value] for key, value in entries)]):
         found.update(chunk)
     return found.hexdigest()
 

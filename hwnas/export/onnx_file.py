@@ -19,7 +19,7 @@ from hwnas.core import ExportError, write_atomically
 from hwnas.device import scratch
 from hwnas.export.graph_digest import FORM, content_digest
 from hwnas.export.parity import Parity, check_parity
-from hwnas.export.reading import PREFIX, load_onnx
+from hwnas.export.reading import DIGEST, PREFIX, load_onnx, own_metadata_digest, stored_digest
 from hwnas.nn import write_onnx
 
 
@@ -55,7 +55,8 @@ def export_onnx(
         path: Replaced in one step, only after the check passed.
         input_shape: (channels, height, width) of one preprocessed image.
         metadata: JSON values by name; stored in the file under "hwnas.<name>". Added are the parity found, the time of
-            the export, and a digest of graph and weights, see `content_digest`.
+            the export, and digests of graph and weights and of these entries, see `content_digest` and
+            `metadata_digest`.
         images: Preprocessed images [n, c, h, w] to check with; without them noise, see `check_parity`.
 
     Raises:
@@ -87,9 +88,10 @@ def export_onnx(
             **metadata,
             "parity": parity.to_json(),
             "exported_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "digest": {"form": FORM, "sha256": sha256},
+            DIGEST: {"form": FORM, "sha256": sha256},
         },
     )
+    _seal(model)
     content = model.SerializeToString()
     write_atomically(path, content)
     return Exported(path, parity, len(content), sha256)
@@ -109,14 +111,26 @@ def _unfolded(graph: onnx.GraphProto) -> int:
 
 
 def add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Add or replace metadata of an exported file, in one step. Its digest stays that of what was exported.
+    """Add or replace metadata of an exported file, in one step.
+
+    The digest of graph and weights stays that of what was exported. That of the metadata is taken anew where it was
+    right before: what somebody else has edited stays known as edited.
 
     Raises:
         ExportError: If there is no such file or it is no ONNX file.
     """
     model = load_onnx(path)
+    before = stored_digest(model).get("metadata_sha256")
+    unedited = before is not None and before == own_metadata_digest(model)
     _set(model, metadata)
+    if unedited and DIGEST not in metadata:
+        _seal(model)
     write_atomically(path, model.SerializeToString())
+
+
+def _seal(model: onnx.ModelProto) -> None:
+    """Put the digest of the metadata beside that of graph and weights."""
+    _set(model, {DIGEST: {**stored_digest(model), "metadata_sha256": own_metadata_digest(model)}})
 
 
 def _set(model: onnx.ModelProto, metadata: Mapping[str, Any]) -> None:

@@ -14,13 +14,19 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 from hwnas.core import ExportError
 from hwnas.core.escaping import command_line
 from hwnas.device.refusals import first_line
-from hwnas.export.graph_digest import FORM, content_digest
+from hwnas.export.graph_digest import FORM, content_digest, metadata_digest
 
 PREFIX = "hwnas."
+DIGEST = "digest"
+"""The entry with the digests of the file; it is not part of what the digest of the metadata covers."""
 NUMBERS = ("accuracy", "latency_predicted", "latency_measured", "parity", "table", "estimate")
 """Metadata that holds only for the graph and the weights that were exported."""
 
-State = Literal["as exported", "changed", "unknown"]
+State = Literal["as exported", "changed", "edited", "unknown"]
+"""Of a file since its export. "changed": graph or weights are others. "edited": hwnas's metadata are others."""
+
+UNKNOWN = "made by an earlier version or its digest was removed"
+"""What is known of a file without a digest."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,13 @@ class Described:
         path: Of the file.
         model: With its external data loaded.
         metadata: Every "hwnas.<name>" entry by name; empty if hwnas did not export the file.
-        state: "changed" if graph or weights are not those that were exported; "unknown" if the file has no digest, as
-            those of earlier versions, or one that this version cannot compute.
+        state: "unknown" if the file has no digest, as those of earlier versions, or one that this version cannot
+            compute.
         sha256: Of its graph and weights now, see `content_digest`.
+        metadata_sha256: Of its "hwnas.<name>" entries now, see `metadata_digest`.
+        covered: Whether its digest covers its metadata too; those of earlier versions cover graph and weights alone.
+        beside: Names of the files that hold weights of it.
+        said: How it differs from what its run recorded, in one line; empty where no run is known, or nothing differs.
     """
 
     path: Path
@@ -41,47 +51,86 @@ class Described:
     metadata: Mapping[str, Any]
     state: State
     sha256: str
+    metadata_sha256: str
+    covered: bool
+    beside: tuple[str, ...] = ()
+    said: str = ""
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """The metadata that holds for this file alone: accuracy, latency, parity; empty if the file was changed."""
-        if self.state == "changed":
+        """The metadata that holds for this file alone: accuracy, latency, parity; empty if it cannot be known to."""
+        if self.state != "as exported":
             return {}
         return {name: value for name, value in self.metadata.items() if name in NUMBERS}
 
     @property
     def remark(self) -> str:
         """What a reader of its numbers should know, in one line; empty if the file is as it was exported."""
-        if not self.metadata or self.state == "as exported":
-            return ""
+        if self.said or not self.metadata:
+            return self.said
+        when = self.metadata.get("exported_utc", "date unknown")
         if self.state == "changed":
             return (
-                f"changed since it was exported ({self.metadata.get('exported_utc', 'date unknown')}): the accuracy "
-                "and the latency in its metadata are those of another graph or other weights"
+                f"changed since it was exported ({when}): the accuracy and the latency in its metadata are those of "
+                "another graph or other weights"
             )
-        return (
-            f"exported by hwnas {self.metadata.get('version', 'of an unknown version')} without a digest: whether it "
-            "was changed since cannot be told"
-        )
+        if self.state == "edited":
+            return (
+                f"its metadata was edited since it was exported ({when}): graph and weights are the same, but the "
+                "accuracy and the latency in its metadata need not be those that were found"
+            )
+        if self.state == "unknown":
+            return f"{UNKNOWN}: whether it was changed since its export, or its metadata edited, cannot be told"
+        if not self.covered:
+            return (
+                "its digest, of an earlier version, covers graph and weights alone: whether its metadata was edited "
+                "cannot be told"
+            )
+        return ""
 
 
 def describe(path: Path) -> Described:
-    """Read a file, its metadata, and whether graph and weights are those that were exported.
+    """Read a file, its metadata, and whether graph, weights and metadata are those that were exported.
+
+    The digests are in the file itself: they find what was changed by a tool or by mistake, not a forgery that takes
+    them anew.
 
     Raises:
         ExportError: If the file is missing, damaged, no ONNX file, or lacks its external data.
     """
-    model = load_onnx(path)
+    model = load_onnx(path, external_data=False)
+    beside = _load_external_data(path, model)
     metadata = _metadata(path, model)
     try:
         sha256 = content_digest(model)
     except ValueError as error:
         raise ExportError(f"{path}: damaged: {first_line(error)}", hint=_AGAIN) from error
-    stored = metadata.get("digest")
+    stored, own = stored_digest(model), own_metadata_digest(model)
+    covered = stored.get("form") == FORM and "metadata_sha256" in stored
     state: State = "unknown"
-    if isinstance(stored, dict) and stored.get("form") == FORM:
+    if stored.get("form") == FORM:
         state = "as exported" if stored.get("sha256") == sha256 else "changed"
-    return Described(path, model, metadata, state, sha256)
+    if state == "as exported" and covered and stored["metadata_sha256"] != own:
+        state = "edited"
+    return Described(path, model, metadata, state, sha256, own, covered, beside)
+
+
+def stored_digest(model: onnx.ModelProto) -> dict[str, Any]:
+    """The digests that a model says it was exported with; empty if it says none."""
+    found: Any = None
+    for entry in model.metadata_props:
+        if entry.key == PREFIX + DIGEST:
+            try:
+                found = json.loads(entry.value)
+            except ValueError:
+                found = None
+    return found if isinstance(found, dict) else {}
+
+
+def own_metadata_digest(model: onnx.ModelProto) -> str:
+    """The digest of a model's "hwnas.<name>" entries as they are now, without the one that holds it."""
+    entries = ((entry.key, entry.value) for entry in model.metadata_props)
+    return metadata_digest((key, value) for key, value in entries if key.startswith(PREFIX) and key != PREFIX + DIGEST)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -209,8 +258,8 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
     return value, at + 1  # the number itself is cut off
 
 
-def _load_external_data(path: Path, model: onnx.ModelProto) -> None:
-    """Load weights from the files beside a model.
+def _load_external_data(path: Path, model: onnx.ModelProto) -> tuple[str, ...]:
+    """Load weights from the files beside a model; their names.
 
     Raises:
         ExportError: If one is missing, too short, or cannot be read.
@@ -223,7 +272,7 @@ def _load_external_data(path: Path, model: onnx.ModelProto) -> None:
             end = (info.offset or 0) + (info.length or 0)
             needed[info.location] = max(needed.get(info.location, 0), end)
     if not needed:
-        return
+        return ()
     one_file = f"onnx.save_model(onnx.load({str(path)!r}), 'one.onnx')"
     missing = [name for name in sorted(needed) if not (folder / name).is_file()]
     if missing:
@@ -243,6 +292,7 @@ def _load_external_data(path: Path, model: onnx.ModelProto) -> None:
         load_external_data_for_model(model, str(folder))
     except Exception as error:  # the library raises errors of many kinds, its own check of paths among them
         raise ExportError(f"{path}: its weights cannot be read: {first_line(error)}", hint=_AGAIN) from error
+    return tuple(sorted(needed))
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hwnas.job.comparison import Standing, compare, joint_front, names_of, values_of
     from hwnas.job.front import Front, Member
     from hwnas.job.main_job import search
-    from hwnas.job.member_file import check_member_file
+    from hwnas.job.member_file import Recorded, check_member_file, describe_file, examined
     from hwnas.job.recipe import Recipe
     from hwnas.job.refitting import use_refit
     from hwnas.job.so_far import SoFar
@@ -23,6 +23,7 @@ _PLACES = {
     "Front": "hwnas.job.front",
     "Member": "hwnas.job.front",
     "Recipe": "hwnas.job.recipe",
+    "Recorded": "hwnas.job.member_file",
     "Silent": "hwnas.job.teller",
     "SoFar": "hwnas.job.so_far",
     "Standing": "hwnas.job.comparison",
@@ -32,6 +33,8 @@ _PLACES = {
     "assemble": "hwnas.job.assembly",
     "check_member_file": "hwnas.job.member_file",
     "compare": "hwnas.job.comparison",
+    "describe_file": "hwnas.job.member_file",
+    "examined": "hwnas.job.member_file",
     "is_tabular": "hwnas.job.tabular",
     "joint_front": "hwnas.job.comparison",
     "kit": "hwnas.job.assembly",
@@ -49,6 +52,7 @@ __all__ = [
     "Front",
     "Member",
     "Recipe",
+    "Recorded",
     "Silent",
     "SoFar",
     "Standing",
@@ -58,6 +62,8 @@ __all__ = [
     "assemble",
     "check_member_file",
     "compare",
+    "describe_file",
+    "examined",
     "is_tabular",
     "joint_front",
     "kit",

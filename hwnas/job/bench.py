@@ -16,7 +16,8 @@ from hwnas.cost import LatencyTable, Timing, UnitSumCost
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota, scratch
 from hwnas.device.refusals import first_line, refusal
-from hwnas.export import Described, State, describe
+from hwnas.export import Described, State
+from hwnas.job.member_file import describe_file
 from hwnas.nn import build_network
 from hwnas.profiling import Energy, Measurement, ProgressCall, measure_models, remeasure
 from hwnas.profiling.circumstances import against, circumstances_of, told_of
@@ -65,7 +66,7 @@ class Timed:
 
     Attributes:
         path: Of the file.
-        state: Whether its graph and weights are those that were exported, see `Described`.
+        state: Whether it is as it was exported, see `Described`; by the front's record if it lies in a run's folder.
         latency_ms: Lower quartile; with a table brought to the session in which the table was made, if that still
             describes the machine.
         raw_ms: As measured now.
@@ -73,7 +74,8 @@ class Timed:
         energy: Of one run by the GPU's counter; None if it was not asked for or cannot be read.
         session_factor: How much longer the table's reference networks took than then; None without a table.
         predicted: By the table for the architecture that the file names; None if there is no table or no such name.
-        promised: What the file says was predicted when it was exported; None if it says nothing, or was changed since.
+        promised: What the file says was predicted when it was exported; None if it says nothing, or is not known to be
+            as it was exported.
         measured_then: What the file says was measured when it was exported; None likewise.
         conditions: Device, runtime, input, rounds, load: what the number depends on.
         warnings: What a reader of the number should know.
@@ -146,7 +148,7 @@ def bench(
             f"device {device.name}: its runtime is {device.runtime}, which does not run ONNX files",
             hint='name a device with another runtime, as "onnxruntime-cpu": --device NAME',
         )
-    file = describe(path)
+    file = describe_file(path)
     model, shape = _checked(file, batch=device.batch)
     facts = file.metadata
     found = with_refit(table, LatencyTable.load(table)) if table is not None else None
@@ -171,7 +173,7 @@ def bench(
         else:
             found.check_conditions(conditions_of(device, reach_of(device, quota=quota).identity()))
             space = space_of(found)
-            predicted, reason = (None, "") if file.state == "changed" else _prediction(found, space, facts)
+            predicted, reason = _prediction(found, space, facts) if file.state == "as exported" else (None, "")
             warnings += [reason] if reason else []
             again = remeasure(
                 {_MODEL: copy},
@@ -198,8 +200,7 @@ def bench(
     raw_ms = timing.p25_us / 1000
     conditions = _conditions(device, measurement, shape, table=str(table) if table else None)
     promised, measured_then = _promised(file, conditions), _measured_then(file, conditions)
-    if file.state == "changed" or file.numbers:
-        warnings += [file.remark] if file.remark else []
+    warnings += [file.remark] if file.remark else []
     latency_ms = raw_ms / factor if factor and scaled else raw_ms
     if predicted is not None:
         warnings += _far(latency_ms, predicted.value, "predicted by the table", band=predicted)

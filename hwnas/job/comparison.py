@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Standing:
             on the run, and of each of several trainings at once.
         best: Its front's best value of each objective, in their order.
         latency_notes: What a reader of its latencies should know, see `Front`.
+        left_out: Networks whose file is not theirs, by digest why, see `Member.fault`; they are on no front.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Standing:
     minutes: float
     best: tuple[float, ...]
     latency_notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain map of everything."""
@@ -55,6 +57,7 @@ class Standing:
             "minutes": self.minutes,
             "best": list(self.best),
             "latency_notes": list(self.latency_notes),
+            "left_out": dict(self.left_out),
         }
 
 
@@ -65,7 +68,8 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
     test images, which nothing was chosen by, and by its measured costs.
 
     Args:
-        fronts: Two or more, of one device, the same images and the same objectives.
+        fronts: Two or more, of one device, the same images and the same objectives; `examined`, if what has happened to
+            their files since is to count.
 
     Raises:
         RecipeError: If the runs cannot be compared; names what differs.
@@ -95,6 +99,7 @@ def compare(fronts: Sequence[Front]) -> list[Standing]:
                 if len(own)
                 else (),
                 latency_notes=tuple(front.latency_notes),
+                left_out={member.architecture.digest: member.fault for member in front.members if member.fault},
             )
         )
     return standings
@@ -153,7 +158,12 @@ def _check(fronts: Sequence[Front]) -> None:
     if twice is not None:
         raise RecipeError(f"{twice} is named twice; expected different runs", hint="hwnas compare RUN RUN ...")
     if not any(front.on_front for front in fronts):
-        raise RecipeError("no run has a network on its front, so there is nothing to compare")
+        faults = sorted({member.fault for front in fronts for member in front.members if member.fault})
+        raise RecipeError(
+            "no run has a network on its front, so there is nothing to compare"
+            + (f"; networks were left out: {', '.join(faults)}" if faults else ""),
+            hint="hwnas search with the recipe of each run writes its files again" if faults else "",
+        )
     for front in fronts[1:]:
         for what, ours, theirs in (
             ("objectives", [o.name for o in first.objectives], [o.name for o in front.objectives]),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,16 @@ from hwnas.pareto import (
 
 SCHEMA = 1
 
+FileState = Literal["not looked at", "as exported", "changed", "edited", "missing", "damaged", "unknown"]
+"""How a member's ONNX file is now; "unknown" where neither front nor file holds a digest."""
+
+_FAULTS = {
+    "changed": "changed since it was exported",
+    "edited": "its metadata was edited",
+    "missing": "its file is missing",
+    "damaged": "its file is damaged",
+}
+
 
 @dataclass(frozen=True)
 class Member:
@@ -66,7 +76,9 @@ class Member:
             `Resident`). None is unmeasured; the map is empty in files of earlier versions.
         answers: By part, "validation" and "test": which images it names rightly. Empty in files of earlier versions.
         digests: sha256 of the whole file for "onnx" and "weights", and for "onnx_content" of the graph and the weights
-            in the ONNX file, which later metadata does not move; empty in files of earlier versions.
+            in the ONNX file, which later metadata does not move, and for "onnx_metadata" of that; empty in files of
+            earlier versions.
+        file: How its ONNX file is now, see `hwnas.job.examined`. It is looked at and not stored.
     """
 
     architecture: Architecture
@@ -83,6 +95,12 @@ class Member:
     memory: Mapping[str, int | None] = field(default_factory=dict)
     answers: Mapping[str, Answers] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    file: FileState = "not looked at"
+
+    @property
+    def fault(self) -> str:
+        """Why its numbers are not those of its file, for people; empty if they are or nobody looked."""
+        return _FAULTS.get(self.file, "")
 
     @property
     def values(self) -> dict[str, float]:
@@ -249,16 +267,19 @@ class Front:
         """With the front as measured marked, the best in the first objective first, networks not searched last.
 
         Whatever was trained and measured under the run's conditions competes, the default network too. Networks at
-        chance do not, unless all are. A network whose gain over a cheaper one is within the noise is left out; see
-        `hwnas.pareto.non_dominated_beyond`.
+        chance do not, unless all are, and those whose file is not theirs never do, see `Member.fault`. A network whose
+        gain over a cheaper one is within the noise is left out; see `hwnas.pareto.non_dominated_beyond`.
         """
         values = [member.values for member in self.members]
         costs = costs_of(values, self.objectives)
         allowed = [n for n, violation in enumerate(violations_of(values, self.limits).tolist()) if violation == 0]
+        allowed = [n for n in allowed if not self.members[n].fault]
         allowed = [n for n in allowed if not self.at_chance(self.members[n])] or allowed
         margins = self.margins([self.members[n] for n in allowed])
-        kept = non_dominated_beyond(costs[allowed], margins, first=cheaper_first(self.objectives))
-        best = {allowed[n] for n in kept.tolist()}
+        best = set()
+        if allowed:
+            kept = non_dominated_beyond(costs[allowed], margins, first=cheaper_first(self.objectives))
+            best = {allowed[n] for n in kept.tolist()}
         order = sorted(range(len(values)), key=lambda n: (self.members[n].role != "member", *costs[n].tolist()))
         return replace(self, members=tuple(replace(self.members[n], on_front=n in best) for n in order))
 
@@ -266,8 +287,10 @@ class Front:
         """Where a member stands, in a word or two for people.
 
         "front"; "outside the limits"; "at chance"; "no gain over B": it would be on the front if it were not for noise;
-        "beaten".
+        "beaten". What is wrong with its file comes first, see `Member.fault`.
         """
+        if member.fault:
+            return member.fault
         if self.at_chance(member):
             return "at chance"
         if member.on_front:

@@ -38,7 +38,7 @@ from hwnas.data import Batch, batches
 from hwnas.evaluation import Job, Workers
 from hwnas.evaluation.own_metrics import OwnMetrics
 from hwnas.evaluation.shared_weights import calibrate_batch_norm, served
-from hwnas.export import BATCHES, Exported, add_metadata, export_onnx
+from hwnas.export import BATCHES, Exported, add_metadata, export_onnx, read_metadata
 from hwnas.job.assembly import Assembly
 from hwnas.job.front import Front, Member
 from hwnas.job.member_file import file_digest
@@ -587,6 +587,7 @@ class Finisher:
             digests={
                 "onnx": file_digest(file.path),
                 "onnx_content": file.sha256,
+                "onnx_metadata": read_metadata(file.path)["digest"]["metadata_sha256"],
                 "weights": file_digest(weights),
             },
         )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
-from hwnas.export import add_metadata, export_onnx
+from hwnas.export import add_metadata, describe, export_onnx
 from hwnas.nn import build_network
 from hwnas.zoo import family
 from tests.job.workspace import run
@@ -57,7 +57,7 @@ def test_a_whole_file_shows_its_numbers_and_where_they_are_from(
 ) -> None:
     code, out, _ = run(capsys, "check", str(exported))
     assert code == 0
-    assert "whole, one file" in out and "without a digest" not in out
+    assert f"{exported}: as it was exported, one file, " in out and "cannot be told" not in out
     assert "validation accuracy 65.43%" in out
     assert (
         "0.2000 ms measured (0.2200 ms as measured, divided by 1.100 to match its table) on AMD EPYC, "
@@ -100,6 +100,64 @@ def test_an_older_file_says_whose_conditions_it_names(capsys: pytest.CaptureFixt
     old = {**CONDITIONS, "session_factor": 1.0, "raw_ms": 0.2}
     add_metadata(exported, {"latency_measured": {"value": 0.2, "unit": "ms", "conditions": old}, "digest": None})
     code, out, _ = run(capsys, "check", str(exported))
-    assert code == 0
+    assert code == 2
+    assert "its metadata says: validation accuracy 65.43%" in out
     assert "batch 1 (conditions of its table)" in out
-    assert "exported by hwnas 9.9 without a digest: whether it was changed since cannot be told" in out
+
+
+def with_entries(path: Path, entries: dict[str, str | None]) -> Path:
+    """A copy whose metadata was edited by hand; None removes an entry."""
+    model = onnx.load(str(path))
+    found = {entry.key: entry.value for entry in model.metadata_props} | entries
+    onnx.helper.set_model_props(model, {key: value for key, value in found.items() if value is not None})
+    copy = path.with_name("copy.onnx")
+    onnx.save(model, str(copy))
+    return copy
+
+
+def test_without_its_digest_nothing_vouches_for_a_file(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    path = with_entries(exported, {"hwnas.digest": None})
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 2
+    assert out.splitlines()[0].startswith(
+        f"{path}: made by an earlier version or its digest was removed: whether its numbers belong to this file cannot "
+        "be told, one file, "
+    )
+    code, out, _ = run(capsys, "check", str(path), "--json")
+    row = json.loads(out)
+    assert (code, row["state"]) == (2, "unknown")
+    assert "accuracy" not in row["metadata"] and row["unconfirmed"]["accuracy"] == {"accuracy": 0.6543}
+
+
+def test_edited_metadata_is_not_shown_as_the_file_s_own(capsys: pytest.CaptureFixture[str], exported: Path) -> None:
+    path = with_entries(exported, {"hwnas.accuracy": '{"accuracy": 0.99}'})
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 2
+    assert out.splitlines()[0].startswith(f"{path}: its metadata was edited since it was exported, one file, ")
+    assert "99" not in out.split("edited since it was exported (")[1].split("):")[1]
+    assert "accuracy" in json.loads(run(capsys, "check", str(path), "--json")[1])["unconfirmed"]
+
+
+def test_a_digest_of_an_earlier_version_vouches_for_graph_and_weights(
+    capsys: pytest.CaptureFixture[str], exported: Path
+) -> None:
+    digest = {"form": 1, "sha256": describe(exported).sha256}
+    path = with_entries(exported, {"hwnas.digest": json.dumps(digest)})
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 0
+    assert "graph and weights as they were exported, one file" in out
+    assert "covers graph and weights alone: whether its metadata was edited cannot be told" in out
+
+
+def test_weights_in_a_file_of_their_own_are_counted_and_named(
+    capsys: pytest.CaptureFixture[str], exported: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "apart.onnx"
+    onnx.save_model(
+        onnx.load(str(exported)), str(path), save_as_external_data=True, location="apart.bin", size_threshold=0
+    )
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 0
+    assert "as it was exported" in out and "with its weights in apart.bin, " in out and "one file" not in out
+    row = json.loads(run(capsys, "check", str(path), "--json")[1])
+    assert row["size_bytes"] == path.stat().st_size + path.with_suffix(".bin").stat().st_size

@@ -37,19 +37,20 @@ def test_a_file_knows_that_it_is_as_it_was_exported(exported: Path) -> None:
     found = describe(exported)
     assert (found.state, found.remark) == ("as exported", "")
     assert found.numbers.keys() == {"accuracy", "parity"}
-    assert found.metadata["digest"] == {"form": 1, "sha256": found.sha256}
+    digest = {"form": 1, "sha256": found.sha256, "metadata_sha256": found.metadata_sha256}
+    assert found.metadata["digest"] == digest and found.covered
     assert found.metadata["exported_utc"].endswith("+00:00")
 
 
 def test_metadata_added_later_and_another_way_to_store_it_change_nothing(exported: Path, tmp_path: Path) -> None:
     add_metadata(exported, {"latency_measured": {"value": 0.1}})
-    assert describe(exported).state == "as exported"
+    assert describe(exported).state == "as exported" and describe(exported).remark == ""
     other = tmp_path / "other" / "net.onnx"
     other.parent.mkdir()
     onnx.save_model(
         onnx.load(str(exported)), str(other), save_as_external_data=True, location="net.bin", size_threshold=0
     )
-    assert describe(other).state == "as exported"
+    assert describe(other).state == "as exported" and describe(other).beside == ("net.bin",)
 
 
 def test_changed_weights_are_told_and_the_numbers_are_no_longer_its_own(exported: Path) -> None:
@@ -68,11 +69,61 @@ def test_a_file_without_a_digest_cannot_tell(exported: Path) -> None:
     onnx.save(model, str(exported))
     found = describe(exported)
     assert found.state == "unknown"
-    assert found.remark == "exported by hwnas 9.9 without a digest: whether it was changed since cannot be told"
-    assert "accuracy" in found.numbers
+    assert found.remark == (
+        "made by an earlier version or its digest was removed: whether it was changed since its export, or its "
+        "metadata edited, cannot be told"
+    )
+    assert found.numbers == {}
     helper.set_model_props(model, entries | {"hwnas.digest": json.dumps({"form": 99, "sha256": "x"})})
     onnx.save(model, str(exported))
     assert describe(exported).state == "unknown"
+
+
+def edit_metadata(path: Path, entries: dict[str, str | None]) -> None:
+    """Put entries into a file as another tool would; None removes one."""
+    model = onnx.load(str(path))
+    found = {entry.key: entry.value for entry in model.metadata_props} | entries
+    helper.set_model_props(model, {key: value for key, value in found.items() if value is not None})
+    onnx.save(model, str(path))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"hwnas.accuracy": '{"accuracy": 0.99}'},
+        {"hwnas.accuracy": '{"accuracy":0.5}'},
+        {"hwnas.parity": None},
+        {"hwnas.latency_measured": '{"value": 0.01}'},
+    ],
+)
+def test_edited_metadata_of_the_same_graph_is_told(exported: Path, entries: dict[str, str | None]) -> None:
+    edit_metadata(exported, entries)
+    found = describe(exported)
+    assert (found.state, found.numbers) == ("edited", {})
+    assert found.remark.startswith("its metadata was edited since it was exported (20")
+    add_metadata(exported, {"latency_predicted": {"value": 0.2}})
+    assert describe(exported).state == "edited", "what hwnas adds later does not vouch for what others have edited"
+
+
+def test_entries_of_other_tools_do_not_matter(exported: Path) -> None:
+    edit_metadata(exported, {"author": "somebody", "onnx.infer": "yes"})
+    assert describe(exported).state == "as exported"
+
+
+def test_a_digest_of_an_earlier_version_is_read_and_said_to_cover_less(exported: Path) -> None:
+    sha256 = describe(exported).sha256
+    edit_metadata(exported, {"hwnas.digest": json.dumps({"form": 1, "sha256": sha256})})
+    edit_metadata(exported, {"hwnas.accuracy": '{"accuracy": 0.99}'})
+    found = describe(exported)
+    assert (found.state, found.covered) == ("as exported", False)
+    assert found.remark == (
+        "its digest, of an earlier version, covers graph and weights alone: whether its metadata was edited cannot be "
+        "told"
+    )
+    add_metadata(exported, {"latency_measured": {"value": 0.1}})
+    assert not describe(exported).covered, "what was edited before cannot be known"
+    change_one_weight(exported)
+    assert describe(exported).state == "changed"
 
 
 def test_a_file_of_nobodys_has_no_remark(tmp_path: Path, exported: Path) -> None:

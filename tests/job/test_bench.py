@@ -118,7 +118,7 @@ def test_energy_is_asked_of_a_gpu_for_this_file_alone(monkeypatch: pytest.Monkey
 def test_with_a_table_the_session_is_corrected_and_predicted_stands_beside_measured(
     monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
 ) -> None:
-    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    model = plain(model, architecture=dict(ARCHITECTURE), space=TOY.name)
     arrange(monkeypatch, {"reference 0": 22.0, "network model": 110.0})
     found = bench(model, device=HERE, table=table)
     assert found.session_factor == pytest.approx(1.1)
@@ -134,7 +134,7 @@ def test_with_a_table_the_session_is_corrected_and_predicted_stands_beside_measu
 def test_a_file_of_another_space_is_timed_and_not_predicted(
     monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
 ) -> None:
-    add_metadata(model, {"architecture": {"k": 3}, "space": "other"})
+    model = plain(model, architecture={"k": 3}, space="other")
     arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
     found = bench(model, device=HERE, table=table)
     assert found.predicted is None
@@ -142,12 +142,19 @@ def test_a_file_of_another_space_is_timed_and_not_predicted(
 
 
 def test_what_was_promised_at_export_is_told(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    add_metadata(model, {"latency_predicted": {"value": 0.2, "unit": "ms", "origin": "predicted"}})
+    model = plain(model, latency_predicted={"value": 0.2, "unit": "ms", "origin": "predicted"})
     arrange(monkeypatch, {"model": 250.0})
     promised = bench(model, device=HERE).promised
     assert promised is not None
     assert promised.latency.value == 0.2
     assert promised.not_comparable == ("the file does not say its conditions",)
+
+
+def plain(path: Path, **facts: Any) -> Path:
+    """A file as hwnas leaves it, with these facts alone."""
+    torch.manual_seed(0)
+    export_onnx(build_network(TOY.space, ARCHITECTURE), path, input_shape=(1, 12, 12), metadata=facts)
+    return path
 
 
 def exported(path: Path, *, measured_ms: float = 0.25, **conditions: Any) -> Path:
@@ -218,13 +225,26 @@ def test_a_changed_file_is_timed_without_its_old_numbers(
     onnx.save(model, str(path))
     arrange(monkeypatch, {"model": 260.0, "reference 0": 20.0, "network model": 100.0})
     assert bench(path, device=HERE).state == "as exported"
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {k: v for k, v in entries.items() if k != "hwnas.digest"})
+    without_digest = tmp_path / "without.onnx"
+    onnx.save(model, str(without_digest))
+    onnx.helper.set_model_props(model, entries | {"hwnas.latency_measured": '{"value": 0.25}'})
+    edited = tmp_path / "edited.onnx"
+    onnx.save(model, str(edited))
+    onnx.helper.set_model_props(model, entries)
     model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
     onnx.save(model, str(path))
-    for beside in (None, table):
-        found = bench(path, device=HERE, table=beside)
-        assert (found.state, found.predicted, found.promised, found.measured_then) == ("changed", None, None, None)
-        assert any("changed since it was exported (20" in line for line in found.warnings)
-        assert not any("0.25" in line for line in lines_of(found))
+    for file, state, said in (
+        (path, "changed", "changed since it was exported (20"),
+        (edited, "edited", "its metadata was edited since it was exported (20"),
+        (without_digest, "unknown", "made by an earlier version or its digest was removed"),
+    ):
+        for beside in (None, table):
+            found = bench(file, device=HERE, table=beside)
+            assert (found.state, found.predicted, found.promised, found.measured_then) == (state, None, None, None)
+            assert any(said in line for line in found.warnings)
+            assert not any("0.25" in line for line in lines_of(found))
 
 
 @pytest.mark.parametrize("with_table", [False, True])

@@ -125,6 +125,7 @@ def test_a_stranger_can_use_the_file_alone(finished: Path) -> None:
     assert conditions["runtime"] == f"onnxruntime-cpu {onnxruntime.__version__}"
     assert conditions["raw_ms"] == member.raw_latency_ms
     assert facts["digest"]["sha256"] == member.digests["onnx_content"]
+    assert facts["digest"]["metadata_sha256"] == member.digests["onnx_metadata"]
     assert file_digest(front.onnx_path(member)) == member.digests["onnx"]
     assert file_digest(front.folder / member.weights) == member.digests["weights"]
     assert facts["table"]["digest"] == LatencyTable.load(table_of(finished)).digest
