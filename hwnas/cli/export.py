@@ -13,6 +13,7 @@ from hwnas.cli.options import AsJson, AtLeast, AtMost, By, Run, run_folder
 from hwnas.cli.pick import handed_over, remarks_on
 from hwnas.cli.terminal import show, show_json
 from hwnas.core import ExportError, write_atomically
+from hwnas.export import sealed
 
 
 def export(
@@ -30,8 +31,7 @@ def export(
     front, member, source = handed_over(run_folder(run), by, at_most, at_least)
     if to.suffix != ".onnx":
         raise ExportError(f"{to}: expected a name that ends in .onnx", hint=f"--to {to.with_suffix('.onnx')}")
-    # Weights that were moved into a file of their own since come back into the one file.
-    write_atomically(to, source.model.SerializeToString() if source.beside else source.path.read_bytes())
+    write_atomically(to, sealed(source))
     found = check_onnx(to)
     if as_json:
         show_json({**found, "architecture": dict(member.architecture)})

@@ -8,7 +8,7 @@ from hwnas.core.lazy import loaded_when_used
 
 if TYPE_CHECKING:
     from hwnas.export.graph_digest import content_digest, metadata_digest
-    from hwnas.export.onnx_file import Exported, add_metadata, export_onnx
+    from hwnas.export.onnx_file import Exported, add_metadata, export_onnx, sealed
     from hwnas.export.parity import BATCHES, TOLERANCE, Parity, allowed_on_noise, check_parity, logits, open_session
     from hwnas.export.reading import (
         NUMBERS,
@@ -42,6 +42,7 @@ _PLACES = {
     "metadata_digest": "hwnas.export.graph_digest",
     "open_session": "hwnas.export.parity",
     "read_metadata": "hwnas.export.reading",
+    "sealed": "hwnas.export.onnx_file",
 }
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "metadata_digest",
     "open_session",
     "read_metadata",
+    "sealed",
 ]
 
 __getattr__ = loaded_when_used(__name__, _PLACES)

@@ -19,7 +19,7 @@ from hwnas.core import ExportError, write_atomically
 from hwnas.device import scratch
 from hwnas.export.graph_digest import FORM, content_digest
 from hwnas.export.parity import Parity, check_parity
-from hwnas.export.reading import DIGEST, PREFIX, load_onnx, own_metadata_digest, stored_digest
+from hwnas.export.reading import DIGEST, PREFIX, Described, load_onnx, own_metadata_digest, stored_digest
 from hwnas.nn import write_onnx
 
 
@@ -126,6 +126,22 @@ def add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
     if unedited and DIGEST not in metadata:
         _seal(model)
     write_atomically(path, model.SerializeToString())
+
+
+def sealed(found: Described) -> bytes:
+    """A file that is known to be as it was exported, as the content of one file with all weights and digests.
+
+    Args:
+        found: Its state is "as exported". Where its digests are right and its weights inside, its bytes stay as they
+            are; files of earlier versions, which a run's record vouches for, get the digests that they lack.
+    """
+    digests = {"form": FORM, "sha256": found.sha256, "metadata_sha256": found.metadata_sha256}
+    if not found.beside and found.metadata.get(DIGEST) == digests:
+        return found.path.read_bytes()
+    model = onnx.ModelProto()
+    model.CopyFrom(found.model)
+    _set(model, {DIGEST: digests})
+    return model.SerializeToString()
 
 
 def _seal(model: onnx.ModelProto) -> None:

@@ -409,7 +409,7 @@ def test_the_command_says_it_in_words_and_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, table: Path
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    model = plain(model, architecture=dict(ARCHITECTURE), space=TOY.name)
     arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
     for extra in ([], ["--json"]):
         with pytest.raises(SystemExit) as end:

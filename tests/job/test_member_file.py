@@ -111,7 +111,7 @@ def stored_anew(path: Path, front: Front) -> None:
     onnx.save(model, str(path))
 
 
-FAULTS = {
+FAULTS: dict[Callable[[Path, Front], None], tuple[str, str]] = {
     quantised: ("changed", "changed since it was exported"),
     one_weight_changed: ("changed", "changed since it was exported"),
     metadata_edited: ("edited", "its metadata was edited"),
@@ -188,7 +188,9 @@ def test_a_file_of_another_member_is_called_by_its_name(runs: Path) -> None:
     assert "another network of the run" in found.remark
 
 
-def test_the_record_of_a_run_vouches_for_a_file_without_a_digest(runs: Path) -> None:
+def test_the_record_of_a_run_vouches_for_a_file_without_a_digest(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
     """Of an earlier version: front.json has the sha256 of the whole file."""
     front = Front.load(runs / "toy")
     path = best(front)
@@ -199,6 +201,9 @@ def test_the_record_of_a_run_vouches_for_a_file_without_a_digest(runs: Path) -> 
     again = Front.load(runs / "toy")
     assert describe(path).state == "unknown"
     assert describe_file(path).state == check_member_file(again, again.on_front[0]).state == "as exported"
+    code, _, _ = run(capsys, "export", "toy", "--by", again.on_front[0].architecture.digest, "--to", "model.onnx")
+    assert code == 0 and describe(Path("model.onnx")).state == "as exported", "the copy gets the digests that it lacks"
+    assert describe(Path("model.onnx")).covered
 
 
 def test_a_run_without_digests_cannot_tell(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
