@@ -141,7 +141,8 @@ def sealed(found: Described) -> bytes:
     model = onnx.ModelProto()
     model.CopyFrom(found.model)
     _set(model, {DIGEST: digests})
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _seal(model: onnx.ModelProto) -> None:
