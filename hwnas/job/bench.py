@@ -12,7 +12,7 @@ import onnx
 from torch import nn
 
 from hwnas.core import Architecture, DeviceError, ExportError, MeasureError, Metric, SpaceError, TableError, counted
-from hwnas.cost import LatencyTable, Timing, UnitSumCost
+from hwnas.cost import LatencyTable, Timing, UnitSumCost, doubtful_rows, in_lines
 from hwnas.cost.refit import with_refit
 from hwnas.device import Device, QuotaReader, cgroup_quota, scratch
 from hwnas.device.refusals import first_line, refusal
@@ -175,6 +175,8 @@ def bench(
             space = space_of(found)
             predicted, reason = _prediction(found, space, facts) if file.state == "as exported" else (None, "")
             warnings += [reason] if reason else []
+            if predicted is not None:
+                warnings += [f"{found.source}: {line}" for line in in_lines(doubtful_rows(space, found))]
             again = remeasure(
                 {_MODEL: copy},
                 table=found,

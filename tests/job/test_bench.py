@@ -268,6 +268,18 @@ def test_the_marks_of_the_measuring_program_reach_the_reader(
     assert row["conditions"]["row_marks"] == {"model": "uneven: its even and its odd rounds differ by 20%"}
 
 
+def test_a_prediction_by_a_table_with_a_row_that_cannot_be_right_says_so(
+    monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
+) -> None:
+    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
+    assert not any("row" in line for line in bench(model, device=HERE, table=table).warnings)
+    monkeypatch.setattr(place, "doubtful_rows", lambda space, table: {"stem": "takes 1.4e4 us"})
+    found = bench(model, device=HERE, table=table)
+    assert found.predicted is not None
+    assert f'{table}: row "stem" takes 1.4e4 us' in found.warnings
+
+
 def test_a_factor_out_of_range_does_not_scale(monkeypatch: pytest.MonkeyPatch, model: Path, table: Path) -> None:
     arrange(monkeypatch, {"reference 0": 39.4, "network model": 23.7})
     found = bench(model, device=HERE, table=table)
