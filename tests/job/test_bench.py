@@ -271,7 +271,7 @@ def test_the_marks_of_the_measuring_program_reach_the_reader(
 def test_a_prediction_by_a_table_with_a_row_that_cannot_be_right_says_so(
     monkeypatch: pytest.MonkeyPatch, model: Path, table: Path
 ) -> None:
-    add_metadata(model, {"architecture": dict(ARCHITECTURE), "space": TOY.name})
+    model = plain(model, architecture=dict(ARCHITECTURE), space=TOY.name)
     arrange(monkeypatch, {"reference 0": 20.0, "network model": 100.0})
     assert not any("row" in line for line in bench(model, device=HERE, table=table).warnings)
     monkeypatch.setattr(place, "doubtful_rows", lambda space, table: {"stem": "takes 1.4e4 us"})
