@@ -2,7 +2,7 @@
 
 from hwnas.core.answers import SHARES, TIE_ERRORS, Answers, Chance, Gap, share_error
 from hwnas.core.architecture import Architecture, Option
-from hwnas.core.budget import Budget
+from hwnas.core.budget import Budget, Score
 from hwnas.core.counting import counted
 from hwnas.core.errors import (
     BudgetSpent,
@@ -57,6 +57,7 @@ __all__ = [
     "PickError",
     "RecipeError",
     "ReplayError",
+    "Score",
     "SpaceError",
     "Status",
     "StoreError",

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from hwnas.core import Architecture, DataError, Limit, Metric, Objective, Origin, digest_of
+from hwnas.core import Architecture, DataError, Limit, Metric, Objective, Origin, Score, digest_of
 from hwnas.cost import CostModel
 from hwnas.evaluation.tabular import Benchmark, Floats, TableColumn
 from hwnas.pareto import non_dominated
@@ -74,8 +74,7 @@ def nasbench201(folder: Path, *, dataset: Dataset = "cifar10", epochs: Literal[1
     """NAS-Bench-201: a cell of six edges, 15,625 networks trained on three data sets, timed on some thirty devices.
 
     `accuracy` is on the validation images, `test_accuracy` after 200 epochs on the test images; `accuracy@12_epochs` is
-    the cheap score that a strategy may be given beforehand, where a sixteenth of the training of all is worth it.
-    Latencies are
+    the score that a search may buy for 12/200 of an evaluation. Latencies are
     `latency_ms@DEVICE` (raspi4, pixel3, gold_6226, 1080ti_b1, fpga, pi5_onnx, ...), energies `energy_mj@DEVICE`
     (pi5_onnx, ...). Those of the Pi 5 and the Pixel phone were taken with networks for CIFAR-100. Cells without a path
     from input to output are outside a limit: runtimes fold them away, so that their latencies mean nothing.
@@ -130,6 +129,7 @@ def nasbench201(folder: Path, *, dataset: Dataset = "cifar10", epochs: Literal[1
         limits=(Limit("connected", at_least=1.0),),
         candidates=partial(_listed, operations[archs["connected"].astype(bool)]),
         source=f"NAS-Bench-201, {dataset}, accuracy after {epochs} epochs",
+        scores=(Score("accuracy@12_epochs", price=12 / 200),) if epochs == 200 else (),
     )
 
 

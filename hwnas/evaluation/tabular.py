@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.core import Architecture, DataError, Limit, Metric, Objective, Origin, digest_of
+from hwnas.core import Architecture, DataError, Limit, Metric, Objective, Origin, Score, digest_of
 from hwnas.core.errors import did_you_mean
 from hwnas.cost import CostModel
 from hwnas.pareto import non_dominated
@@ -90,24 +90,27 @@ class TableColumn:
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """The evaluator of a table: it answers with one metric, which a strategy must pay for.
+    """The evaluator of a table: it answers with one metric, which a strategy must pay for, or with a score.
 
     Attributes:
         column: Of that metric.
+        scores: Columns of cheap metrics, by the fidelity at which they are asked for.
     """
 
     column: CostModel
+    scores: Mapping[str, CostModel] = field(default_factory=dict)
 
     def __call__(
         self,
         architecture: Architecture,
         *,
-        fidelity: str,  # noqa: ARG002 - the protocol's
-        weights: str | None,  # noqa: ARG002
+        fidelity: str,
+        weights: str | None,  # noqa: ARG002 - the protocol's
         seed: int,  # noqa: ARG002
     ) -> Mapping[str, Metric]:
-        """The metric, whatever the fidelity, weights and seed: a table has one number."""
-        return {self.column.name: self.column(architecture)}
+        """The score of that fidelity, else the metric; whatever weights and seed are, as a table has one number."""
+        column = self.scores.get(fidelity, self.column)
+        return {column.name: column(architecture)}
 
 
 class Candidates(Protocol):
@@ -137,6 +140,7 @@ class Benchmark:
         limits: What every search keeps: networks that the benchmark cannot answer for are outside.
         candidates: For the true front.
         source: Where the numbers come from, one line.
+        scores: Columns that a search may buy network by network, with their prices.
     """
 
     name: str
@@ -146,11 +150,12 @@ class Benchmark:
     limits: tuple[Limit, ...]
     candidates: Candidates
     source: str
+    scores: tuple[Score, ...] = ()
 
     @property
     def evaluator(self) -> Lookup:
-        """Answers with `accuracy`."""
-        return Lookup(self.columns["accuracy"])
+        """Answers with `accuracy`, or with a score at the fidelity of its name."""
+        return Lookup(self.columns["accuracy"], {score.name: self.columns[score.name] for score in self.scores})
 
     def column(self, name: str) -> CostModel:
         """The column of a metric.

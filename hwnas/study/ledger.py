@@ -23,6 +23,7 @@ class Ledger:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.evaluations = 0
+        self.on_scores: float = 0
         self.seconds = 0.0
         self._evaluations_allowed: float = math.inf
         self._seconds_allowed = math.inf
@@ -42,16 +43,29 @@ class Ledger:
         """Allow everything: the search is over, what comes now is counted only."""
         self._evaluations_allowed = self._seconds_allowed = math.inf
 
+    def charge(self, price: float) -> None:
+        """Count an evaluation (price 1), or a score, which costs a share of one."""
+        if price == 1:
+            self.evaluations += 1
+        else:  # rounded: 50 scores at 0.06 are 3, without a last bit
+            self.on_scores = round(self.on_scores + price, 9)
+
+    @property
+    def spent(self) -> float:
+        """Evaluations at full fidelity, and the shares of one that scores cost."""
+        return self.evaluations + self.on_scores
+
     @property
     def evaluations_left(self) -> float:
-        """How many more evaluations at full fidelity fit; infinite without a limit."""
-        return max(0, self._evaluations_allowed - self.evaluations)
+        """How many more evaluations at full fidelity fit, shares included; infinite without a limit."""
+        return max(0, round(self._evaluations_allowed - self.spent, 9))
 
     def evaluations_text(self) -> str:
         """What to say when no more evaluation fits."""
         total, allowed = self.budget.evaluations, self._evaluations_allowed
         rest = f" (of {total:,}; the rest is for the conclusion)" if total != allowed else ""
-        return f"the budget of {counted(int(allowed), 'evaluation')} is spent{rest}"
+        scores = f", {self.on_scores:.6g} of it on scores" if self.on_scores else ""
+        return f"the budget of {counted(int(allowed), 'evaluation')} is spent{rest}{scores}"
 
     def refuse_time(self) -> str:
         """Why nothing more may be computed; empty if something may."""

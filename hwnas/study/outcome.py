@@ -11,7 +11,7 @@ from hwnas.core import Evaluation, Limit, Objective
 from hwnas.pareto import costs_of, front_of, hypervolume
 
 FULL = "full"
-"""The fidelity that counts: for the budget, and for fronts."""
+"""The fidelity that counts as one evaluation, and for fronts."""
 
 EventKind = Literal["resume", "environment", "evaluation", "epoch", "step", "note", "end", "finished"]
 
@@ -28,6 +28,7 @@ class Event:
         total: What `done` runs up to, None where there is no such number.
         text: One line for people.
         evaluation: The one that was computed.
+        spent: Of the budget's evaluations, with the shares of one for scores.
     """
 
     kind: EventKind
@@ -35,6 +36,7 @@ class Event:
     total: int | None
     text: str
     evaluation: Evaluation | None = None
+    spent: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from hwnas.core import (
     Objective,
     RecipeError,
     ReplayError,
+    Score,
     SpaceError,
     StoreError,
     counted,
@@ -84,6 +85,7 @@ class Study:
         objectives: What is to be as small or as large as possible, the most important first.
         limits: Hard bounds. Those on a predicted cost are checked before an evaluation, which then costs nothing.
         costs: Predict metrics without evaluating; they are stored with each evaluation.
+        scores: Cheap metrics that a strategy may buy with `score`, each for a share of an evaluation.
         budget: What ends the search.
         seed: Decides everything random.
         folder: Where the run is stored and resumed from, held already or not; None keeps it in memory. Nothing is
@@ -130,6 +132,7 @@ class Study:
         budget: Budget,
         limits: Sequence[Limit] = (),
         costs: Sequence[CostModel] = (),
+        scores: Sequence[Score] = (),
         seed: int = 0,
         folder: Path | str | RunFolder | None = None,
         workers: int = 1,
@@ -145,10 +148,12 @@ class Study:
         progress: Callable[[Event], None] | None = None,
     ) -> None:
         _check_arguments(objectives, costs, in_flight=in_flight, stall=stall, threads=threads)
+        _check_scores(scores, taken={metric.name for metric in (*objectives, *costs)})
         self.space = space
         self.objectives = tuple(objectives)
         self.limits = tuple(limits)
         self.costs = tuple(costs)
+        self.scores = tuple(scores)
         self.budget = budget
         self.in_flight = in_flight
         self.seed = seed
@@ -171,7 +176,8 @@ class Study:
             self._ledger = Ledger(budget)
             self._tally = _Tally()
             self._archive: dict[str, Evaluation] = {}
-            self._counted: set[str] = set()  # digests of networks that the budget has paid for
+            self._prices: Mapping[str, float] = {FULL: 1} | {score.name: score.price for score in self.scores}
+            self._counted: set[tuple[str, str]] = set()  # fidelities and digests that the budget has paid for
             self._repeated = 0  # asked for again, and answered from the archive
             self._phases: dict[str, _Phase] = {}
             self._replayed = 0
@@ -279,8 +285,9 @@ class Study:
 
         Args:
             architectures: Of the space, canonical or not.
-            fidelity: What the evaluator understands; only "full" counts against `budget.evaluations` and is on fronts.
-                A network counts once: under newer weights it costs time alone.
+            fidelity: What the evaluator understands; only "full" is on fronts. It counts against `budget.evaluations`
+                as one, a score by its price, any other not at all. A network counts once at each: under newer weights
+                it costs time alone.
             weights: A phase's version; by default the one that `use_weights` named.
 
         Returns:
@@ -309,6 +316,51 @@ class Study:
         self._check_stall(len(wanted), charged)
         self._commit(asked, stored, keys)
         return [self._archive[key] for key in keys]
+
+    def score(self, architectures: Sequence[Architecture], name: str) -> list[Evaluation]:
+        """Buy a score of architectures: each costs its share of an evaluation, one that was bought before nothing.
+
+        The evaluator is asked with the score's name as the fidelity and has to return a metric of that name.
+
+        Args:
+            architectures: Of the space, canonical or not.
+            name: Of one of `scores`.
+
+        Returns:
+            One evaluation per architecture, as of `evaluate`; where its status is "ok" it holds the metric.
+
+        Raises:
+            RecipeError: If this study has no such score.
+            BudgetSpent: If the budget is spent, nothing new is being asked for, or everything fails.
+            SpaceError: If an architecture is not of the space.
+            ReplayError: If the stored run asked for something else here.
+
+        Example:
+            >>> from hwnas.core import Score
+            >>> from hwnas.evaluation import FromFunction
+            >>> from hwnas.space import Decision
+            >>> study = Study(
+            ...     Space("tiny", (Decision("kernel", (3, 5, 7)),)),
+            ...     evaluate=FromFunction(lambda a: {"accuracy": 0.1 * a["kernel"], "early": 0.05 * a["kernel"]}),
+            ...     objectives=[Objective.named("accuracy")],
+            ...     scores=[Score("early", price=0.1)],
+            ...     budget=Budget(evaluations=3),
+            ... )
+            >>> study.score([Architecture({"kernel": 5})], "early")[0]["early"], study.spent
+            (0.25, 0.1)
+        """
+        if name == FULL or name not in self._prices:
+            names = ", ".join(score.name for score in self.scores) or "none"
+            raise RecipeError(
+                f'{self._where()}: the strategy buys the score "{name}"; this study has {names}',
+                hint="name it in Study(scores=...), with its price",
+            )
+        return self.evaluate(architectures, fidelity=name)
+
+    @property
+    def spent(self) -> float:
+        """What the program has spent of `budget.evaluations` so far, with the shares of an evaluation for scores."""
+        return self._ledger.spent
 
     def train(self, name: str, state: State, epoch: Epoch, epochs: int = 1, *, every: int = 1) -> Phase:
         """Train, with a checkpoint after each epoch.
@@ -703,7 +755,7 @@ class Study:
                 hint="what was evaluated stays so; change the limits or the evaluator and start over with --fresh",
             )
         failed = [evaluation for evaluation in evaluations if evaluation.status == "failed"]
-        notes = list(self._notes)
+        notes = [*self._notes, *self._scores_in_words(evaluations)]
         if failed:
             notes.append(
                 f"{len(failed)} of {counted(len(evaluations), 'evaluation')} failed; first: {failed[0].reason}"
@@ -820,16 +872,16 @@ class Study:
     ) -> tuple[list[_Question], str]:
         """What is new in a request, as far as the evaluations last, and why no further."""
         plan: dict[str, _Question] = {}
-        left = self._ledger.evaluations_left if fidelity == FULL else float("inf")
+        price, left = self._prices.get(fidelity, 0), self._ledger.evaluations_left
         for architecture, key in zip(wanted, keys, strict=True):
             if key in self._archive or key in plan:
                 self._repeated += 1
                 continue
             question = self._question(architecture, key, fidelity, weights)
-            if question.charged and architecture.digest not in self._counted:
-                if left < 1:
+            if price and question.charged and (fidelity, architecture.digest) not in self._counted:
+                if left < price:
                     return list(plan.values()), self._ledger.evaluations_text()
-                left -= 1
+                left = round(left - price, 9)
             plan[key] = question
         return list(plan.values()), ""
 
@@ -863,9 +915,10 @@ class Study:
                 self._archive[question.key] = evaluation
                 if question.charged:
                     charged += 1
-                    if evaluation.fidelity == FULL and evaluation.architecture.digest not in self._counted:
-                        self._counted.add(evaluation.architecture.digest)
-                        self._ledger.evaluations += 1
+                    network = (evaluation.fidelity, evaluation.architecture.digest)
+                    if evaluation.fidelity in self._prices and network not in self._counted:
+                        self._counted.add(network)
+                        self._ledger.charge(self._prices[evaluation.fidelity])
                     self._ledger.seconds += evaluation.seconds
                     self._tally.add(evaluation)
                 if not question.stored:
@@ -888,10 +941,12 @@ class Study:
         metrics = dict(evaluation.metrics)
         for name, value in answer.metrics.items():
             metrics[name] = value if isinstance(value, Metric) else Metric(value, self._units.get(name, ""), "measured")
-        needed = [objective.name for objective in self.objectives] + [limit.name for limit in self.limits]
+        needed = [evaluation.fidelity] if evaluation.fidelity in self._prices else []
+        if evaluation.fidelity == FULL:
+            needed = [objective.name for objective in self.objectives] + [limit.name for limit in self.limits]
         missing = sorted({name for name in needed if name not in metrics})
         failure = answer.failure
-        if not failure and missing and evaluation.fidelity == FULL:
+        if not failure and missing:
             failure = f"there is no {missing[0]} among its metrics: {', '.join(sorted(metrics))}"
         if failure:
             return replace(evaluation, status="failed", reason=failure, seconds=answer.seconds)
@@ -982,6 +1037,7 @@ class Study:
             ],
             "costs": [[cost.name, cost.unit, cost.origin, cost.digest] for cost in self.costs],
             "budget": [self.budget.evaluations, self.budget.minutes, self.budget.reserve],
+            **({"scores": [[score.name, score.price] for score in self.scores]} if self.scores else {}),
             "seed": self.seed,
             "in_flight": self.in_flight,
             "stall": self._stall,
@@ -1043,6 +1099,16 @@ class Study:
 
     # --------------------------------------------------------------------------------------------------- messages
 
+    def _scores_in_words(self, evaluations: Sequence[Evaluation]) -> list[str]:
+        texts = []
+        for score in self.scores:
+            of = [e for e in evaluations if e.fidelity == score.name]
+            outside = {e.architecture for e in of if e.status == "infeasible" and score.name not in e.metrics}
+            bought = len({e.architecture for e in of} - outside)
+            cost = f"{bought * score.price:.6g} evaluations"
+            texts.append(f"{counted(bought, 'score')} {score.name} at {score.price:g} of an evaluation each: {cost}")
+        return texts
+
     def _where(self) -> str:
         return str(self.folder) if self.folder else f"study of space {self.space.name}"
 
@@ -1068,7 +1134,8 @@ class Study:
         if self._progress is not None:
             if total == -1:
                 total = self.budget.evaluations
-            self._progress(Event(kind, self._ledger.evaluations if done is None else done, total, text, evaluation))
+            done = self._ledger.evaluations if done is None else done
+            self._progress(Event(kind, done, total, text, evaluation, spent=self.spent))
 
 
 _OTHER_PROGRAM = "the program is another, or does not keep the four rules of a strategy; start over with --fresh"
@@ -1243,6 +1310,15 @@ def _check_arguments(
             raise RecipeError(f"study: {name} is {value}; it must be at least 1")
     if not 1 <= threads <= MOST_THREADS:
         raise RecipeError(f"study: threads is {threads}; it must be from 1 to {MOST_THREADS}")
+
+
+def _check_scores(scores: Sequence[Score], *, taken: set[str]) -> None:
+    names = [score.name for score in scores]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"study: score {name!r} twice; each once")
+        if name in taken:
+            raise RecipeError(f"study: score {name!r} is an objective or a cost, too; a score has a name of its own")
 
 
 def _as_json(value: object, what: str) -> JSON:
