@@ -25,6 +25,7 @@ from hwnas.core import (
     Metric,
     Objective,
     Origin,
+    Score,
     generator,
     seed_of,
 )
@@ -55,6 +56,7 @@ class Problem:
         limits: What must hold.
         adapt: Trains shared weights on, for strategies that ask for it.
         one_shot: Shared weights and images, for strategies that train them.
+        scores: Cheap metrics that a strategy may buy.
     """
 
     space: Space
@@ -64,6 +66,7 @@ class Problem:
     limits: tuple[Limit, ...] = ()
     adapt: Adapt | None = None
     one_shot: OneShot | None = None
+    scores: tuple[Score, ...] = ()
 
     def study(
         self,
@@ -95,6 +98,7 @@ class Problem:
             workers=workers,
             adapt=self.adapt,
             one_shot=self.one_shot,
+            scores=self.scores,
             progress=progress,
         )
 

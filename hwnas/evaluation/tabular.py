@@ -167,6 +167,18 @@ class Benchmark:
             raise DataError(f'benchmark {self.name} has no "{name}"; {did_you_mean(name, self.columns)}')
         return self.columns[name]
 
+    def score(self, name: str) -> Score:
+        """A score that is sold, with its price.
+
+        Raises:
+            DataError: If there is none of this name; lists those that there are.
+        """
+        for score in self.scores:
+            if score.name == name:
+                return score
+        sold = ", ".join(score.name for score in self.scores) or "none"
+        raise DataError(f'benchmark {self.name} has no score "{name}" with a price; it has {sold}')
+
     def costs(self, names: tuple[str, ...]) -> list[CostModel]:
         """The columns that a study is told beforehand: those named, without accuracy, and what the limits are about.
 

@@ -27,7 +27,7 @@ class SoFar:
             does; "searched" if a study of the user's own has ended; else "stopped".
         holder: The process that holds it, or held it last.
         epochs: Trained so far, by phase.
-        evaluations: Stored so far.
+        evaluations: Stored so far, at full fidelity.
         failed: How many of them failed.
         budget: Evaluations that the recipe allows; None if it says nothing, or there is none.
         objectives: In order.
@@ -63,7 +63,7 @@ class SoFar:
             StoreError: If the store is damaged, foreign or of a newer hwnas, or cannot be read.
         """
         with Store.snapshot(folder) as store:
-            header, evaluations = store.header(), store.evaluations()
+            header, evaluations = store.header(), [e for e in store.evaluations() if e.fidelity == "full"]
             epochs = {name: int(version.rpartition("@")[2]) for name, version in store.newest_versions().items()}
         if not header:
             return None

@@ -109,6 +109,7 @@ class TabularRecipe(RecipePart):
         seed: Of everything random.
         objectives: Columns of the benchmark; a device follows an `@` (`latency_ms@raspi4`).
         known: Further columns that a strategy may learn from.
+        scores: Cheap metrics that a strategy may buy network by network; the benchmark says at which price.
         benchmark: Which table.
         limits: By column.
         strategy: `name` of a strategy that only evaluates, and any of its fields.
@@ -130,6 +131,7 @@ class TabularRecipe(RecipePart):
     seed: Seed = 0
     objectives: tuple[str, ...] = ("accuracy", "macs")
     known: tuple[str, ...] = ("macs",)
+    scores: tuple[str, ...] = ()
     benchmark: Annotated[
         NasBench201Table | MacroTable | Mbv345Table | AccelTable | TransNasTable, Field(discriminator="name")
     ]
@@ -166,6 +168,11 @@ class TabularRecipe(RecipePart):
             raise RecipeError(f"objectives is {list(self.objectives)}; expected accuracy among them, each once")
         for metric in (*self.objectives, *self.known):
             Objective.named(metric)
+        free = sorted({*self.objectives, *self.known, *self.limits} & {*self.scores})
+        if free or len(set(self.scores)) < len(self.scores):
+            raise RecipeError(
+                f"scores is {list(self.scores)}; expected each once, and none that is an objective, known or limited"
+            )
         for metric, limit in self.limits.items():
             with in_table(f"limits.{metric}"):
                 Objective.named(metric)
@@ -384,6 +391,7 @@ def search_table(
             objectives=objectives,
             limits=(*benchmark.limits, *limits),
             costs=benchmark.costs((*r.objectives, *r.known, *r.limits)),
+            scores=[benchmark.score(name) for name in r.scores],
             budget=budget,
             seed=r.seed,
             folder=held,

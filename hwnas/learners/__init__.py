@@ -3,7 +3,7 @@
 from hwnas.learners.gp import GaussianProcess
 from hwnas.learners.mlp import Mlp
 from hwnas.learners.rbf import Rbf
-from hwnas.learners.relevance_gp import RelevanceGp, RelevanceModel
+from hwnas.learners.relevance_gp import Belief, RelevanceGp, RelevanceModel
 from hwnas.learners.rnn import Rnn, RnnModel
 from hwnas.learners.surrogate import Model, Surrogate
 from hwnas.learners.switching import SURROGATES, Switching, SwitchingModel
@@ -11,6 +11,7 @@ from hwnas.learners.trees import Trees
 
 __all__ = [
     "SURROGATES",
+    "Belief",
     "GaussianProcess",
     "Mlp",
     "Model",

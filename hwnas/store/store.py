@@ -345,11 +345,14 @@ class Store:
             >>> Store(None).paid_for()
             ''
         """
-        [[evaluations]] = self._rows("SELECT COUNT(*) FROM evaluations WHERE charged")
+        of = "SELECT COUNT(*), COALESCE(SUM(json_extract(evaluation, '$.fidelity') = 'full'), 0) FROM evaluations"
+        [[all_of_them, evaluations]] = self._rows(f"{of} WHERE charged")
+        cheaper = all_of_them - evaluations
         [[epochs, seconds]] = self._rows("SELECT COUNT(*), COALESCE(SUM(seconds), 0) FROM epochs")
         parts = [
             *([f"{counted(epochs, 'epoch')} of training ({seconds / 60:.1f} minutes)"] if epochs else []),
             *([counted(evaluations, "evaluation")] if evaluations else []),
+            *([f"{counted(cheaper, 'evaluation')} at a lower fidelity"] if cheaper else []),
         ]
         return " and ".join(parts)
 

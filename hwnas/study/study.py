@@ -148,7 +148,7 @@ class Study:
         progress: Callable[[Event], None] | None = None,
     ) -> None:
         _check_arguments(objectives, costs, in_flight=in_flight, stall=stall, threads=threads)
-        _check_scores(scores, taken={metric.name for metric in (*objectives, *costs)})
+        _check_scores(scores, taken={*(o.name for o in objectives), *(cost.name for cost in costs)})
         self.space = space
         self.objectives = tuple(objectives)
         self.limits = tuple(limits)
@@ -307,8 +307,9 @@ class Study:
         plan, refusal = self._plan(wanted, keys, fidelity, weights)
         if stored is None and any(question.job for question in plan):
             known = sum(question.job is None for question in plan)
+            complete = known if fidelity == FULL else 0
             self._prepare_weights(weights)
-            self._begin_computing(self._evaluations_in_words(known), known=known > 0)
+            self._begin_computing(self._evaluations_in_words(complete), known=known > 0)
         charged, refused_time = self._settle(plan)
         refusal = refused_time or self._tally.hopeless() or refusal
         if refusal:
@@ -1105,6 +1106,8 @@ class Study:
             of = [e for e in evaluations if e.fidelity == score.name]
             outside = {e.architecture for e in of if e.status == "infeasible" and score.name not in e.metrics}
             bought = len({e.architecture for e in of} - outside)
+            if not bought:
+                continue
             cost = f"{bought * score.price:.6g} evaluations"
             texts.append(f"{counted(bought, 'score')} {score.name} at {score.price:g} of an evaluation each: {cost}")
         return texts
@@ -1275,8 +1278,11 @@ def _strategy_changes(header: Mapping[str, Any], now: Mapping[str, Any]) -> list
     stored = header.get("strategy")
     if stored is None:
         return []
-    # After the search it is not run again, so what its code is now says nothing.
-    return strategy_differences(stored, {**now, "code": stored["code"]} if "outcome" in header else dict(now))
+    if "outcome" not in header:
+        return strategy_differences(stored, now)
+    # After the search it is not run again, so neither its code nor an option that it has gained since says anything.
+    parameters = {name: now["parameters"].get(name) for name in stored["parameters"]}
+    return strategy_differences(stored, {**now, "code": stored["code"], "parameters": parameters})
 
 
 def _refuse(where: str, found: Sequence[str], paid_for: str) -> None:

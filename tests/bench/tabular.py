@@ -50,9 +50,40 @@ def found(
 
     `known` are columns that it may ask for any network beside the objectives, where the table has them.
     """
+    return found_and_spent(
+        benchmark,
+        strategy,
+        objectives,
+        evaluations=evaluations,
+        seed=seed,
+        enough=enough,
+        in_flight=in_flight,
+        known=known,
+    )[0]
+
+
+def found_and_spent(
+    benchmark: Benchmark,
+    strategy: Strategy,
+    objectives: Sequence[Objective],
+    *,
+    evaluations: int,
+    seed: int,
+    enough: Enough | None = None,
+    in_flight: int = 4,
+    known: Sequence[str] = KNOWN,
+    scores: bool = False,
+) -> tuple[list[Evaluation], float]:
+    """The same, and what was spent: evaluations, and the shares of one that scores cost.
+
+    `scores` says whether the search may buy the benchmark's.
+    """
     asked: list[Evaluation] = []
+    spent = 0.0
 
     def listen(event: Event) -> None:
+        nonlocal spent
+        spent = event.spent
         if event.evaluation is not None and ACCURACY.name in event.evaluation.metrics:
             asked.append(event.evaluation)
             if enough is not None and enough(asked):
@@ -64,6 +95,7 @@ def found(
         objectives=objectives,
         limits=benchmark.limits,
         costs=benchmark.costs((*(o.name for o in objectives), *(name for name in known if name in benchmark.columns))),
+        scores=benchmark.scores if scores else (),
         budget=Budget(evaluations=evaluations),
         seed=seed,
         in_flight=in_flight,
@@ -71,7 +103,7 @@ def found(
     )
     with study, contextlib.suppress(FoundEnoughError):
         study.run(strategy)
-    return asked
+    return asked, spent
 
 
 @dataclass
@@ -143,6 +175,7 @@ class Side:
         seeds: At most; slow ones get fewer.
         given: What it knows beforehand, in words.
         contender: Whose side it is.
+        scores: Whether it may buy the benchmark's scores, which count as the shares of an evaluation that they cost.
     """
 
     strategy: Strategy
@@ -150,6 +183,7 @@ class Side:
     seeds: int = 20
     given: str = "multiply-adds and parameters of every network"
     contender: Contender = "ours"
+    scores: bool = False
 
     def until(
         self,
@@ -162,7 +196,7 @@ class Side:
     ) -> list[Arrival]:
         """When each run reached a share of the true front's volume, within so many evaluations."""
         found_by = [
-            found(
+            found_and_spent(
                 benchmark,
                 self.strategy,
                 objectives,
@@ -170,10 +204,11 @@ class Side:
                 seed=seed,
                 enough=share.watch(),
                 known=self.known,
+                scores=self.scores,
             )
             for seed in range(min(seeds, self.seeds))
         ]
-        ends = [(float(len(run)), share.of(run)) for run in found_by]
+        ends = [(float(spent), share.of(run)) for run, spent in found_by]
         return [Arrival(count if at_end >= share.until else None, at_end) for count, at_end in ends]
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from hwnas.evaluation.benchmarks import nasbench201
-from hwnas.strategies import Nsga2, RandomSearch
+from hwnas.strategies import Bayesian, Nsga2, RandomSearch
 from tests.bench import devices
 from tests.bench.best_network import by_most_macs, nasbench201_best, nasbench201_best_of_others, of_task, until_optimum
 from tests.bench.devices import DEVICES, devices_together, on_device, problem
 from tests.bench.figures import Bench, Measured, MissingDataError, Null, Row, run
 from tests.bench.problems import DEVICES_DEVELOPED_ON, DEVICES_HELD_OUT
 from tests.bench.result_files import save
-from tests.bench.tabular import ACCURACY, Side
+from tests.bench.tabular import ACCURACY, Share, Side, found_and_spent
 from tests.evaluation.tables import write_nasbench201, write_transnas
 
 
@@ -40,9 +40,44 @@ def test_a_device_has_ours_rivals_and_null_contenders(tiny: Path) -> None:
     nulls = [
         row.value / rival.value
         for row in measured.rows
-        if row.contender == "null" and row.figure.endswith("evaluations until 99 %, mean")
+        if row.contender == "null"
+        and row.figure.endswith("evaluations until 99 %, mean")
+        and devices.ALL_BOUGHT not in row.figure
     ]
     assert isinstance(ratio.null, Null) and ratio.null.value == pytest.approx(min(nulls))
+
+
+def test_scores_that_are_bought_count_and_are_not_judged(tiny: Path) -> None:
+    cheap = Bayesian(initial=4, initial_scores=5)
+    measured = on_device(
+        tiny,
+        device="raspi4",
+        judged=Side(Nsga2(), given="latency"),
+        bought=Side(cheap, given="scores", scores=True),
+        tools={},
+        seeds=2,
+        most=40,
+    )
+    [ratio] = [row for row in measured.rows if row.figure.endswith(f"{devices.BOUGHT_WHAT} {devices.OVER_BETTER}")]
+    assert not ratio.judged and isinstance(ratio.null, Null) and ratio.null.name == devices.ALL_BOUGHT
+    rows = {row.figure: row for row in measured.rows}
+    arrived = rows[f"raspi4, {devices.ALL_BOUGHT}: evaluations until 99 %: runs that arrive, of 2"]
+    assert arrived.value == 0, "all scores cost more than 40 evaluations"
+    share = Share(*problem(tiny, "raspi4"))
+    networks = len(share.benchmark.candidates((), (), ()))
+    for run_of_all in devices._all_scores_first(share, 2, 1000):
+        assert run_of_all.count is not None and 0 < run_of_all.count - 0.06 * networks <= 1000 - 0.06 * networks
+
+
+def test_what_was_spent_on_scores_is_in_the_count(tiny: Path) -> None:
+    benchmark, objectives = problem(tiny, "raspi4")
+    strategy = Bayesian(initial=4, initial_scores=5)
+    arguments = {"evaluations": 9, "seed": 0, "scores": True}
+    asked, spent = found_and_spent(benchmark, strategy, objectives, **arguments)  # type: ignore[arg-type]
+    scores = (spent - len(asked)) / 0.06
+    assert 8 <= spent <= 9 and scores == pytest.approx(round(scores)) and scores >= len(asked)
+    plain, of_plain = found_and_spent(benchmark, strategy, objectives, evaluations=9, seed=0)
+    assert of_plain == len(plain)
 
 
 def test_orders_are_of_connected_networks_and_the_first_layer_comes_first(tiny: Path) -> None:
@@ -59,7 +94,8 @@ def test_orders_are_of_connected_networks_and_the_first_layer_comes_first(tiny: 
 
 def judged(value: float, null: float) -> Measured:
     row = Row("ratio", value, "ratio", 0.5, 0.25, "lower", null=Null("sorted", null))
-    return Measured([row], {}, given="latency", seeds=3, threads=1)
+    bought = Row(f"a device, {devices.BOUGHT_WHAT} {devices.OVER_BETTER}", 0.1 if value < 0.3 else 0.4, "ratio")
+    return Measured([row, bought], {}, given="latency", seeds=3, threads=1)
 
 
 def of_device(data: Path, *, device: str) -> Measured:
@@ -79,12 +115,14 @@ def test_devices_are_counted_from_their_own_parts(tmp_path: Path, monkeypatch: p
         tmp_path,
         bench=bench,
     )
-    must, goal, ahead = devices_together(Path(), results=path).rows
+    must, goal, ahead, at_must, at_goal, fewer = devices_together(Path(), results=path).rows
+    assert [row.value for row in (at_must, at_goal, fewer)] == [12, 7, 7]
+    assert not any(row.judged for row in (at_must, at_goal, fewer))
     assert (must.value, must.must, must.verdict) == (12, 10, "ok")
     assert (goal.value, goal.goal, goal.verdict) == (7, 10, "below goal")
     assert isinstance(must.null, Null) and must.null.value == 1
     assert ahead.value == 12
-    assert len(json.loads(path.read_text())["rows"]) == 12
+    assert len(json.loads(path.read_text())["rows"]) == 24
 
 
 def test_held_out_devices_are_others() -> None:

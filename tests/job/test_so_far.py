@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hwnas.core import Budget
+from hwnas.core import Budget, ReplayError
 from hwnas.job import SoFar
 from hwnas.store import FolderLock
 from hwnas.strategies import RandomSearch
 from hwnas.study import Event
 from tests.job.workspace import run
-from tests.study.toys import rows, study
+from tests.study.test_scores import EARLY, WithEarly
+from tests.study.toys import TINY, rows, study
 
 
 class Killed(BaseException):
@@ -57,6 +58,17 @@ def test_of_a_stopped_run_the_front_so_far_is_that_of_its_evaluations(tmp_path: 
     assert (found.state, found.evaluations, found.failed, found.goes_on) == ("stopped", 5, 0, "")
     five = study(budget=Budget(evaluations=5)).run(RandomSearch())
     assert rows(found.best) == rows(five.front)
+
+
+def test_scores_are_no_evaluations_and_hide_none(tmp_path: Path) -> None:
+    networks = list(TINY.enumerate())[:3]
+    with study(folder=tmp_path, evaluate=WithEarly(), scores=[EARLY]) as searched:
+        front = searched.evaluate(networks[:2])
+        searched.score(networks, "early")
+    found = SoFar.load(tmp_path)
+    assert found is not None and found.evaluations == 2 and set(rows(found.best)) <= set(rows(front))
+    with pytest.raises(ReplayError, match="2 evaluations and 3 evaluations at a lower fidelity"):
+        study(folder=tmp_path, evaluate=WithEarly(), scores=[EARLY], seed=1)
 
 
 def test_a_working_process_is_named(

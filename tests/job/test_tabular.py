@@ -100,6 +100,25 @@ def test_another_strategy_leaves_the_run_as_it_was(workspace: Path, monkeypatch:
     assert {p: p.read_bytes() for p in sorted((workspace / "runs").rglob("*")) if p.is_file()} == before
 
 
+def test_scores_are_bought_and_told(workspace: Path) -> None:
+    text = """
+    objectives = ["accuracy", "latency_ms@pi5_onnx"]
+    scores = ["accuracy@12_epochs"]
+    benchmark = {name = "nasbench201"}
+    strategy = {name = "bayesian", initial = 4, initial_scores = 5}
+    budget = {evaluations = 8}
+    """
+    found = search_table(recipe(text, workspace), root=workspace)
+    [note] = [note for note in found.facts["notes"] if "accuracy@12_epochs" in note]
+    scores = int(note.split()[0])
+    assert scores >= found.evaluations and 7 < found.evaluations + 0.06 * scores <= 8
+    sold_twice = text.replace("scores = [", 'known = ["accuracy@12_epochs"]\n    scores = [')
+    with pytest.raises(RecipeError, match="none that is an objective, known or limited"):
+        search_table(recipe(sold_twice, workspace), root=workspace)
+    with pytest.raises(DataError, match='no score "parameters" with a price; it has accuracy@12_epochs'):
+        search_table(recipe(text.replace("accuracy@12_epochs", "parameters"), workspace), root=workspace)
+
+
 def test_limits_may_be_shares_of_the_largest(workspace: Path) -> None:
     text = """
     benchmark = {name = "mbv3_45"}

@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwnas.core import Budget, Limit, Objective, RecipeError
+from hwnas.core import Architecture, Budget, Limit, Objective, RecipeError, Score
 from hwnas.pareto import hypervolume
 from hwnas.strategies import Bayesian, RandomSearch, build
 from hwnas.strategies.bayesian import _chance, _Fitted, _long_tailed, _Plain, _Scores
 from hwnas.study import Outcome, Strategy
-from hwnas.testing import Problem, toy201, toy201_network
+from hwnas.testing import Problem, check_replay, toy201, toy201_accuracy, toy201_network
 
 ACCURACY = Objective.named("accuracy")
 
@@ -20,7 +20,9 @@ def run(strategy: Strategy, problem: Problem, *, evaluations: int, seed: int = 0
 
 def volume(outcome: Outcome) -> float:
     """As a share of the true front's, which `toy201` gives."""
-    costs = np.array([[100 - 100 * e["accuracy"], e["latency_ms"]] for e in outcome.evaluations if e.status == "ok"])
+    costs = np.array([
+        [100 - 100 * e["accuracy"], e["latency_ms"]] for e in outcome.evaluations if "accuracy" in e.metrics
+    ])
     return hypervolume(costs, (90.0, 12.5)) / (90 * 12.5) / 0.826813
 
 
@@ -70,7 +72,77 @@ def test_every_parameter_is_used(change: dict[str, Any]) -> None:
     assert one != other
 
 
-@pytest.mark.parametrize("name", ["initial", "population", "generations", "listed"])
+@dataclasses.dataclass(frozen=True)
+class EarlyAccuracy:
+    """Toy201's accuracy, and at the fidelity "early" another that orders networks almost as it does."""
+
+    def __call__(
+        self, architecture: Architecture, *, fidelity: str, weights: str | None, seed: int
+    ) -> dict[str, float]:
+        accuracy = toy201_accuracy(architecture)
+        return {"early": accuracy**2 + 0.01 * (seed % 100) / 100} if fidelity == "early" else {"accuracy": accuracy}
+
+
+def with_scores(price: float = 0.05) -> Problem:
+    return dataclasses.replace(toy201(), evaluate=EarlyAccuracy(), scores=(Score("early", price=price),))
+
+
+def asked(strategy: Strategy, problem: Problem, evaluations: int = 24) -> list[tuple[str, str]]:
+    found = run(strategy, problem, evaluations=evaluations).evaluations
+    return [(e.fidelity, e.architecture.digest) for e in found]
+
+
+def test_scores_that_are_not_bought_change_nothing() -> None:
+    plain = asked(Bayesian(), toy201())
+    assert asked(Bayesian(buy_scores=False), with_scores()) == plain
+    assert asked(Bayesian(initial_scores=7), toy201()) == plain
+
+
+def test_every_evaluated_network_is_scored_and_the_budget_counts_both() -> None:
+    outcome = run(Bayesian(), with_scores(), evaluations=24)
+    full, scored = (
+        {e.architecture for e in outcome.evaluations if e.fidelity == fidelity} for fidelity in ("full", "early")
+    )
+    assert full < scored and len(scored) > 2 * len(full)
+    assert 23 < len(full) + 0.05 * len(scored) <= 24
+    assert any(note.startswith(f"{len(scored)} scores early at 0.05") for note in outcome.notes)
+
+
+def test_cheap_scores_are_bought_and_dear_ones_are_not() -> None:
+    counts = [
+        sum(fidelity == "early" for fidelity, _ in asked(Bayesian(initial_scores=10), with_scores(price)))
+        - sum(fidelity == "full" for fidelity, _ in asked(Bayesian(initial_scores=10), with_scores(price)))
+        for price in (0.01, 0.9)
+    ]
+    assert counts[0] > 40 and counts[1] < 20
+
+
+def test_a_score_that_always_fails_is_bought_once_and_the_search_goes_on() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Broken(EarlyAccuracy):
+        def __call__(self, architecture: Architecture, *, fidelity: str, **rest: Any) -> dict[str, float]:
+            if fidelity == "early" and architecture["edge01"] == "conv3":
+                raise ValueError("no such training")
+            return super().__call__(architecture, fidelity=fidelity, **rest)
+
+    problem = dataclasses.replace(with_scores(), evaluate=Broken())
+    outcome = run(Bayesian(), problem, evaluations=20)
+    assert "budget of 20 evaluations is spent" in outcome.reason
+    failed = [e for e in outcome.evaluations if e.status == "failed"]
+    assert failed and len({e.architecture for e in failed}) == len(failed)
+
+
+def test_a_search_that_buys_scores_can_be_cut_and_resumed() -> None:
+    strategy = Bayesian(initial=4, initial_scores=6)
+    check_replay(strategy, problem=with_scores(), budget=Budget(evaluations=10), cuts=3)
+
+
+def test_scores_are_bought_in_a_large_space_too() -> None:
+    strategy = Bayesian(listed=100, population=20, generations=5)
+    assert volume(run(strategy, with_scores(), evaluations=40)) > 0.97
+
+
+@pytest.mark.parametrize("name", ["initial", "population", "generations", "listed", "initial_scores"])
 def test_a_parameter_out_of_range_is_named(name: str) -> None:
     with pytest.raises(RecipeError, match=f"bayesian: {name} is -1; expected at least"):
         build("bayesian", {name: -1})

@@ -388,3 +388,26 @@ def test_the_store_is_plain_json_in_sqlite(tmp_path: Path) -> None:
     assert set(header) == {"identity", "environment", "strategy", "outcome"} | ({"torch_threads"} & set(header))
     assert json.loads(json.dumps(header)) == header
     assert header["outcome"]["evaluations"] == 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Random networks; `newer` stands for an option that a later version of a strategy has gained."""
+
+    n: int = 4
+    newer: bool = True
+
+    def search(self, searched: Study) -> None:
+        searched.evaluate(searched.sample(self.n if self.newer else 1))
+
+
+def test_a_finished_run_is_opened_though_its_strategy_has_gained_an_option(tmp_path: Path) -> None:
+    first = study(folder=tmp_path).run(Drawing())
+    with Store(tmp_path) as store:
+        strategy = store.header()["strategy"]
+        del strategy["parameters"]["newer"]
+        store.set_header("strategy", strategy)
+    again = study(folder=tmp_path).run(Drawing())
+    assert again.finished_before and rows(again.evaluations) == rows(first.evaluations)
+    with pytest.raises(ReplayError, match="n 4 stored, 5 now"):
+        study(folder=tmp_path).run(Drawing(n=5))

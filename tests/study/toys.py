@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.core import Architecture, Budget, Evaluation, Limit, Metric, Objective, Origin
+from hwnas.core import Architecture, Budget, Evaluation, Limit, Metric, Objective, Origin, Score
 from hwnas.cost import CostModel
 from hwnas.evaluation import Evaluator, FromFunction
 from hwnas.space import Codes, Condition, Decision, Space
@@ -157,6 +157,7 @@ def study(
     stall: int = 500,
     header: Mapping[str, Any] | None = None,
     progress: Callable[[Event], None] | None = None,
+    scores: Sequence[Score] = (),
 ) -> Study:
     return Study(
         space,
@@ -173,6 +174,7 @@ def study(
         stall=stall,
         header=header,
         progress=progress,
+        scores=scores,
     )
 
 
