@@ -28,6 +28,7 @@ class FBNet:
     Differences from the paper:
 
     - The target form is ours. Several distributions learn in turn on one set of shared weights; the paper trains one.
+      Its price is that of the distribution's expected latency; the loss counts the latency of the draw, as there.
     - Architecture steps stand between weight steps, one after every `every`; the paper takes an epoch of weight steps
       on 80 % of the data, then one of architecture steps on 20 %. Here the validation part of the data serves them.
     - Defaults are for short runs: 20 epochs and a rate of 0.05 for the logits (90 epochs and 0.01 there).
@@ -72,7 +73,7 @@ class FBNet:
     weight_decay: float = 5e-4
     warmup: float = 0.1
     every: int = 4
-    price_rate: float = 0.05
+    price_rate: float = 0.02
     samples: int = 6
 
     def __post_init__(self) -> None:

@@ -112,7 +112,7 @@ class ProxylessNas:
     warmup: float = 0.25
     every: int | None = None
     baseline_momentum: float = 0.01
-    price_rate: float = 0.05
+    price_rate: float = 0.02
     samples: int = 4
 
     def __post_init__(self) -> None:
