@@ -40,7 +40,7 @@ from hwnas.export import (
     logits,
     open_session,
 )
-from hwnas.job import Recorded, describe_file
+from hwnas.job import EARLIER, Recorded, describe_file
 from hwnas.job.bench import space_of
 from hwnas.job.front import differences_in_words
 from hwnas.nn import MBConv, is_chain, load_network
@@ -348,7 +348,7 @@ def _state_in_words(found: Described) -> str:
             return "changed since it was exported"
         case "edited":
             return "its metadata was edited since it was exported"
-    return f"{UNKNOWN}: whether its numbers belong to this file cannot be told"
+    return found.said or f"{UNKNOWN}: whether its numbers belong to this file cannot be told"
 
 
 def _files_of(found: Described) -> list[Path]:
@@ -386,7 +386,7 @@ def _numbers_of_another(found: Described, against: float | None, by_batch: Mappi
             if against is None
             else [f"  the torch weights beside it and this file differ by {against:.0e} on logits"]
         ),
-        f"  {found.remark}",
+        *([] if found.remark == EARLIER else [f"  {found.remark}"]),  # the first line says it
         *(
             [
                 f"  its metadata says: validation accuracy {facts['accuracy']['accuracy']:.2%}, {_latency_of(facts)}",

@@ -10,7 +10,7 @@ from hwnas.cli.options import AsJson, Run, run_folder
 from hwnas.cli.search import show_tabular
 from hwnas.cli.terminal import show, show_json, show_table
 from hwnas.core import SHARES, Evaluation, Metric, Objective, counted, refusal
-from hwnas.job import Front, Member, SoFar, examined
+from hwnas.job import EARLIER, Front, Member, SoFar, examined
 from hwnas.report import Axis, Dot, drawn_axes, front_in_letters, front_picture
 
 _ARCHITECTURE = 40
@@ -371,10 +371,12 @@ def file_remarks(front: Front) -> list[str]:
         for fault, letters in by_fault.items()
     ]
     unknown = [front.letter(member) for member in front.members if member.file == "unknown"]
-    if unknown:
+    if unknown and not front.keeps_digests:
+        found.append(EARLIER)
+    elif unknown:
         found.append(
             f"whether the {'file' if len(unknown) == 1 else 'files'} of {', '.join(unknown)} changed since the export "
-            "cannot be told: the run was made by an earlier version, which kept no digests"
+            "cannot be told: neither front.json nor the file holds a digest"
         )
     return found
 

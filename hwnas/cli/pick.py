@@ -13,7 +13,7 @@ from hwnas.cli.use_it import python_lines
 from hwnas.core import SHARES, Gap
 from hwnas.core.escaping import command_line
 from hwnas.device.measure import PROVIDERS
-from hwnas.job import Front, Member, check_member_file, examined
+from hwnas.job import EARLIER, Front, Member, check_member_file, examined
 from hwnas.pareto import RULES, Exchange, Rule, exchanges, reason, violations_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def pick(
         return
     for line in about(front, member, by, why):
         show(line)
-    for note in [*([file.remark] if file.remark else []), *front.latency_notes]:
+    told = [] if file.remark in ("", EARLIER) else [file.remark]  # the latter is among the remarks on the front
+    for note in [*told, *front.latency_notes]:
         show(f"note: {note}")
     for line in usage(front, member, file.metadata):
         show(line)

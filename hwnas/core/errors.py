@@ -121,8 +121,13 @@ class BudgetSpent(BaseException):
         self.reason = reason
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], *, ending: str = "") -> str:
     """The part of an error that names the nearest known word, or lists all of them.
+
+    Args:
+        word: That was found.
+        known: Words that were expected.
+        ending: What followed the word and may stay, such as "@pi4".
 
     Example:
         >>> did_you_mean("drats", ["darts", "nat"])
@@ -132,4 +137,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+    return f'did you mean "{near[0]}{ending}"?' if near else f"known: {', '.join(known)}"

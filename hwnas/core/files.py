@@ -78,7 +78,24 @@ def refusal(error: OSError) -> Refusal:
     said = error.strerror or str(error) or type(error).__name__
     file = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else None
     where = f"{os.fsdecode(file)}: " if file is not None else ""
-    return Refusal(where + said[:1].lower() + said[1:], _WAYS_OUT.get(error.errno or 0, ""))
+    hint = _WAYS_OUT.get(error.errno or 0, "")
+    if error.errno == errno.EACCES and file is not None:
+        hint = _readable(Path(os.fsdecode(file))) or hint
+    return Refusal(where + said[:1].lower() + said[1:], hint)
+
+
+def _readable(path: Path) -> str:
+    """What must be made readable before a path can be read; empty where it can be, and writing was refused."""
+    for folder in reversed(path.absolute().parents):
+        if folder.is_dir() and not _may(folder, os.X_OK):
+            return f"make the folder {folder} readable for you, or work in a copy of it that is"
+    if path.exists() and not _may(path, os.R_OK):
+        return f"make the {'folder' if path.is_dir() else 'file'} readable for you, or work in a copy of it that is"
+    return ""
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 _WRITABLE = "make the folder writable, or work in a copy of it that is"

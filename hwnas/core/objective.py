@@ -56,10 +56,10 @@ class Objective:
             >>> Objective.named("latency_ms").unit
             'ms'
         """
-        metric = name.split("@")[0]
+        metric, at, device = name.partition("@")
         if metric not in METRICS:
             raise RecipeError(
-                f'objective "{name}" is unknown; {did_you_mean(metric, METRICS)}',
+                f'metric "{name}" is unknown; {did_you_mean(metric, METRICS, ending=at + device)}',
                 hint="own metrics need a direction and a unit: Objective(name, direction, unit)",
             )
         direction, unit = METRICS[metric]

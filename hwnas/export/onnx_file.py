@@ -129,18 +129,21 @@ def add_metadata(path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def sealed(found: Described) -> bytes:
-    """A file that is known to be as it was exported, as the content of one file with all weights and digests.
+    """A file as the content of one file with all weights, and with all digests if it is known to be as exported.
 
     Args:
-        found: Its state is "as exported". Where its digests are right and its weights inside, its bytes stay as they
-            are; files of earlier versions, which a run's record vouches for, get the digests that they lack.
+        found: Its state is "as exported", or "unknown" for a run of an earlier version. Where its digests are right and
+            its weights inside, its bytes stay as they are. Files of earlier versions get the digests that they lack
+            where a run's record vouches for them, and no digest where nothing does.
     """
+    known = found.state == "as exported"
     digests = {"form": FORM, "sha256": found.sha256, "metadata_sha256": found.metadata_sha256}
-    if not found.beside and found.metadata.get(DIGEST) == digests:
+    if not found.beside and (not known or found.metadata.get(DIGEST) == digests):
         return found.path.read_bytes()
     model = onnx.ModelProto()
     model.CopyFrom(found.model)
-    _set(model, {DIGEST: digests})
+    if known:
+        _set(model, {DIGEST: digests})
     content: bytes = model.SerializeToString()
     return content
 

@@ -43,7 +43,8 @@ class Described:
         metadata_sha256: Of its "hwnas.<name>" entries now, see `metadata_digest`.
         covered: Whether its digest covers its metadata too; those of earlier versions cover graph and weights alone.
         beside: Names of the files that hold weights of it.
-        said: How it differs from what its run recorded, in one line; empty where no run is known, or nothing differs.
+        said: How it differs from what its run recorded, or that the run recorded nothing, in one line; empty where no
+            run is known, or nothing differs.
     """
 
     path: Path

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hwnas.job.comparison import Standing, compare, joint_front, names_of, values_of
     from hwnas.job.front import Front, Member
     from hwnas.job.main_job import search
-    from hwnas.job.member_file import Recorded, check_member_file, describe_file, examined
+    from hwnas.job.member_file import EARLIER, Recorded, check_member_file, describe_file, examined
     from hwnas.job.recipe import Recipe
     from hwnas.job.refitting import use_refit
     from hwnas.job.so_far import SoFar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hwnas.job.teller import Silent, Teller
 
 _PLACES = {
+    "EARLIER": "hwnas.job.member_file",
     "Assembly": "hwnas.job.assembly",
     "Front": "hwnas.job.front",
     "Member": "hwnas.job.front",
@@ -48,6 +49,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "EARLIER",
     "Assembly",
     "Front",
     "Member",

@@ -183,6 +183,11 @@ class Front:
         return all(member.timed for member in self.members)
 
     @property
+    def keeps_digests(self) -> bool:
+        """Whether it holds a digest of any file; a front of an earlier version holds none."""
+        return any(member.digests for member in self.members)
+
+    @property
     def latency_notes(self) -> list[str]:
         """What a reader of its latencies should know of how they were measured, one line each.
 

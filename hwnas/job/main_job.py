@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +39,7 @@ from hwnas.job.member_file import check_member_file
 from hwnas.job.members import Finisher
 from hwnas.job.memory import free_bytes, need_of
 from hwnas.job.recipe import MembersTable, Recipe
-from hwnas.job.run_identity import search_differences, search_identity
+from hwnas.job.run_identity import keys_set, search_differences, search_identity
 from hwnas.job.run_tables import FILES, RunTables
 from hwnas.job.teller import Silent, Teller
 from hwnas.job.timing import OnDevice, OnPaper, Timer
@@ -203,9 +204,11 @@ def search(
                 gone_on.write()
                 return front
             if study.follow_up(r.members.model_dump(mode="json")):
-                teller.say(
-                    "[members] was changed: what the search found is kept, members are trained by the new settings"
-                )
+                # A run of an earlier version stored no settings; then its front says what they were.
+                changed = "follow_up" in held.header or _members_table(folder) not in (None, r.members)
+                why = "[members] was changed" if changed else "the run was made by an earlier version"
+                how = "by the new settings" if changed else "again"
+                teller.say(f"{why}: what the search found is kept, members are trained {how}")
             weights = study.version(_SUPERNET)
             if shared and weights is None:
                 raise StoreError(
@@ -292,14 +295,23 @@ def _whole_front(folder: Path, recipe: Recipe) -> Front | None:
 
     That is if it or one of its members' files is gone, damaged or changed, or its members were trained in another way.
     """
+    if _members_table(folder) != recipe.members:
+        return None
     try:
         front = Front.load(folder)
-        members = MembersTable.model_validate(front.facts["recipe"]["members"])
         for member in front.members:
             check_member_file(front, member)
-    except (StoreError, ExportError, KeyError, TypeError, ValidationError):
+    except (StoreError, ExportError):
         return None
-    return front if members == recipe.members else None
+    return front
+
+
+def _members_table(folder: Path) -> MembersTable | None:
+    """The settings that the members of a run's front were trained by; None where no front says it."""
+    try:
+        return MembersTable.model_validate(Front.load(folder).facts["recipe"]["members"])
+    except (StoreError, KeyError, TypeError, ValidationError):
+        return None
 
 
 def _study(
@@ -341,11 +353,25 @@ def _study(
         evaluation_seconds=r.evaluation.seconds,
         clock=clock,
         header=search_identity(r, assembly.splits),
-        compare=search_differences,
+        compare=partial(search_differences, keys=_keys_that_count(held, assembly.path)),
         adapt=_Adaptation(assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,
     )
+
+
+def _keys_that_count(held: RunFolder, recipe: Path) -> frozenset[str] | None:
+    """Which keys of a recipe make a run another; None for all.
+
+    A search that has ended is not run again: a default that another version changed says nothing of it.
+    """
+    kept = held.folder / "recipe.toml"
+    if "outcome" not in held.header or not kept.is_file():
+        return None
+    try:
+        return keys_set(kept.read_bytes(), recipe.read_bytes())
+    except ValueError:  # the kept one was damaged
+        return None
 
 
 def _evaluator(assembly: Assembly) -> Evaluator:

@@ -13,6 +13,12 @@ from hwnas.core import ExportError
 from hwnas.export.reading import UNKNOWN, Described, describe
 from hwnas.job.front import FileState, Front, Member
 
+EARLIER = (
+    "made by an earlier version, which kept no digests: whether its files were changed since their export cannot be "
+    "told"
+)
+"""What is known of the files of a run of an earlier version."""
+
 _AGAIN = "keep your version elsewhere, and run hwnas search with its recipe: it writes the member again"
 
 
@@ -64,8 +70,8 @@ class Recorded:
         front, member = self.front, self.member
         path, digests = front.onnx_path(member), member.digests
         found = describe(path)
-        if not {"onnx", "onnx_content"} <= digests.keys():
-            return found  # a front of an earlier version: there is no other witness than the file
+        if not {"onnx", "onnx_content"} <= digests.keys():  # there is no other witness than the file
+            return found if found.state != "unknown" or front.keeps_digests else self._of_earlier(found)
         if file_digest(path) == digests["onnx"]:
             return replace(found, state="as exported", covered=True)
         if found.sha256 != digests["onnx_content"]:
@@ -80,6 +86,13 @@ class Recorded:
             said=f"its metadata is not what hwnas wrote ({self._when}): graph and weights are those that were "
             f"measured, and {front.folder / 'front.json'} holds their numbers",
         )
+
+    def _of_earlier(self, found: Described) -> Described:
+        """A file of a run without any digest: what it says of itself must at least be of this network."""
+        if found.metadata.get("architecture") == dict(self.member.architecture):
+            return replace(found, said=EARLIER)
+        said = f"its metadata is not that of {self.member.architecture.digest}: it is another file than was exported"
+        return replace(found, state="changed", said=said)
 
     @property
     def _when(self) -> str:
@@ -117,16 +130,18 @@ def check_member_file(front: Front, member: Member) -> Described:
         member: One of its members.
 
     Returns:
-        The file; its state is "as exported".
+        The file. Its state is "as exported", or "unknown" where an earlier version made the run: such a front keeps
+        no digests, and nobody has removed one.
 
     Raises:
-        ExportError: If the file is gone, damaged, changed or edited, or if neither front nor file holds a digest.
+        ExportError: If the file is gone, damaged, changed or edited, or if its digest was removed.
     """
     path = front.onnx_path(member)
     if not path.is_file():
         raise ExportError(f"{path}: the member's file is gone", hint="hwnas search with its recipe writes it again")
     found = Recorded(front, member).describe()
-    if found.state != "as exported":
+    earlier = found.state == "unknown" and not front.keeps_digests
+    if found.state != "as exported" and not earlier:
         raise ExportError(f"{path}: {found.remark or UNKNOWN}", hint=_AGAIN)
     return found
 

@@ -308,12 +308,14 @@ class Recipe(RecipePart):
         self.own_metrics()
         for objective in self.objectives:
             self.objective(objective)
+        for metric in self.limits:
+            with in_table(f"limits.{metric}"):
+                self.objective(metric)
         for name in (*self.objectives, *self.limits):
             if "@" in name and name.partition("@")[0] != "latency_ms":
                 raise RecipeError(f'"{name}": of other devices latency_ms alone is predicted; expected latency_ms@NAME')
         for metric, limit in self.limits.items():
             with in_table(f"limits.{metric}"):
-                self.objective(metric)
                 limit_of(metric, limit, largest=self._unknown_largest if metric in self.metrics else lambda: 1.0)
         with in_table("space"):
             self.family(channels=1, classes=2)
@@ -375,9 +377,9 @@ class Recipe(RecipePart):
         try:
             return Objective.named(name)
         except RecipeError as error:
-            raise RecipeError(
-                error.message, hint=f'a metric of your own: [metrics.{name}] with function = "file.py:function"'
-            ) from error
+            own = f'a metric of your own: [metrics.{name}] with function = "file.py:function"'
+            hint = "of other devices latency_ms alone is predicted: latency_ms@NAME" if "@" in name else own
+            raise RecipeError(error.message, hint=hint) from error
 
     def own_metrics(self) -> list[OwnMetric]:
         """The metrics of `[metrics]`, with their functions found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,10 +37,35 @@ def search_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     }
 
 
-def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def keys_set(*recipes: bytes) -> frozenset[str]:
+    r"""Every key that one of some recipes sets, as `search_identity` names it.
+
+    Args:
+        recipes: Their files' content.
+
+    Raises:
+        ValueError: If one is not TOML in UTF-8.
+
+    Example:
+        >>> sorted(keys_set(b"seed = 1", b"[training]\nepochs = 2"))
+        ['recipe.seed', 'recipe.training.epochs']
+    """
+    texts = [content.decode("utf-8-sig") for content in recipes]
+    return frozenset(key for text in texts for key in _flat("recipe", tomllib.loads(text)))
+
+
+def search_differences(
+    stored: Mapping[str, Any], now: Mapping[str, Any], *, keys: frozenset[str] | None = None
+) -> list[str]:
     """In which parts a stored search is another than that of the present recipe, in words.
 
     Keys that a version did not know yet are compared by their defaults.
+
+    Args:
+        stored: What `search_identity` said of the stored search.
+        now: The same of the present recipe.
+        keys: Of the recipe's keys compare these alone: `keys_set` of a search that has ended, which rests on no default
+            any more. None compares all.
 
     Example:
         >>> search_differences({"recipe.training.epochs": 2}, {"recipe.training.epochs": 3})
@@ -49,6 +75,8 @@ def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> lis
         ['[strategy] nat: population 50 stored, 100 now']
         >>> search_differences({}, {"recipe.training.epochs": 10})
         []
+        >>> search_differences(strategy, strategy | {"recipe.strategy.population": 100}, keys=frozenset())
+        []
     """
     if stored and {_is_recipe(key) for key in stored} == {False}:
         return ["a study of a script stored, the run of a recipe now"]
@@ -56,6 +84,7 @@ def search_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> lis
     if not any(key.startswith("recipe.adaptation.") for key in now):  # nothing of it is used
         before, after = ({k: v for k, v in row.items() if "recipe.adaptation." not in k} for row in (before, after))
     changed = [key for key in sorted({*before, *after}) if _counts(key) and before.get(key) != after.get(key)]
+    changed = [key for key in changed if keys is None or key in keys]
     same_images = stored.get("data") == now.get("data")
     found = [
         _in_words(key, before.get(key), after.get(key), str(now.get("recipe.strategy.name", "")))

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 OLD = timedelta(days=30)
+CLOCKS_APART = timedelta(minutes=5)
+"""By how much the clocks of two machines may differ without a word."""
 
 # Reference networks measured again, over what they took then: silent, corrected with a warning, refused.
 FACTOR_SILENT = (0.95, 1.05)
@@ -234,6 +236,13 @@ def _changes(table: LatencyTable, device: Device, identity: Identity | None, now
     age = now - header.created_utc
     if age > OLD:
         changes.append(("created_utc", f"it is {age.days} days old"))
+    elif age < -CLOCKS_APART:
+        when = header.created_utc.isoformat(timespec="minutes")
+        changes.append((
+            "created_utc",
+            f"it is dated in the future, {when}: the clock of this machine is wrong, or that of the one which made it "
+            "was, so that its age is unknown",
+        ))
     if header.noise is None or not header.noise.passed:
         changes.append(("noise", "it is marked noisy: the halves of its measurement did not agree"))
     changes += [("protocol.marks", f"when it was measured, the machine was {mark}") for mark in header.protocol.marks]

@@ -1282,6 +1282,9 @@ def _strategy_changes(header: Mapping[str, Any], now: Mapping[str, Any]) -> list
         return strategy_differences(stored, now)
     # After the search it is not run again, so neither its code nor an option that it has gained since says anything.
     parameters = {name: now["parameters"].get(name) for name in stored["parameters"]}
+    # Of a recipe's run the identity holds what the recipe sets. The rest are defaults, which versions may change.
+    if any(name.startswith("recipe.strategy.") for name in header.get("identity", {})):
+        parameters = stored["parameters"]
     return strategy_differences(stored, {**now, "code": stored["code"], "parameters": parameters})
 
 

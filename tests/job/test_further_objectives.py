@@ -80,7 +80,7 @@ def test_an_error_is_an_objective_like_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("accuracy", "acuracy", 'objective "acuracy" is unknown; did you mean "accuracy"'),
+        ("accuracy", "acuracy", 'metric "acuracy" is unknown; did you mean "accuracy"'),
         ("model_bytes", "macs@raspberry-pi-5", "of other devices latency_ms alone is predicted"),
         ("metrics.depth", "metrics.macs", r"\[metrics.macs\] macs is taken"),
         (":depth", ":dpth", r'\[metrics.depth\] .*has no function "dpth"; did you mean "depth"'),

@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -158,6 +161,69 @@ def test_a_finished_run_says_so_and_computes_nothing(finished: Path) -> None:
     search(finished / "search" / "toy.toml", root=finished, teller=listener)
     assert any("finished already" in line for line in listener.lines)
     assert (finished / "runs" / "toy" / "front.json").read_bytes() == before
+
+
+def make_earlier(root: Path) -> None:
+    """Give a finished run the form that a version without digests, with other defaults, left it in."""
+    folder = root / "runs" / "toy"
+    row = json.loads((folder / "front.json").read_text())
+    for member in row["members"]:
+        del member["digests"]
+        path = folder / member["onnx"]
+        model = onnx.load(str(path))
+        entries = {entry.key: entry.value for entry in model.metadata_props if entry.key != "hwnas.digest"}
+        onnx.helper.set_model_props(model, entries)
+        onnx.save(model, str(path))
+    (folder / "front.json").write_text(json.dumps(row))
+    with closing(sqlite3.connect(folder / "store.sqlite")) as store, store:
+        header = {name: json.loads(value) for name, value in store.execute("SELECT name, value FROM header")}
+        header["identity"]["recipe.training.momentum"] = 0.85
+        header["strategy"]["parameters"]["strategy"]["mutation_eta"] = 7.0
+        store.execute("DELETE FROM header WHERE name = 'follow_up'")
+        for name in ("identity", "strategy"):
+            store.execute("UPDATE header SET value = ? WHERE name = ?", (json.dumps(header[name]), name))
+
+
+def test_a_finished_run_of_an_earlier_version_is_finished(finished: Path, workspace: Path) -> None:
+    """Nobody changed [members] or a default of another version, and nothing is searched again."""
+    shutil.copytree(finished / "runs", workspace / "runs")
+    make_earlier(workspace)
+    folder, listener = workspace / "runs" / "toy", Listener()
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    search(workspace / "search" / "toy.toml", root=workspace, teller=listener)
+    assert any("finished already" in line for line in listener.lines)
+    assert not any("[members] was changed" in line for line in listener.lines)
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize("key", ["momentum = 0.9", "momentum = 0.8"])
+def test_a_key_that_the_recipe_sets_counts_in_a_finished_run_too(finished: Path, workspace: Path, key: str) -> None:
+    shutil.copytree(finished / "runs", workspace / "runs")
+    make_earlier(workspace)
+    recipe = workspace / "search" / "toy.toml"
+    recipe.write_text(RECIPE.replace("[training]", f"[training]\n{key}"))
+    with pytest.raises(ReplayError, match=re.escape(f"[training] momentum: 0.85 stored, {key[-3:]} now")):
+        search(recipe, root=workspace)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("", "the run was made by an earlier version: what the search found is kept, members are trained again"),
+        ("count = 1", "[members] was changed: what the search found is kept, members are trained by the new settings"),
+    ],
+)
+def test_why_members_of_an_earlier_version_are_trained_again_is_told(
+    finished: Path, workspace: Path, change: str, said: str
+) -> None:
+    shutil.copytree(finished / "runs", workspace / "runs")
+    make_earlier(workspace)
+    front = Front.load(workspace / "runs" / "toy")
+    front.onnx_path(front.members[0]).unlink()
+    recipe, listener = workspace / "search" / "toy.toml", Listener()
+    recipe.write_text(RECIPE.replace("count = 2", change or "count = 2"))
+    search(recipe, root=workspace, teller=listener)
+    assert said in listener.lines
 
 
 @pytest.mark.parametrize("loss", ["front.json damaged", "a member's file gone", "a member's file changed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,22 +207,91 @@ def test_the_record_of_a_run_vouches_for_a_file_without_a_digest(
     assert describe(Path("model.onnx")).covered
 
 
-def test_a_run_without_digests_cannot_tell(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
-    path = runs / "toy" / "front.json"
+EARLIER_RUN = "made by an earlier version, which kept no digests: whether its files were changed since their export"
+
+
+def as_of_an_earlier_version(folder: Path) -> Front:
+    """A run as versions without digests wrote it: neither front.json nor a member's file holds one."""
+    path = folder / "front.json"
     row = json.loads(path.read_text())
     for member in row["members"]:
-        member["digests"] = {}
+        del member["digests"]
     path.write_text(json.dumps(row))
-    front = Front.load(runs / "toy")
-    assert [member.file for member in examined(front).members] == ["as exported"] * len(front.members)
-    with_entries(best(front), lambda entries: entries.pop("hwnas.digest"))
+    front = Front.load(folder)
+    for member in front.members:
+        with_entries(front.onnx_path(member), lambda entries: entries.pop("hwnas.digest"))
+    return front
+
+
+def test_a_run_of_an_earlier_version_opens_with_one_remark(capsys: pytest.CaptureFixture[str], runs: Path) -> None:
+    front = as_of_an_earlier_version(runs / "toy")
+    as_of_an_earlier_version(runs / "other")
     found = examined(front)
-    assert {member.file for member in found.members} == {"as exported", "unknown"}
-    assert found.on_front != [] and len(found.on_front) == len(front.on_front)
-    code, out, _ = run(capsys, "front", "toy")
-    assert code == 0 and "cannot be told: the run was made by an earlier version, which kept no digests" in out
+    assert {member.file for member in found.members} == {"unknown"} and found.on_front == [
+        replace(member, file="unknown") for member in front.on_front
+    ]
+    best_one = front.on_front[0].architecture.digest
+    for arguments, times in (
+        (["front", "toy"], 1),
+        (["compare", "toy", "other"], 2),
+        (["pick", "toy", "--by", best_one], 1),
+        (["export", "toy", "--by", best_one, "--to", "model.onnx"], 1),
+    ):
+        code, out, err = run(capsys, *arguments)
+        assert (code, err) == (0, ""), arguments
+        assert out.count("made by an earlier version") == out.count(EARLIER_RUN) == times, arguments
+    assert json.loads(run(capsys, "pick", "toy", "--by", best_one, "--json")[1])["file_state"] == "unknown"
+    assert Path("model.onnx").read_bytes() == best(front).read_bytes(), "the copy gets no digest that vouches for it"
+
+
+def test_check_says_first_that_of_a_file_of_an_earlier_version_it_cannot_be_told(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    front = as_of_an_earlier_version(runs / "toy")
+    path = best(front)
+    code, out, _ = run(capsys, "check", str(path))
+    assert code == 2
+    assert out.startswith(f"{path}: {EARLIER_RUN} cannot be told, one file, ")
+    assert out.count("cannot be told") == 1 and "its metadata says: validation accuracy " in out
+    row = json.loads(run(capsys, "check", str(path), "--json")[1])
+    assert row["state"] == "unknown" and "accuracy" in row["unconfirmed"]
+
+
+def test_weights_apart_of_an_earlier_version_are_exported_into_one_file_without_a_digest(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    front = as_of_an_earlier_version(runs / "toy")
+    apart(best(front), front)
+    code, _, err = run(capsys, "export", "toy", "--by", front.on_front[0].architecture.digest, "--to", "model.onnx")
+    assert (code, err) == (0, "")
+    copy = describe(Path("model.onnx"))
+    assert copy.state == "unknown" and not copy.beside
+
+
+def test_one_digest_that_was_removed_of_several_is_no_run_of_an_earlier_version(
+    capsys: pytest.CaptureFixture[str], runs: Path
+) -> None:
+    front = Front.load(runs / "toy")
+    path, record = best(front), runs / "toy" / "front.json"
+    with_entries(path, lambda entries: entries.pop("hwnas.digest"))
+    row = json.loads(record.read_text())
+    next(member for member in row["members"] if member["onnx"] == front.on_front[0].onnx)["digests"] = {}
+    record.write_text(json.dumps(row))
     code, _, err = run(capsys, "pick", "toy", "--by", front.on_front[0].architecture.digest)
     assert code == 2 and "made by an earlier version or its digest was removed" in err
+    code, out, _ = run(capsys, "front", "toy")
+    assert code == 0 and "cannot be told: neither front.json nor the file holds a digest" in out
+
+
+@pytest.mark.parametrize("happened", [swapped, truncated, missing])
+def test_of_an_earlier_version_too_what_is_surely_another_file_is_refused(
+    capsys: pytest.CaptureFixture[str], runs: Path, happened: Callable[[Path, Front], None]
+) -> None:
+    front = as_of_an_earlier_version(runs / "toy")
+    happened(best(front), front)
+    with pytest.raises(ExportError, match=best(front).name):
+        check_member_file(front, front.on_front[0])
+    assert run(capsys, "pick", "toy", "--by", front.on_front[0].architecture.digest)[0] == 2
 
 
 def test_changed_weights_beside_a_file_are_named(capsys: pytest.CaptureFixture[str], runs: Path) -> None:

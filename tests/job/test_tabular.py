@@ -194,7 +194,7 @@ def test_a_metric_that_the_table_lacks_is_named_before_anything_is_searched_or_c
         ("evaluations = 40", "evalutions = 40", 'did you mean "evaluations"'),
         ("seed = 2", "sed = 2", 'unknown key "sed" = 2; did you mean "seed"'),
         ('"accuracy", ', "", "expected accuracy among them"),
-        ('"accuracy", ', '"accuracy", "speed", ', 'objective "speed" is unknown'),
+        ('"accuracy", ', '"accuracy", "speed", ', 'metric "speed" is unknown'),
         ("seed = 2", 'seed = 2\ndata = {source = "digits"}', 'unknown key "data"'),
         ("seed = 2", "seed = ", "not TOML"),
     ],

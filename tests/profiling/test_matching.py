@@ -185,6 +185,16 @@ def test_age_is_told_by_the_clock_that_is_given() -> None:
     assert table_matches(TABLE, HERE, SPACE, now=later) == ["a.jsonl: it is 31 days old"]
 
 
+@pytest.mark.parametrize(("minutes", "told"), [(4, False), (6, True), (60 * 24 * 400, True)])
+def test_a_table_of_the_future_is_told_where_clocks_that_differ_a_little_do_not_explain_it(
+    minutes: int, told: bool
+) -> None:
+    made = TABLE.header.created_utc
+    found = table_matches(TABLE, HERE, SPACE, now=made - timedelta(minutes=minutes))
+    line = f"a.jsonl: it is dated in the future, {made.isoformat(timespec='minutes')}: the clock of this machine"
+    assert [one.startswith(line) for one in found] == [True] * told
+
+
 def test_the_quota_reader_that_is_given_is_asked() -> None:
     asked: list[int] = []
     reader: Callable[[], float | None] = lambda: asked.append(1) or 64.0  # type: ignore[func-returns-value]  # noqa: E731
