@@ -2,8 +2,10 @@
 
 A piece of a cell depends on the operation on its edge and on which state the edge reads, and on nothing else: the
 shapes of all cells are fixed by the family. So every edge of every cell is a unit of two decisions, and a network's
-multiply-adds and parameters are their exact sum. What an input of a cell passes is built and counted even in the rare
-cell that reads only the other one: a runtime leaves it out, so such a network is a little faster than its sum.
+multiply-adds and parameters are their exact sum. What no node reads is built and counted as well, up to every second
+cell where all read the same input. A runtime leaves it out, so such a network is faster than its sum. Of 2,000 random
+networks 5 to 20 % hold such parts, of AmoebaNet's space 67 %, of DARTS' none. On average they are 1 to 3 % of the
+multiply-adds, in AmoebaNet's space 9 %, and in a single network up to 71 %.
 """
 
 from __future__ import annotations
