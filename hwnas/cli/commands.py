@@ -64,7 +64,7 @@ COMMANDS = {
         "kit:kit",
         "Write a folder that measures a board with Python, numpy and onnxruntime only, carried there by hand.",
     ),
-    "methods": Command("lists:methods", "List the strategies and the fields a recipe's [strategy] may set."),
+    "methods": Command("methods:methods", "List the strategies and the fields a recipe's [strategy] may set."),
     "pick": Command("pick:pick", "Pick one network of a run's measured front and print how to use it."),
     "profile": Command(
         "profile:profile",

@@ -1,10 +1,9 @@
-"""`hwnas spaces`, `hwnas methods`, `hwnas devices`: what there is to choose from."""
+"""`hwnas spaces`, `hwnas devices`: what there is to choose from; `hwnas methods` is in `methods.py`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from string import digits
@@ -14,13 +13,12 @@ import typer
 
 from hwnas.cli.check import gpu_in_words, kinds_in_words, quota_in_words
 from hwnas.cli.options import AsJson
-from hwnas.cli.terminal import show, show_json, show_table
+from hwnas.cli.terminal import show, show_json, show_table, wrapped
 from hwnas.core import DeviceError, SpaceError, counted
 from hwnas.core.errors import did_you_mean
 from hwnas.device import Device, allowed_cores, cgroup_quota, fingerprint, nvidia_state, quota_unread
 from hwnas.profiling import RuntimeState, try_runtimes
 from hwnas.space import Space
-from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 
 _UNTRIED = {"none": "estimate only"}
@@ -88,7 +86,7 @@ def _in_detail(row: dict[str, Any]) -> list[str]:
         "[space] may set (channels and classes come from the data):",
         *(f"    {key} = {json.dumps(value)}" for key, value in row["fields"].items()),
     ]
-    return [part for line in lines for part in _wrapped(line)]
+    return [part for line in lines for part in wrapped(line)]
 
 
 def _sides(resolutions: Sequence[int]) -> str:
@@ -125,34 +123,6 @@ def _shortened(options: Sequence[object]) -> str:
     if len(options) <= MOST_SHOWN:
         return ", ".join(map(str, options))
     return f"{', '.join(map(str, options[:4]))}, ... ({len(options)} in all)"
-
-
-def methods(as_json: AsJson = False) -> None:
-    """List the strategies and the fields a recipe's [strategy] may set."""
-    fields = {name: {f.name: f.default for f in dataclasses.fields(strategy)} for name, strategy in STRATEGIES.items()}
-    summaries = {name: (strategy.__doc__ or "").strip().splitlines()[0] for name, strategy in STRATEGIES.items()}
-    if as_json:
-        show_json([{"name": name, "summary": summaries[name], "fields": fields[name]} for name in STRATEGIES])
-        return
-    for name in STRATEGIES:
-        parameters = ", ".join(f"{key} = {_as_written(value)}" for key, value in fields[name].items())
-        for line in _wrapped(f"{name}: {summaries[name]}") + _wrapped(f"    {parameters or 'no parameters'}"):
-            show(line)
-
-
-def _as_written(value: object) -> str:
-    """A default as a recipe would set it; what is not set has no such words.
-
-    Example:
-        >>> _as_written("rbf"), _as_written((1, 2)), _as_written(True), _as_written(None)
-        ('"rbf"', '[1, 2]', 'true', 'not set')
-    """
-    return "not set" if value is None else json.dumps(value)
-
-
-def _wrapped(line: str) -> list[str]:
-    """A line in 80 columns; what goes on is indented."""
-    return textwrap.wrap(line, 80, subsequent_indent=" " * 8) or [""]
 
 
 def devices(as_json: AsJson = False) -> None:

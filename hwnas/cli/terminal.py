@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -246,6 +247,11 @@ def show(text: str) -> None:
     """Lines on the output stream."""
     for line in text.split("\n"):
         _write(f"{fit(line, sys.stdout.encoding)}\n")
+
+
+def wrapped(line: str) -> list[str]:
+    """A line in 80 columns; what goes on is indented."""
+    return textwrap.wrap(line, 80, subsequent_indent=" " * 8) or [""]
 
 
 def show_json(value: Any) -> None:

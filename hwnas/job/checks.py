@@ -9,7 +9,7 @@ import torch
 from hwnas.core import RecipeError
 from hwnas.device import Device
 from hwnas.nn import Sectioned
-from hwnas.strategies import BY_GRADIENT
+from hwnas.strategies.registry import trains_weights
 
 if TYPE_CHECKING:
     from hwnas.job.assembly import Assembly
@@ -38,10 +38,10 @@ def check_searchable(assembly: Assembly) -> None:
         )
     if shared and recipe.training.rule == "block_wise":
         _check_sections(assembly)
-    strategy = str(recipe.strategy["name"])
-    if not shared and strategy in BY_GRADIENT:
+    if not shared and trains_weights(recipe.build_strategy()):
         raise RecipeError(
-            f'{path}: [strategy] name is "{strategy}", which trains shared weights; [evaluation] weights is "scratch"',
+            f'{path}: [strategy] name is "{recipe.strategy["name"]}", which trains shared weights; '
+            '[evaluation] weights is "scratch"',
             hint='set weights = "shared", or take another strategy: hwnas methods',
         )
     check_metrics(assembly, {*_FROM_TABLES, *(f"latency_ms@{name}" for name in recipe.devices)})

@@ -47,8 +47,8 @@ from hwnas.nn import Sectioned, Supernet
 from hwnas.profiling import suffix_of
 from hwnas.space import Space
 from hwnas.store import RunFolder
-from hwnas.strategies import in_words
-from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study, check_strategy
+from hwnas.strategies.registry import trains_weights
+from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study, check_strategy, in_words
 from hwnas.training import (
     Adapting,
     BlockWise,
@@ -85,7 +85,7 @@ class WithSupernet:
 
     def search(self, study: Study) -> None:
         """Train, then search; a strategy that trains the weights itself is left to it."""
-        if not getattr(self.strategy, "trains_weights", False):
+        if not trains_weights(self.strategy):
             study.use_weights(self.train(study))
         self.strategy.search(study)
 
@@ -189,7 +189,7 @@ def search(
                     f"search with {in_words(r.strategy)}, training every candidate for "
                     f"{counted(r.evaluation.epochs, 'epoch')}"
                 )
-            elif getattr(inner, "trains_weights", False):
+            elif trains_weights(inner):
                 teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
             else:
                 teller.stage("train the supernet")
@@ -353,7 +353,11 @@ def _study(
         evaluation_seconds=r.evaluation.seconds,
         clock=clock,
         header=search_identity(r, assembly.splits),
-        compare=partial(search_differences, keys=_keys_that_count(held, assembly.path)),
+        compare=partial(
+            search_differences,
+            keys=_keys_that_count(held, assembly.path),
+            finished="outcome" in held.header,
+        ),
         adapt=_Adaptation(assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
         progress=listen,

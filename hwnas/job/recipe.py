@@ -29,7 +29,7 @@ from hwnas.core.objective import METRICS
 from hwnas.data import Augment, DataSource
 from hwnas.device import MOST_THREADS
 from hwnas.evaluation.own_metrics import OwnMetric
-from hwnas.strategies import STRATEGIES, build
+from hwnas.strategies.registry import STRATEGIES, build
 from hwnas.study import Strategy
 from hwnas.training import Placement, Schedule, check_kinds
 from hwnas.zoo import FAMILIES, Family, family
@@ -230,7 +230,7 @@ class Recipe(RecipePart):
         limits: By metric.
         metrics: Your own, by name.
         space: `name` of a family and any of its fields.
-        strategy: `name` of a strategy and any of its fields.
+        strategy: `name` of a strategy, or "file.py:Class" for one of the user's own, and any of its fields.
 
     Example:
         >>> recipe = Recipe.from_toml('''
@@ -423,7 +423,10 @@ class Recipe(RecipePart):
             RecipeError: If its name is missing.
         """
         if "name" not in self.strategy:
-            raise RecipeError(f"name is missing; known: {', '.join(sorted(STRATEGIES))}")
+            raise RecipeError(
+                f"name is missing; known: {', '.join(sorted(STRATEGIES))}",
+                hint='a strategy of your own: name = "file.py:Class"',
+            )
         return build(str(self.strategy["name"]), {key: value for key, value in self.strategy.items() if key != "name"})
 
     def spending(self) -> Budget:

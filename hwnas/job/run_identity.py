@@ -8,12 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hwnas.core import digest_of
 from hwnas.data import Splits
 from hwnas.job.recipe import Recipe
+from hwnas.strategies.registry import own_files
 from hwnas.study import Strategy, identity_differences, shortened
 
 _COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed")
 """Keys of a recipe that the search does not rest on, or that a study's own identity says more exactly."""
+_FILES = "strategy.files"
 _HELPING = ("recipe.evaluation.seconds", "recipe.evaluation.workers", "recipe.training.threads")
 
 
@@ -28,12 +31,14 @@ def search_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         splits: Its images.
     """
     row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table", *_COVERED})
-    if not any(getattr(part, "adapt_epochs", 0) != 0 for part in _parts(recipe.build_strategy())):
+    adapts = any(getattr(part, "adapt_epochs", 0) != 0 for part in _parts(recipe.build_strategy()))
+    if not adapts and not own_files(recipe.strategy):  # one of the user's own may adapt without saying so
         del row["adaptation"]
     return {
         **{key: value for key, value in _flat("recipe", row).items() if key not in _HELPING},
         "data": splits.to_json()["digest"],
         **{f"metrics.{metric.name}": metric.digest for metric in recipe.own_metrics()},
+        **strategy_files(recipe.strategy),
     }
 
 
@@ -54,8 +59,35 @@ def keys_set(*recipes: bytes) -> frozenset[str]:
     return frozenset(key for text in texts for key in _flat("recipe", tomllib.loads(text)))
 
 
+def strategy_files(strategy: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of the files that a strategy of the user's own is in; nothing for the strategies of hwnas.
+
+    A study compares the code of the class itself; the class may call functions beside it.
+
+    Example:
+        >>> strategy_files({"name": "nsga2"})
+        {}
+    """
+    files = own_files(strategy)
+    return {_FILES: digest_of([file.read_text(encoding="utf-8") for file in files])} if files else {}
+
+
+def _file_differences(stored: Mapping[str, Any], now: Mapping[str, Any], *, finished: bool) -> list[str]:
+    """Whether the file of a strategy of the user's own was changed; of a finished run it says nothing any more.
+
+    Example:
+        >>> _file_differences({"strategy.files": "a"}, {"strategy.files": "b"}, finished=False)
+        ['the file of the strategy was changed since']
+        >>> _file_differences({"strategy.files": "a"}, {"strategy.files": "b"}, finished=True)
+        []
+    """
+    both = _FILES in stored and _FILES in now
+    changed = both and stored[_FILES] != now[_FILES]
+    return ["the file of the strategy was changed since"] if changed and not finished else []
+
+
 def search_differences(
-    stored: Mapping[str, Any], now: Mapping[str, Any], *, keys: frozenset[str] | None = None
+    stored: Mapping[str, Any], now: Mapping[str, Any], *, keys: frozenset[str] | None = None, finished: bool = False
 ) -> list[str]:
     """In which parts a stored search is another than that of the present recipe, in words.
 
@@ -66,6 +98,7 @@ def search_differences(
         now: The same of the present recipe.
         keys: Of the recipe's keys compare these alone: `keys_set` of a search that has ended, which rests on no default
             any more. None compares all.
+        finished: Whether the search has ended, so that its program is not run again.
 
     Example:
         >>> search_differences({"recipe.training.epochs": 2}, {"recipe.training.epochs": 3})
@@ -93,16 +126,30 @@ def search_differences(
     ]
     if not same_images and not any(key.startswith("recipe.data.") for key in changed):
         found.append("the images: others stored than there are now")
-    others = [{k: v for k, v in row.items() if not _is_recipe(k) and k != "data"} for row in (stored, now)]
+    found += _file_differences(stored, now, finished=finished)
+    others = [
+        {k: v for k, v in row.items() if not _is_recipe(k) and k not in ("data", _FILES)} for row in (stored, now)
+    ]
     for line in identity_differences(*others):
         names, _, rest = line.partition(": predicted by another table")
         found.append(f"{names}: the latency table was measured again since" if rest and "latency" in names else line)
     return found
 
 
+def table_differences(stored: Mapping[str, Any], now: Mapping[str, Any], *, finished: bool = False) -> list[str]:
+    """The same for a search on a published table, whose recipe a study's own identity covers but for the files.
+
+    Example:
+        >>> table_differences({"seed": 1, "strategy.files": "a"}, {"seed": 1, "strategy.files": "b"})
+        ['the file of the strategy was changed since']
+    """
+    others = [{key: value for key, value in row.items() if key != _FILES} for row in (stored, now)]
+    return identity_differences(*others) + _file_differences(stored, now, finished=finished)
+
+
 def _parts(strategy: Strategy) -> list[Strategy]:
     """A strategy, and those that it is made of."""
-    parts = [part for part in vars(strategy).values() if isinstance(part, Strategy)]
+    parts = [part for part in getattr(strategy, "__dict__", {}).values() if isinstance(part, Strategy)]
     return [strategy, *(inner for part in parts for inner in _parts(part))]
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,10 +39,11 @@ from hwnas.evaluation.benchmarks import (
 )
 from hwnas.evaluation.tabular import Benchmark
 from hwnas.job.recipe import BudgetTable, Count, LimitTable, RecipePart, Seed, explain, in_file, in_table, limit_of
+from hwnas.job.run_identity import strategy_files, table_differences
 from hwnas.job.teller import Silent, Teller
 from hwnas.pareto import Rule, hypervolume_share, pick
 from hwnas.store import RunFolder, Store
-from hwnas.strategies import BLACK_BOX, BY_GRADIENT, build
+from hwnas.strategies.registry import build, names_that_only_evaluate, strategy_class, trains_weights
 from hwnas.study import Event, Outcome, Strategy, Study, check_strategy
 
 SCHEMA = 1
@@ -112,7 +114,8 @@ class TabularRecipe(RecipePart):
         scores: Cheap metrics that a strategy may buy network by network; the benchmark says at which price.
         benchmark: Which table.
         limits: By column.
-        strategy: `name` of a strategy that only evaluates, and any of its fields.
+        strategy: `name` of a strategy that only evaluates, or "file.py:Class" for one of the user's own, and any of
+            its fields.
         budget: What ends the search.
         in_flight: Networks asked for at once.
 
@@ -205,9 +208,11 @@ class TabularRecipe(RecipePart):
             RecipeError: If its name is missing, or it trains weights, which a table has not.
         """
         name = str(self.strategy.get("name", ""))
-        if not name or name in BY_GRADIENT:
-            trains = "trains weights, and a table has none" if name else "is missing"
-            raise RecipeError(f'name "{name}" {trains}; known: {", ".join(sorted(BLACK_BOX))}')
+        if not name:
+            raise RecipeError(f"name is missing; known: {', '.join(sorted(names_that_only_evaluate()))}")
+        if trains_weights(strategy_class(name)):
+            known = ", ".join(sorted(names_that_only_evaluate()))
+            raise RecipeError(f'name "{name}" trains weights, and a table has none; known: {known}')
         return build(name, {key: value for key, value in self.strategy.items() if key != "name"})
 
 
@@ -397,7 +402,12 @@ def search_table(
             folder=held,
             in_flight=r.in_flight,
             clock=clock,
-            header={"benchmark": r.benchmark.model_dump(), "accuracies": benchmark.columns["accuracy"].digest},
+            header={
+                "benchmark": r.benchmark.model_dump(),
+                "accuracies": benchmark.columns["accuracy"].digest,
+                **strategy_files(r.strategy),
+            },
+            compare=partial(table_differences, finished="outcome" in held.header),
             progress=listen,
         ) as study:
             outcome = study.run(strategy)

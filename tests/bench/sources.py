@@ -1,7 +1,8 @@
 """The code that a figure depends on, and a digest of it: what has changed since says whether the figure still holds.
 
 From a part of a bench everything is followed that it names: functions, classes and constants of the bench and of hwnas,
-through re-exports to where they are defined; of a class the methods whose names come up anywhere in that code. Layout,
+through re-exports, and through texts "module:name", to where they are defined; of a class the methods whose names come
+up anywhere in that code. Layout,
 comments, docstrings, annotations of functions and what errors say do not count; neither does what only keeps things.
 """
 
@@ -119,6 +120,9 @@ class _Walk:
                 self.words.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self.words.add(node.value)
+                place = node.value.partition(":")  # "module:name", which a registry loads when it is asked for
+                if place[2].isidentifier() and file_of(place[0]) is not None:
+                    self.todo.append((place[0], place[2]))
         self.todo += _named(code, module, parsed)
 
 

@@ -78,6 +78,10 @@ def makes():
 
 def calls():
     return Own().by_name()
+
+
+def chosen():
+    return {"far": "hwnas.deep:far", "none": "hwnas.nowhere:far", "time": "12:30"}
 ''',
     "deep": "def far(x):\n    return x\n",
     "late": "print('loaded')\n\n\ndef later(x):\n    return x\n",
@@ -168,6 +172,15 @@ def test_of_a_class_its_methods_count_that_are_called(
     package: Path, root: str, old: str, new: str, counts: bool
 ) -> None:
     assert change(package, "classy", old, new, part(root, "hwnas.classy")) == counts
+
+
+def test_a_text_that_names_a_module_and_what_is_in_it_counts_as_that(package: Path) -> None:
+    assert list(sources_of(part("chosen", "hwnas.classy"))) == ["hwnas.classy", "hwnas.deep"]
+    assert change(package, "deep", "return x", "return -x", part("chosen", "hwnas.classy"))
+
+
+def test_a_figure_of_a_recipe_depends_on_every_strategy() -> None:
+    assert "hwnas.strategies.nsga2" in sources_of(part("build", "hwnas.strategies.registry"))
 
 
 def test_what_only_keeps_things_does_not_count(package: Path) -> None:

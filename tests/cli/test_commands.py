@@ -21,6 +21,7 @@ import pytest
 from hwnas.cli import main
 from hwnas.cli.commands import COMMANDS
 from hwnas.core import Answers
+from hwnas.strategies import STRATEGIES
 from hwnas.zoo import FAMILIES
 from tests.job.workspace import PROGRAM, RECIPE, REPOSITORY, ignore_drift, make_workspace, run
 
@@ -447,7 +448,16 @@ def test_no_table_of_a_pipe_is_cut(capsys: pytest.CaptureFixture[str], monkeypat
     assert "mobilenet_v3_tiny" in out and "128, 160, 192, 224" in out
 
 
-@pytest.mark.parametrize("arguments", [["spaces"], ["devices"], ["methods"], *(["spaces", name] for name in FAMILIES)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["spaces"],
+        ["devices"],
+        ["methods"],
+        *(["spaces", name] for name in FAMILIES),
+        *(["methods", name] for name in STRATEGIES),
+    ],
+)
 def test_lists_are_read_in_80_columns(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,16 @@ def test_adaptation_counts_where_the_strategy_adapts(splits: Splits) -> None:
     assert line.startswith("[adaptation] learning_rate: ")
 
 
+def test_adaptation_counts_for_a_strategy_of_the_user_s_own(splits: Splits, tmp_path: Path) -> None:
+    """Which may adapt without saying so; it may have slots, too."""
+    own = "@dataclass(frozen=True, slots=True)\nclass Mine:\n    most: int = 1\n\n    def search(self, study): ...\n"
+    (tmp_path / "mine.py").write_text(f"from dataclasses import dataclass\n\n\n{own}")
+    text = RECIPE.replace('name = "nsga2"\npopulation = 6', f'name = "{tmp_path}/mine.py:Mine"')
+    changed = f"{text}\n[adaptation]\nlearning_rate = 0.5\n"
+    [line] = search_differences(identity(text, splits), identity(changed, splits))
+    assert line.startswith("[adaptation] learning_rate: ")
+
+
 def test_a_script_s_study_is_told_from_a_recipe_s(splits: Splits) -> None:
     """Instead of sixty keys, each "stored, nothing now"."""
     assert search_differences({"seed": 3}, identity(RECIPE, splits)) == [

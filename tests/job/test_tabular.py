@@ -88,6 +88,40 @@ def test_a_finished_run_says_the_same_again_and_fresh_starts_over(workspace: Pat
     assert search_table(path, root=workspace, fresh=True).members != first.members
 
 
+OWN = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Mine:
+    at_once: int = 3
+
+    def search(self, study):
+        while True:
+            study.evaluate(study.sample(self.at_once))
+"""
+
+
+def test_a_strategy_of_the_user_s_own_searches_a_table(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.py").write_text(OWN)
+    own = recipe(PI5.replace('name = "nsga3"\npopulation = 10', 'name = "mine.py:Mine"\nat_once = 5'), workspace)
+    with monkeypatch.context() as patched:
+        patched.setattr("hwnas.job.tabular.Study.run", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search_table(own)
+    Path("mine.py").write_text(OWN.replace("from data", "NUMBER = 1\nfrom data"))
+    with pytest.raises(ReplayError, match="it holds another study: the file of the strategy was changed since"):
+        search_table(own)
+    Path("mine.py").write_text(OWN)
+    front = search_table(own)
+    assert front.evaluations == 40 and front.facts["strategy"] == {"name": "mine.py:Mine", "at_once": 5}
+    Path("mine.py").write_text(OWN.replace("from data", "NUMBER = 1\nfrom data"))
+    assert search_table(own).members == front.members, "a finished search is not run again"
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_another_strategy_leaves_the_run_as_it_was(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under other conditions too, which a run that goes on would note."""
     path = recipe(PI5, workspace)

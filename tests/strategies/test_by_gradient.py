@@ -1,4 +1,4 @@
-"""What every strategy that searches by gradient must do."""
+"""What the strategies that search by gradient do beyond what every strategy must do, and the machinery below them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from hwnas.core import Budget, Limit, RecipeError
 from hwnas.nn import BinaryGate, Concrete, HardSample, TwoPath
-from hwnas.strategies import BY_GRADIENT, Darts, FBNet, ProxylessNas, build
+from hwnas.strategies import Darts, FBNet, ProxylessNas, build
 from hwnas.strategies.proxyless_nas import _log_ratio
 from hwnas.study import Outcome, Strategy, Study
 from hwnas.study.relaxed import (
@@ -27,15 +27,12 @@ from hwnas.study.relaxed import (
     train_distributions,
 )
 from hwnas.testing import Problem, check_replay, toy201
+from hwnas.testing.relaxed import ONE_SHOT, relaxed_problem, tiny
 from hwnas.training import Bilevel, Lagrangian
-from tests.strategies.relaxed_problem import ONE_SHOT, relaxed_problem, tiny
+from tests.strategies.small import SMALL, small
 
-TINY: dict[str, dict[str, object]] = {
-    "darts": {"targets": 2, "epochs": 3, "samples": 2},
-    "fbnet": {"targets": 2, "epochs": 3, "samples": 2, "every": 1},
-    "proxyless_nas": {"targets": 2, "epochs": 3, "samples": 2, "every": 1},
-}
-every = pytest.mark.parametrize("strategy", [build(name, TINY[name]) for name in BY_GRADIENT], ids=list(BY_GRADIENT))
+NAMES = ("darts", "fbnet", "proxyless_nas")
+every = pytest.mark.parametrize("strategy", [small(name) for name in NAMES], ids=NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -54,20 +51,6 @@ def networks(outcome: Outcome) -> list[str]:
     return [evaluation.architecture.to_json() for evaluation in outcome.evaluations]
 
 
-def test_every_strategy_is_tried() -> None:
-    assert list(TINY) == list(BY_GRADIENT)
-
-
-@every
-def test_a_strategy_is_a_frozen_value_of_plain_parameters(strategy: Strategy) -> None:
-    kind: Any = type(strategy)
-    assert strategy == kind(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(kind)})
-    assert all(
-        isinstance(getattr(strategy, f.name), int | float | str | tuple | None) for f in dataclasses.fields(kind)
-    )
-    assert "Source" in kind.__doc__
-
-
 @every
 def test_candidates_of_every_target_are_evaluated_once_each(strategy: Strategy) -> None:
     outcome = run(strategy)
@@ -77,23 +60,6 @@ def test_candidates_of_every_target_are_evaluated_once_each(strategy: Strategy) 
     assert {e.architecture["resolution"] for e in outcome.evaluations} == {8}, "the largest, which a batch has"
     assert networks(run(strategy)) == found
     assert all(e.weights == "supernet@3" for e in outcome.evaluations), "scored with the weights that were trained"
-
-
-@every
-def test_a_run_that_is_cut_goes_on_as_if_it_had_not_been(strategy: Strategy) -> None:
-    check_replay(strategy, problem=relaxed_problem(), budget=Budget(evaluations=10), cuts=3)
-
-
-@every
-def test_no_candidate_breaks_a_limit(strategy: Strategy) -> None:
-    middle = spread_targets(relaxed_problem().study(budget=Budget(evaluations=1)), _cost(relaxed_problem()), 1)[0]
-    outcome = run(strategy, relaxed_problem(limits=[Limit("macs", at_most=middle)]))
-    assert outcome.front
-    assert all(e["macs"] <= middle for e in outcome.evaluations)
-
-
-def _cost(problem: Problem) -> Any:
-    return differentiable_cost(problem.study(budget=Budget(evaluations=1)))
 
 
 @every
@@ -150,8 +116,8 @@ def test_proxyless_nas_by_reinforce_runs_and_can_be_cut(loss: Any) -> None:
 
 
 def test_evolution_goes_on_from_what_the_gradient_found() -> None:
-    alone = networks(run(build("fbnet", TINY["fbnet"])))
-    both = build("fbnet", {**TINY["fbnet"], "then": {"name": "nsga2", "population": 6}})
+    alone = networks(run(build("fbnet", SMALL["fbnet"])))
+    both = build("fbnet", {**SMALL["fbnet"], "then": {"name": "nsga2", "population": 6}})
     outcome = run(both, evaluations=20)
     assert networks(outcome)[: len(alone)] == alone
     assert len(outcome.evaluations) == 20 and "budget" in outcome.reason

@@ -1,34 +1,38 @@
-"""What every strategy must do, on tiny problems. A new strategy adds one line to `TINY`."""
+"""Every strategy of the registry does what every strategy must do: a new line there is tested here without an edit."""
 
+from __future__ import annotations
+
+import ast
 import dataclasses
 import math
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, assert_type
 
-import numpy as np
 import pytest
+import torch
 
-from hwnas.core import Architecture, Budget, Limit, NoFeasibleError, Objective, RecipeError
-from hwnas.evaluation import FromFunction
-from hwnas.pareto import front_of
-from hwnas.space import Condition, Decision, Space
-from hwnas.strategies import BLACK_BOX, Nat, Nsga2, RandomSearch, build
+import hwnas.strategies
+from hwnas.core import Budget, RecipeError
+from hwnas.strategies import STRATEGIES, Nat, Nsga2, RandomSearch, build, strategy_class, trains_weights
 from hwnas.study import Outcome, Strategy
-from hwnas.testing import Problem, check_replay, toy201, toy201_accuracy
+from hwnas.testing import Problem, toy201
+from hwnas.testing.conformance import Check, _chain, _failing, checks_of
+from tests.strategies.small import SMALL, small
 
-TINY: dict[str, dict[str, object]] = {
-    "random": {},
-    "regularized_evolution": {"population": 5, "sample": 2},
-    "reinforce": {"policies": 3},
-    "spos": {"population": 6, "best": 3},
-    "nsga2": {"population": 6},
-    "nsga3": {"population": 6},
-    "nat": {"initial": 6, "per_iteration": 3, "population": 8, "generations": 2, "surrogates": ["rbf"]},
-    "dpp_net": {"width": 4, "rests": 2, "hidden": 8, "steps": 5},
-    "bayesian": {"initial": 6, "population": 8, "generations": 2},
-}
+ROOT = Path(__file__).parents[2]
+every = pytest.mark.parametrize("name", list(STRATEGIES))
+only_evaluating = pytest.mark.parametrize("name", [n for n in SMALL if not trains_weights(strategy_class(n))])
 
-ACCURACY, LATENCY, PARAMETERS = (Objective.named(name) for name in ("accuracy", "latency_ms", "parameters"))
-every = pytest.mark.parametrize("strategy", [build(name, TINY[name]) for name in BLACK_BOX], ids=list(BLACK_BOX))
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def run(strategy: Strategy, problem: Problem | None = None, *, evaluations: int = 30, seed: int = 0) -> Outcome:
@@ -39,140 +43,88 @@ def networks(outcome: Outcome) -> list[str]:
     return [evaluation.architecture.to_json() for evaluation in outcome.evaluations]
 
 
-def chain() -> Space:
-    """Depth 1 to 3 and two decisions per block: 4 + 16 + 64 networks."""
-    decisions = [Decision("depth", (1, 2, 3))]
-    for block in range(3):
-        deep = tuple(depth for depth in (1, 2, 3) if depth > block)
-        active = () if block == 0 else ((Condition("depth", deep),),)
-        decisions += [Decision(f"{kind}{block}", (3, 5), active) for kind in ("kernel", "expand")]
-    return Space("chain", tuple(decisions))
+# ------------------------------------------------------------------------------------------------ what ships
 
 
-def chain_metrics(architecture: Architecture) -> dict[str, float]:
-    size = sum(float(option) for option in architecture.values())
-    return {"accuracy": 1 - 1 / size, "latency_ms": size + 0.1 * len(architecture), "parameters": size**2}
+@pytest.mark.parametrize("check", [pytest.param(c, id=f"{n}-{c}") for n in STRATEGIES for c in checks_of(small(n))])
+def test_it_does_what_every_strategy_must_do(check: Check) -> None:
+    check()
 
 
-def chain_problem(*objectives: Objective) -> Problem:
-    return Problem(chain(), FromFunction(chain_metrics), objectives or (ACCURACY, LATENCY))
-
-
-def test_every_strategy_is_tried() -> None:
-    assert list(TINY) == list(BLACK_BOX)
+# ------------------------------------------------------------------------- what is asked of those of hwnas beyond it
 
 
 @every
-def test_a_strategy_is_a_frozen_value_of_plain_parameters(strategy: Strategy) -> None:
-    kind: Any = type(strategy)
-    assert strategy == kind(**{field.name: getattr(strategy, field.name) for field in dataclasses.fields(kind)})
-    assert isinstance(hash(strategy), int)
-    for field in dataclasses.fields(kind):
-        assert isinstance(getattr(strategy, field.name), int | float | str | tuple | None)
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(strategy, field.name, 1)
-    assert kind.__doc__ and "Source" in (kind.__doc__ + (__import__(kind.__module__, fromlist=["x"]).__doc__ or ""))
+def test_its_docstring_says_what_it_is_and_its_source(name: str) -> None:
+    kind: Any = strategy_class(name)
+    assert "Source" in (kind.__doc__ + (sys.modules[kind.__module__].__doc__ or ""))
+    assert not kind.__doc__.startswith(f"{kind.__name__}(")
 
 
-@every
-def test_a_run_that_is_cut_goes_on_as_if_it_had_not_been(strategy: Strategy) -> None:
-    check_replay(strategy, budget=Budget(evaluations=20), cuts=4)
+@only_evaluating
+def test_it_spends_the_budget_to_the_last_evaluation_and_its_seed_decides(name: str) -> None:
+    outcome = run(small(name), evaluations=33)
+    assert len(set(networks(outcome))) == 33 and "budget" in outcome.reason
+    assert networks(run(small(name), evaluations=33, seed=1)) != networks(outcome)
 
 
-@every
-def test_the_budget_is_spent_to_the_last_evaluation_and_never_on_a_known_network(strategy: Strategy) -> None:
-    outcome = run(strategy, evaluations=33)
-    assert len(networks(outcome)) == len(set(networks(outcome))) == 33
-    assert "budget" in outcome.reason
-    assert networks(run(strategy, evaluations=33)) == networks(outcome)
-    assert networks(run(strategy, evaluations=33, seed=1)) != networks(outcome)
+@only_evaluating
+def test_it_finds_nearly_all_of_a_space_that_is_used_up(name: str) -> None:
+    """84 networks in 192 encodings; the last few are drawn at random, or not at all."""
+    outcome = run(small(name), _chain(), evaluations=500)
+    assert 80 <= len(set(networks(outcome))) <= 84 and "nothing new" in outcome.reason
+    assert len(set(networks(run(small(name), _chain(), evaluations=60)))) == 60
 
 
-@every
-@pytest.mark.parametrize("evaluations", [1, 2, 3, 5])
-def test_budgets_smaller_than_any_population(strategy: Strategy, evaluations: int) -> None:
-    assert len(run(strategy, evaluations=evaluations).evaluations) == evaluations
-
-
-@every
-def test_two_encodings_of_one_network_are_one_evaluation(strategy: Strategy) -> None:
-    """Case O-07: the chain has 192 encodings of 84 networks."""
-    outcome = run(strategy, chain_problem(), evaluations=60)
-    assert len(networks(outcome)) == len(set(networks(outcome))) == 60
-    assert all(chain().contains(evaluation.architecture) for evaluation in outcome.evaluations)
-
-
-@every
-def test_a_space_that_is_used_up_ends_the_search(strategy: Strategy) -> None:
-    outcome = run(strategy, chain_problem(), evaluations=500)
-    assert chain().size == 84 and len(outcome.evaluations) >= 80  # the last few are drawn at random, or not at all
-    assert "nothing new" in outcome.reason
-
-
-@every
-def test_a_space_of_one_network(strategy: Strategy) -> None:
-    space = Space("one", (Decision("kernel", (3,)),))
-    problem = Problem(space, FromFunction(lambda _: {"accuracy": 0.5}), (ACCURACY,))
-    assert len(run(strategy, problem, evaluations=10).evaluations) == 1
-
-
-@every
-def test_limits_on_predicted_costs_cost_no_evaluation(strategy: Strategy) -> None:
-    outcome = run(strategy, toy201(limits=[Limit("latency_ms", at_least=1.5, at_most=2.5)]))
-    evaluated = [evaluation for evaluation in outcome.evaluations if "accuracy" in evaluation.metrics]
-    assert len(evaluated) == 30
-    assert all(1.5 <= evaluation["latency_ms"] <= 2.5 for evaluation in evaluated)
-    assert outcome.front and {evaluation.status for evaluation in evaluated} == {"ok"}
-
-
-@every
-def test_a_limit_that_only_the_smallest_network_meets(strategy: Strategy) -> None:
-    outcome = run(strategy, toy201(limits=[Limit("latency_ms", at_most=1.0)]))
-    assert [evaluation["latency_ms"] for evaluation in outcome.front] == [1.0]
-
-
-@every
-def test_limits_on_what_only_an_evaluation_tells(strategy: Strategy) -> None:
-    outcome = run(strategy, toy201(limits=[Limit("accuracy", at_least=0.85)]), evaluations=50)
-    assert outcome.front and all(evaluation["accuracy"] >= 0.85 for evaluation in outcome.front)
-
-
-@every
-@pytest.mark.parametrize(
-    "objectives", [(LATENCY,), (ACCURACY, LATENCY), (ACCURACY, LATENCY, PARAMETERS)], ids=["one", "two", "three"]
-)
-def test_any_number_of_objectives_and_no_cost_model(strategy: Strategy, objectives: tuple[Objective, ...]) -> None:
-    outcome = run(strategy, chain_problem(*objectives), evaluations=30)
-    assert outcome.front == front_of(outcome.evaluations, objectives)
-
-
-@every
-def test_failures_are_kept_out_of_the_search_and_do_not_end_it(strategy: Strategy) -> None:
-    def evaluate(architecture: Architecture) -> dict[str, float]:
-        if architecture["edge01"] == "conv3":
-            raise RuntimeError("out of memory")
-        return {"accuracy": math.nan if architecture["edge02"] == "pool" else toy201_accuracy(architecture)}
-
-    outcome = run(strategy, dataclasses.replace(toy201(), evaluate=FromFunction(evaluate)), evaluations=60)
-    assert len(outcome.evaluations) == 60
+@only_evaluating
+def test_failures_are_kept_with_their_reason(name: str) -> None:
+    outcome = run(small(name), _failing(), evaluations=60)
     failed = [evaluation for evaluation in outcome.evaluations if evaluation.status == "failed"]
-    assert failed and all(evaluation.reason for evaluation in failed)
-    assert all(evaluation.architecture["edge01"] != "conv3" for evaluation in outcome.front)
+    assert len(outcome.evaluations) == 60 and failed and all(evaluation.reason for evaluation in failed)
+
+
+# ------------------------------------------------------------------------------------------------- the registry
+
+
+def test_no_strategy_and_no_torch_is_loaded_before_it_is_asked_for() -> None:
+    program = """
+import sys
+import hwnas.strategies
+loaded = [name for name in sys.modules if name.startswith("hwnas.strategies.")]
+hwnas.strategies.build("nsga2", {"population": 6})
+print(loaded, "torch" in sys.modules, "hwnas.strategies.nat" in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
+    assert found == "['hwnas.strategies.registry'] False False"
+
+
+def test_a_strategy_is_one_file_and_one_line() -> None:
+    """Each file of the folder has one line there, and each line is a class of that file."""
+    folder = ROOT / "hwnas" / "strategies"
+    with_search = {
+        f"hwnas.strategies.{path.stem}"
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and any(getattr(part, "name", "") == "search" for part in node.body)
+    }
+    assert sorted(with_search) == sorted(place.partition(":")[0] for place in STRATEGIES.values())
 
 
 @every
-def test_when_everything_fails_the_search_ends_and_says_so(strategy: Strategy) -> None:
-    problem = dataclasses.replace(toy201(), evaluate=FromFunction(lambda _: {"accuracy": math.nan}))
-    with pytest.raises(NoFeasibleError, match="no network"):
-        run(strategy, problem, evaluations=40)
+def test_a_class_can_be_imported_by_its_name(name: str) -> None:
+    kind = strategy_class(name)
+    assert getattr(hwnas.strategies, kind.__name__) is kind
+    assert kind.__name__ in dir(hwnas.strategies)
+    assert dataclasses.is_dataclass(kind)
 
 
-@every
-def test_global_generators_play_no_part(strategy: Strategy) -> None:
-    np.random.seed(1)  # noqa: NPY002 - what is tested is that this changes nothing
-    first = networks(run(strategy))
-    np.random.seed(2)  # noqa: NPY002
-    assert networks(run(strategy)) == first
+def test_imports_have_their_types_and_misspelt_ones_are_refused() -> None:
+    assert_type(Nsga2().population, int)
+    assert_type(Nat().surrogates, tuple[str, ...])
+    with pytest.raises(AttributeError, match="no attribute 'Nsga4'"):
+        _ = hwnas.strategies.Nsga4
 
 
 def test_build_makes_what_the_recipe_says() -> None:

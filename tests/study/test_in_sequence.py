@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from hwnas.core import Architecture, Budget, RecipeError
-from hwnas.strategies import BLACK_BOX, Nsga2, build
+from hwnas.strategies import Nsga2
+from hwnas.strategies.registry import names_that_only_evaluate
 from hwnas.study import InSequence, Study, best_so_far, first_archive
 from hwnas.testing import check_replay, toy201, toy201_network
-from tests.strategies.test_conformance import TINY
+from tests.strategies.small import small
 
 GOOD = [toy201_network(code) for code in ("332133", "211112", "321142", "111111", "000000")]
 
@@ -32,12 +33,12 @@ class Concludes(Knows):
         study.evaluate(GOOD[:1])
 
 
-every = pytest.mark.parametrize("then", list(BLACK_BOX))
+every = pytest.mark.parametrize("then", names_that_only_evaluate())
 
 
 @every
 def test_whatever_goes_on_spends_the_rest_on_new_networks(then: str) -> None:
-    sequence = InSequence(Knows(), build(then, TINY[then]))
+    sequence = InSequence(Knows(), small(then))
     outcome = toy201().study(budget=Budget(evaluations=25)).run(sequence)
     found = [evaluation.architecture for evaluation in outcome.evaluations]
     assert found[: len(GOOD)] == GOOD
@@ -47,8 +48,8 @@ def test_whatever_goes_on_spends_the_rest_on_new_networks(then: str) -> None:
 
 @every
 def test_after_nothing_it_is_the_strategy_alone(then: str) -> None:
-    alone = toy201().study(budget=Budget(evaluations=20)).run(build(then, TINY[then]))
-    after = toy201().study(budget=Budget(evaluations=20)).run(InSequence(Knows(0), build(then, TINY[then])))
+    alone = toy201().study(budget=Budget(evaluations=20)).run(small(then))
+    after = toy201().study(budget=Budget(evaluations=20)).run(InSequence(Knows(0), small(then)))
     assert [e.architecture for e in after.evaluations] == [e.architecture for e in alone.evaluations]
 
 

@@ -1,6 +1,6 @@
 """For the tests of strategies: a problem whose answers are known, and checks that a program can be cut and resumed.
 
-A new strategy's test is one line: `check_replay(MyStrategy())`.
+`hwnas.testing.conformance` holds a strategy to everything that it must do; a cut and a resumed run are part of it.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from hwnas.core import (
     generator,
     seed_of,
 )
+from hwnas.core.own_file import _PREFIX, module_of
 from hwnas.cost import CostModel
 from hwnas.evaluation import Evaluator, FromFunction, seed_globals
 from hwnas.evaluation.state_file import load_state, read_state, save_state
@@ -312,7 +315,8 @@ def _elsewhere(run: _Run, folders: list[Path], home: Path) -> list[list[Any]]:
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = str(1 + seed_of("hash", str(home)) % 2**31)
     try:
-        process = context.Process(target=_finish_elsewhere, args=(run, folders, there))
+        own = [_OwnModule(Path(str(m.__file__))) for name, m in sys.modules.items() if name.startswith(_PREFIX)]
+        process = context.Process(target=_finish_elsewhere, args=(own, run, folders, there))
         process.start()
     finally:
         if before is None:
@@ -323,7 +327,7 @@ def _elsewhere(run: _Run, folders: list[Path], home: Path) -> list[list[Any]]:
     try:
         found = here.recv()
     except EOFError:
-        found = "it ended without a word"
+        found = 'it ended without an answer; a script has to call this below if __name__ == "__main__":'
     process.join()
     here.close()
     if isinstance(found, str):
@@ -332,7 +336,17 @@ def _elsewhere(run: _Run, folders: list[Path], home: Path) -> list[list[Any]]:
     return rows
 
 
-def _finish_elsewhere(run: _Run, folders: list[Path], answer: Any) -> None:
+@dataclass(frozen=True)
+class _OwnModule:
+    """A file of the user's own. Reading this in another process loads the file there, before objects of its classes."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[Callable[[Path], ModuleType], tuple[Path]]:
+        return module_of, (self.path,)
+
+
+def _finish_elsewhere(own: list[ModuleType], run: _Run, folders: list[Path], answer: Any) -> None:  # noqa: ARG001
     try:
         answer.send([_rows(run.finish(folder)) for folder in folders])
     except Exception as error:  # noqa: BLE001 - told to the test that asked, which raises it

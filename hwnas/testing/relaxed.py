@@ -1,4 +1,4 @@
-"""A tiny family with made-up images for strategies that search by gradient; multiply-adds need no latency table."""
+"""A problem for strategies that search by gradient: a tiny space with a supernet, made-up images, and multiply-adds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,37 @@ from hwnas.testing import Problem
 from hwnas.training import Schedule
 from hwnas.zoo import FAMILIES, MobileNetV3
 
-STEPS, SIZE = 4, 16
+_STEPS, _SIZE = 4, 16
+
+
+def relaxed_problem(*, limits: Sequence[Limit] = ()) -> Problem:
+    """The problem. Three epochs on its shared weights take a second.
+
+    Accuracies are a formula of the architecture, so that they do not depend on the training. The predicted cost is
+    multiply-adds, which need no latency table.
+
+    Args:
+        limits: To search under.
+
+    Example:
+        >>> problem = relaxed_problem()
+        >>> [cost.name for cost in problem.costs], problem.one_shot is None
+        (['macs'], False)
+    """
+    space = tiny().space
+    return Problem(
+        space,
+        FromFunction(_metrics),
+        (Objective.named("accuracy"), Objective.named("macs")),
+        (UnitSumCost.count(space, "macs"),),
+        tuple(limits),
+        one_shot=ONE_SHOT,
+    )
 
 
 @cache
 def tiny() -> MobileNetV3:
+    """Its family: images of 6 or 8 pixels, two stages of one or two blocks, three classes."""
     toy = FAMILIES["toy"]
     assert isinstance(toy, MobileNetV3)
     return replace(
@@ -32,10 +58,10 @@ def tiny() -> MobileNetV3:
 
 
 @cache
-def images() -> Images:
+def _images() -> Images:
     """Three classes of noisy images, told apart by where they are bright."""
     rng = np.random.default_rng(0)
-    labels = np.arange(STEPS * SIZE) % 3
+    labels = np.arange(_STEPS * _SIZE) % 3
     pixels = rng.integers(0, 120, (len(labels), 8, 8, 1), dtype=np.uint8)
     for n, label in enumerate(labels):
         pixels[n, 3 * label : 3 * label + 2] += 120
@@ -43,16 +69,12 @@ def images() -> Images:
     return Images(part, Preprocessing.fit(part))
 
 
-def macs(architecture: Architecture) -> float:
-    return sum(block.macs for block in tiny().space.blocks_of(architecture))
-
-
 def _metrics(architecture: Architecture) -> dict[str, float]:
     return {"accuracy": 1 - 1 / (1 + len(architecture) * int(architecture["resolution"]))}
 
 
 def _serve(rng: np.random.Generator) -> Iterator[Batch]:
-    return batches(images(), batch_size=SIZE, generator=rng, drop_last=True)
+    return batches(_images(), batch_size=_SIZE, generator=rng, drop_last=True)
 
 
 def _one(rng: np.random.Generator) -> Batch:
@@ -68,16 +90,5 @@ def _schedule(epochs: int) -> Schedule:
     return Schedule(epochs, learning_rate=0.05)
 
 
-ONE_SHOT = OneShot(_supernet, _serve, _one, steps=STEPS, schedule=_schedule)
-
-
-def relaxed_problem(*, limits: Sequence[Limit] = ()) -> Problem:
-    space = tiny().space
-    return Problem(
-        space,
-        FromFunction(_metrics),
-        (Objective.named("accuracy"), Objective.named("macs")),
-        (UnitSumCost.count(space, "macs"),),
-        tuple(limits),
-        one_shot=ONE_SHOT,
-    )
+ONE_SHOT = OneShot(_supernet, _serve, _one, steps=_STEPS, schedule=_schedule)
+"""Its shared weights and images: four batches of sixteen in an epoch."""
