@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -22,7 +22,6 @@ from hwnas.core import (
     RecipeError,
     StoreError,
     counted,
-    write_atomically,
 )
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable, UnitSumCost
 from hwnas.data import Batch, batches
@@ -39,7 +38,7 @@ from hwnas.job.member_file import check_member_file
 from hwnas.job.members import Finisher
 from hwnas.job.memory import free_bytes, need_of
 from hwnas.job.recipe import MembersTable, Recipe
-from hwnas.job.run_identity import keys_set, search_differences, search_identity
+from hwnas.job.run_identity import adapts, keys_set, search_differences, search_identity
 from hwnas.job.run_tables import FILES, RunTables
 from hwnas.job.teller import Silent, Teller
 from hwnas.job.timing import OnDevice, OnPaper, Timer
@@ -48,7 +47,7 @@ from hwnas.profiling import suffix_of
 from hwnas.space import Space
 from hwnas.store import RunFolder
 from hwnas.strategies.registry import trains_weights
-from hwnas.study import JSON, Concluding, Event, OneShot, Strategy, Study, check_strategy, in_words
+from hwnas.study import JSON, Event, OneShot, Study, check_strategy, in_words
 from hwnas.training import (
     Adapting,
     BlockWise,
@@ -69,35 +68,6 @@ from hwnas.zoo import Family, HasSmallest
 _SUPERNET, _TEACHER, _FIXED_TEACHER = "supernet", "teacher", "adaptation-teacher"
 _FILES = ("front.json", "front.png", "recipe.toml", "*.refit.json", "members", "kit", *FILES)
 """What a run writes into its folder beside its store."""
-
-
-@dataclass(frozen=True)
-class WithSupernet:
-    """A strategy on shared weights: the supernet is trained first, and every evaluation uses it.
-
-    Attributes:
-        strategy: Searches.
-        train: Trains the supernet as a durable phase and returns the weights' version.
-    """
-
-    strategy: Strategy
-    train: Callable[[Study], str]
-
-    def search(self, study: Study) -> None:
-        """Train, then search; a strategy that trains the weights itself is left to it."""
-        if not trains_weights(self.strategy):
-            study.use_weights(self.train(study))
-        self.strategy.search(study)
-
-
-@dataclass(frozen=True)
-class WithSupernetConcluding(WithSupernet):
-    """The same for a strategy that derives its final architectures after the search."""
-
-    def conclude(self, study: Study) -> None:
-        """As the strategy does."""
-        if isinstance(self.strategy, Concluding):
-            self.strategy.conclude(study)
 
 
 def search(
@@ -170,9 +140,8 @@ def search(
         if placement.processor != "cpu":
             teller.say(f"trained on {torch.cuda.get_device_name()}, where equal seeds do not give equal bits")
         told: list[str] = []
-        inner = r.build_strategy()
-        wrapper = WithSupernetConcluding if isinstance(inner, Concluding) else WithSupernet
-        strategy = wrapper(inner, lambda study: _train_supernet(assembly, study, teller)) if shared else inner
+        strategy = r.build_strategy()
+        trained_by_strategy = trains_weights(strategy)
         check_strategy(strategy, held)
         front = None if fresh else _whole_front(folder, r)
         if front is None or "outcome" not in held.header:  # else nothing is trained any more
@@ -189,13 +158,14 @@ def search(
                     f"search with {in_words(r.strategy)}, training every candidate for "
                     f"{counted(r.evaluation.epochs, 'epoch')}"
                 )
-            elif trains_weights(inner):
+            elif trained_by_strategy:
                 teller.stage(f"train weights and distributions with {in_words(r.strategy)}")
             else:
                 teller.stage("train the supernet")
             if front is None:
                 study.forget_missing()
-            outcome = study.run(strategy)
+            train = None if trained_by_strategy or not shared else partial(_train_supernet, assembly, teller=teller)
+            outcome = study.run(strategy, before=train)
             for note in outcome.notes:
                 if note not in told:
                     teller.say(note)
@@ -357,6 +327,7 @@ def _study(
             search_differences,
             keys=_keys_that_count(held, assembly.path),
             finished="outcome" in held.header,
+            stored_adapts=adapts(held.header.get("strategy", {}).get("parameters", {})),
         ),
         adapt=_Adaptation(assembly, teller) if shared else None,
         one_shot=_one_shot(assembly, teller) if shared else None,
@@ -437,7 +408,8 @@ def _one_shot(assembly: Assembly, teller: Teller) -> OneShot:
     )
 
 
-def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
+def _train_supernet(assembly: Assembly, study: Study, *, teller: Teller) -> None:
+    """Train the supernet as a durable phase; every evaluation from here on uses it."""
     r = assembly.recipe
     torch.manual_seed(r.seed)
     supernet = assembly.family.supernet()
@@ -455,9 +427,8 @@ def _train_supernet(assembly: Assembly, study: Study, teller: Teller) -> str:
             opening.at(k / r.training.epochs)
         return cast(JSON, trainer.epoch(k, rng))
 
-    version = study.train(_SUPERNET, trainer.state, epoch, r.training.epochs).version
+    study.use_weights(study.train(_SUPERNET, trainer.state, epoch, r.training.epochs).version)
     teller.stage(f"search with {in_words(r.strategy)}")
-    return version
 
 
 class _Adaptation:

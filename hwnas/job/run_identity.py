@@ -14,7 +14,7 @@ from hwnas.job.recipe import Recipe
 from hwnas.strategies.registry import own_files
 from hwnas.study import Strategy, identity_differences, shortened
 
-_COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed")
+_COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed", "strategy")
 """Keys of a recipe that the search does not rest on, or that a study's own identity says more exactly."""
 _FILES = "strategy.files"
 _HELPING = ("recipe.evaluation.seconds", "recipe.evaluation.workers", "recipe.training.threads")
@@ -87,40 +87,44 @@ def _file_differences(stored: Mapping[str, Any], now: Mapping[str, Any], *, fini
 
 
 def search_differences(
-    stored: Mapping[str, Any], now: Mapping[str, Any], *, keys: frozenset[str] | None = None, finished: bool = False
+    stored: Mapping[str, Any],
+    now: Mapping[str, Any],
+    *,
+    keys: frozenset[str] | None = None,
+    finished: bool = False,
+    stored_adapts: bool = True,
 ) -> list[str]:
     """In which parts a stored search is another than that of the present recipe, in words.
 
-    Keys that a version did not know yet are compared by their defaults.
+    Keys that a version did not know yet are compared by their defaults. Those of the strategy are not compared, as the
+    study says more exactly what it is.
 
     Args:
-        stored: What `search_identity` said of the stored search.
-        now: The same of the present recipe.
+        stored: `search_identity` of the run, by this version or an earlier one.
+        now: `search_identity` of the recipe.
         keys: Of the recipe's keys compare these alone: `keys_set` of a search that has ended, which rests on no default
             any more. None compares all.
         finished: Whether the search has ended, so that its program is not run again.
+        stored_adapts: Whether the stored run's strategy adapts weights; otherwise it rests on nothing of [adaptation].
 
     Example:
         >>> search_differences({"recipe.training.epochs": 2}, {"recipe.training.epochs": 3})
         ['[training] epochs: 2 stored, 3 now']
-        >>> strategy = {"recipe.strategy.name": "nat", "recipe.strategy.population": 50}
-        >>> search_differences(strategy, strategy | {"recipe.strategy.population": 100})
-        ['[strategy] nat: population 50 stored, 100 now']
         >>> search_differences({}, {"recipe.training.epochs": 10})
         []
-        >>> search_differences(strategy, strategy | {"recipe.strategy.population": 100}, keys=frozenset())
+        >>> search_differences({}, {"recipe.training.epochs": 11}, keys=frozenset())
         []
     """
     if stored and {_is_recipe(key) for key in stored} == {False}:
         return ["a study of a script stored, the run of a recipe now"]
     before, after = ({**_defaults(), **row} for row in (stored, now))
-    if not any(key.startswith("recipe.adaptation.") for key in now):  # nothing of it is used
+    if not (stored_adapts and any(key.startswith("recipe.adaptation.") for key in now)):  # nothing of it is used
         before, after = ({k: v for k, v in row.items() if "recipe.adaptation." not in k} for row in (before, after))
     changed = [key for key in sorted({*before, *after}) if _counts(key) and before.get(key) != after.get(key)]
     changed = [key for key in changed if keys is None or key in keys]
     same_images = stored.get("data") == now.get("data")
     found = [
-        _in_words(key, before.get(key), after.get(key), str(now.get("recipe.strategy.name", "")))
+        _in_words(key, before.get(key), after.get(key))
         for key in changed
         if not (same_images and key.startswith("recipe.data."))
     ]
@@ -147,6 +151,19 @@ def table_differences(stored: Mapping[str, Any], now: Mapping[str, Any], *, fini
     return identity_differences(*others) + _file_differences(stored, now, finished=finished)
 
 
+def adapts(parameters: Mapping[str, Any]) -> bool:
+    """Whether a stored strategy's parameters say that it trains shared weights on.
+
+    Example:
+        >>> adapts({"adapt_epochs": 0}), adapts({"adapt_epochs": None}), adapts({"then": {"adapt_epochs": 2}})
+        (False, True, True)
+    """
+    return any(
+        adapts(value) if isinstance(value, dict) else key == "adapt_epochs" and value != 0
+        for key, value in parameters.items()
+    )
+
+
 def _parts(strategy: Strategy) -> list[Strategy]:
     """A strategy, and those that it is made of."""
     parts = [part for part in getattr(strategy, "__dict__", {}).values() if isinstance(part, Strategy)]
@@ -162,10 +179,8 @@ def _counts(key: str) -> bool:
     return _is_recipe(key) and key.split(".")[1] not in _COVERED and key not in _HELPING
 
 
-def _in_words(key: str, stored: object, now: object, strategy: str) -> str:
+def _in_words(key: str, stored: object, now: object) -> str:
     *tables, name = key.split(".")[1:]
-    if tables == ["strategy"] and name != "name":
-        return f"[strategy] {strategy}: {name} {shortened(stored)} stored, {shortened(now)} now"
     where = f"[{'.'.join(tables)}] " if tables else ""
     return f"{where}{name}: {shortened(stored)} stored, {shortened(now)} now"
 

@@ -18,7 +18,8 @@ class RunFolder:
     """A run's folder that this process holds, and in which it has changed nothing yet.
 
     A command that is refused must leave a run as it was. So: hold the folder, check everything against `header`, name
-    what is to be written with `keep`, and `open` it, which is the first write.
+    what is to be written with `keep`, and `open` it. In a folder that is new or fresh that is the first write; a run
+    that is gone on with is written to once its replay has agreed, by `Store.begin_writing`.
 
     Args:
         folder: Created if it is missing; taken away again if it is given back without having been opened.
@@ -69,16 +70,26 @@ class RunFolder:
         return self._stored.evaluations()
 
     def keep(self, name: str, content: str | bytes) -> None:
-        """Write this file when the folder is opened, unless a run that is gone on with has it."""
+        """Write this file with the first write, unless a run that is gone on with has it."""
         self._kept[name] = content
 
     def open(self) -> Store:
-        """Write: throw away if that was asked for, then the files, then the store, which gives the folder back.
+        """The store, which gives the folder back; first what is there is thrown away, if that was asked for.
 
         Raises:
             StoreError: If the disk refuses.
         """
         self._stored.close()
+        if self.begun:
+            return Store(self.folder, lock=self._lock, replaying=True, before_writing=self._write)
+        try:
+            self._write()
+        except BaseException:
+            self.release()
+            raise
+        return Store(self.folder, lock=self._lock)
+
+    def _write(self) -> None:
         try:
             if self.fresh:
                 discard(self.folder)
@@ -91,10 +102,8 @@ class RunFolder:
                 if not (self.begun and (self.folder / name).exists()):
                     write_atomically(self.folder / name, content)
         except OSError as error:
-            self.release()
             said, hint = refusal(error)
             raise StoreError(f"{self.folder}: nothing can be stored there: {said}", hint=hint) from error
-        return Store(self.folder, lock=self._lock)
 
     def release(self) -> None:
         """Give the folder back. Harmless when repeated, and once the store that was opened has done it."""

@@ -110,6 +110,10 @@ class Store:
     Args:
         folder: Created if it is missing. None keeps everything in memory, checkpoints in a temporary folder.
         lock: Of the folder, where the caller holds it already; the store gives it back.
+        replaying: Leave the folder as it is until the first step, evaluation or epoch is added, or `begin_writing` is
+            called: a run whose replay is refused stays as it was. Until then everything else that is written is kept in
+            memory, and is dropped by `close`.
+        before_writing: Called once, right before the first write of a store that is replaying.
 
     Raises:
         StoreError: If another process works on the folder, or its file is damaged, foreign or of a newer hwnas.
@@ -121,23 +125,60 @@ class Store:
         [1, 2]
     """
 
-    def __init__(self, folder: Path | None, *, lock: FolderLock | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        lock: FolderLock | None = None,
+        replaying: bool = False,
+        before_writing: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = folder
         if folder is not None and lock is None:
             lock = FolderLock(folder)
         home = folder if folder is not None else Path(tempfile.mkdtemp(prefix="hwnas-"))
         self.checkpoints = Checkpoints(home / "checkpoints")
         self._file = home / FILE_NAME if folder is not None else None
+        self._lock, self._temporary = lock, home if folder is None else None
+        self._before_writing = before_writing
+        self._waiting: list[tuple[str, Sequence[object]]] | None = [] if replaying and folder is not None else None
         try:
-            self._connection = _open(self._file)
+            if folder is not None and self._waiting is not None:
+                self._use(_open(None))
+                _copy_into(self._connection, folder / FILE_NAME)
+            else:
+                self._use(_open(self._file))
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
+        if self._waiting is None:
+            self.checkpoints.keep_only(self.newest_versions().values())  # what a kill left half-way
+
+    def _use(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._last_commit = time.monotonic()
         # Not __del__: a store that is dropped without `close` must give its folder back even at interpreter exit.
-        self._finalizer = weakref.finalize(self, _finish, self._connection, lock, home if folder is None else None)
-        self.checkpoints.keep_only(self.newest_versions().values())  # what a kill left half-way
+        self._finalizer = weakref.finalize(self, _finish, connection, self._lock, self._temporary)
+
+    def begin_writing(self) -> None:
+        """Write to the folder from here on, first what waited. Harmless when repeated.
+
+        Raises:
+            StoreError: If the disk refuses.
+        """
+        if self._waiting is None or self.closed:
+            return
+        self._before_writing()
+        connection = _open(self._file)
+        waiting, self._waiting = self._waiting, None
+        self._finalizer.detach()
+        self._connection.close()
+        self._use(connection)
+        for statement, values in waiting:
+            self._write(statement, values)
+        self.commit()
+        self.checkpoints.keep_only(self.newest_versions().values())
 
     @classmethod
     def snapshot(cls, folder: Path) -> Store:
@@ -149,17 +190,8 @@ class Store:
         Raises:
             StoreError: If its file is damaged, foreign or of a newer hwnas, or cannot be read.
         """
-        found, file = cls(None), folder / FILE_NAME
-        try:
-            if file.is_file() and file.stat().st_size:
-                with TemporaryDirectory(prefix="hwnas-") as copies, closing(_read_only(file, Path(copies))) as source:
-                    if not _check(source, file):
-                        source.backup(found._connection)
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
-        except OSError as error:
-            said, hint = refusal(error)
-            raise StoreError(f"{file}: it cannot be read: {said}", hint=hint) from error
+        found = cls(None)
+        _copy_into(found._connection, folder / FILE_NAME)
         return found
 
     def __enter__(self) -> Store:
@@ -195,6 +227,8 @@ class Store:
     def _write(self, statement: str, values: Sequence[object]) -> None:
         with self._guarded() as connection:
             connection.execute(statement, values)
+        if self._waiting is not None:
+            self._waiting.append((statement, values))
 
     def commit(self) -> None:
         """Make everything written so far last."""
@@ -231,6 +265,7 @@ class Store:
 
     def add_step(self, step: StepRow) -> None:
         """Store a step and commit it with everything written before it."""
+        self.begin_writing()
         self._write(
             "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -269,6 +304,7 @@ class Store:
         Returns:
             The evaluation as it will be read back, so that a program sees the same now and on a replay.
         """
+        self.begin_writing()
         text = _dumps(evaluation.to_json())
         self._write("INSERT INTO evaluations (key, evaluation, charged) VALUES (?, ?, ?)", (key, text, int(charged)))
         if time.monotonic() - self._last_commit >= _COMMIT_EVERY_S:
@@ -323,6 +359,7 @@ class Store:
         Raises:
             StoreError: If the disk refuses; the older checkpoint and its row are then still there.
         """
+        self.begin_writing()
         version = rows[-1].checkpoint
         assert version is not None, "the caller names the checkpoint"
         self.checkpoints.write(version, save)
@@ -385,6 +422,24 @@ def discard(folder: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         (folder / (FILE_NAME + suffix)).unlink(missing_ok=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _copy_into(connection: sqlite3.Connection, file: Path) -> None:
+    """Copy a run's file, if there is one, without touching anything in its folder.
+
+    Raises:
+        StoreError: If it is damaged, foreign or of a newer hwnas, or cannot be read.
+    """
+    try:
+        if file.is_file() and file.stat().st_size:
+            with TemporaryDirectory(prefix="hwnas-") as copies, closing(_read_only(file, Path(copies))) as source:
+                if not _check(source, file):
+                    source.backup(connection)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{file}: it is damaged or no store: {error}", hint=_START_OVER) from error
+    except OSError as error:
+        said, hint = refusal(error)
+        raise StoreError(f"{file}: it cannot be read: {said}", hint=hint) from error
 
 
 def _read_only(file: Path, copies: Path) -> sqlite3.Connection:

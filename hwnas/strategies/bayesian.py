@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,8 @@ class Bayesian:
         >>> Bayesian(initial=30).listed
         20000
     """
+
+    version: ClassVar[int] = 1
 
     initial: int = 10
     listed: int = 20_000

@@ -49,6 +49,7 @@ class Darts:
         1
     """
 
+    version: ClassVar[int] = 1
     trains_weights: ClassVar[bool] = True
 
     targets: int = 4

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,8 @@ class DppNet:
         >>> DppNet(width=32).regressor
         'rnn'
     """
+
+    version: ClassVar[int] = 1
 
     width: int = 128
     rests: int = 8

@@ -60,6 +60,7 @@ class FBNet:
         0.2
     """
 
+    version: ClassVar[int] = 1
     trains_weights: ClassVar[bool] = True
 
     loss: Literal["target", "published"] = "target"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,8 @@ class Nat:
         >>> Nat(initial=50).per_iteration
         8
     """
+
+    version: ClassVar[int] = 1
 
     initial: int = 100
     per_iteration: int = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hwnas.core import RecipeError
 from hwnas.pareto import Variation, survive
@@ -36,6 +37,8 @@ class Nsga2:
         >>> Nsga2(population=40).mutations
         2.0
     """
+
+    version: ClassVar[int] = 1
 
     population: int = 20
     crossover_probability: float = 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hwnas.core import RecipeError
 from hwnas.pareto import Niches, Variation, directions, survive
@@ -35,6 +36,8 @@ class Nsga3:
         >>> Nsga3(population=91).mutations
         2.0
     """
+
+    version: ClassVar[int] = 1
 
     population: int = 28
     crossover_probability: float = 0.9

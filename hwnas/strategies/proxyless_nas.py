@@ -99,6 +99,7 @@ class ProxylessNas:
         'two'
     """
 
+    version: ClassVar[int] = 1
     trains_weights: ClassVar[bool] = True
 
     update: Literal["gradient", "reinforce"] = "gradient"

@@ -7,6 +7,7 @@ over options, which is not uniform over networks where decisions can be inactive
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hwnas.study import Study
 
@@ -22,6 +23,8 @@ class RandomSearch:
         >>> len(outcome.evaluations), outcome.reason
         (20, 'the budget of 20 evaluations is spent')
     """
+
+    version: ClassVar[int] = 1
 
     def search(self, study: Study) -> None:
         """Draw and evaluate, as many at a time as the study keeps in flight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class RegularizedEvolution:
         >>> RegularizedEvolution().sample
         3
     """
+
+    version: ClassVar[int] = 1
 
     population: int = 10
     sample: int = 3

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +54,8 @@ class Reinforce:
         >>> Reinforce(learning_rate=0.5).decay
         0.9
     """
+
+    version: ClassVar[int] = 1
 
     learning_rate: float = 0.1
     decay: float = 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class Spos:
         >>> Spos(population=20).best
         10
     """
+
+    version: ClassVar[int] = 1
 
     population: int = 50
     best: int = 10

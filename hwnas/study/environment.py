@@ -54,7 +54,10 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def strategy_identity(strategy: object) -> dict[str, Any]:
-    """Name, parameters and a digest of the code of a strategy, as JSON.
+    """What a strategy is, as JSON: its name, its parameters, and what says that it asks for the same.
+
+    Strategies of hwnas say it by their `version`, so that a later hwnas may word them otherwise; all others by a digest
+    of their source. Both hold those that a strategy is made of, too.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -62,13 +65,39 @@ def strategy_identity(strategy: object) -> dict[str, Any]:
         ...     step: int = 2
         >>> strategy_identity(Sweep())["parameters"]
         {'step': 2}
+        >>> from hwnas.strategies import Nsga2
+        >>> strategy_identity(Nsga2())["versions"]
+        {'Nsga2': 1}
     """
+    parts = _parts(strategy)
+    ours = [type(part) for part in parts if _is_ours(type(part))]
     kind = type(strategy)
     return {
         "name": kind.__qualname__,  # not the module: a script is `__main__` when run and has a name when imported
         "parameters": _fields(strategy),
-        "code": digest_of(_sources(strategy)),
+        "versions": {part.__qualname__: part.version for part in ours if hasattr(part, "version")},
+        "code": digest_of([_source(type(part)) for part in parts if type(part) not in ours]),
     }
+
+
+def at_default(strategy: object) -> dict[str, Any]:
+    """The parameters that are what a strategy of hwnas, or one that it is made of, sets by default; as JSON.
+
+    Example:
+        >>> from hwnas.strategies import Nsga2
+        >>> at_default(Nsga2(population=40, mutations=1.0))
+        {'crossover_probability': 0.9, 'mutation_eta': 1.0}
+    """
+    if not (dataclasses.is_dataclass(strategy) and _is_ours(type(strategy))):
+        return {}
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(strategy):
+        value = getattr(strategy, field.name)
+        if isinstance(value, Strategy):
+            found[field.name] = at_default(value)
+        elif value == field.default:
+            found[field.name] = _plain(value)
+    return found
 
 
 def torch_threads() -> int | None:
@@ -96,14 +125,21 @@ def one_torch_thread() -> Iterator[None]:
             set_torch_threads(before)
 
 
-def _sources(strategy: object) -> list[str]:
-    """The code of a strategy's class, and of the strategies that it wraps."""
+def _parts(strategy: object) -> list[object]:
+    """A strategy, and those that it is made of."""
+    inner = [part for _, part in sorted(getattr(strategy, "__dict__", {}).items()) if isinstance(part, Strategy)]
+    return [strategy, *(found for part in inner for found in _parts(part))]
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("hwnas.")
+
+
+def _source(kind: type) -> str:
     try:
-        own = inspect.getsource(type(strategy))
+        return inspect.getsource(kind)
     except (OSError, TypeError):  # defined at a prompt: there is no source to compare
-        own = ""
-    parts = [part for _, part in sorted(getattr(strategy, "__dict__", {}).items()) if isinstance(part, Strategy)]
-    return [own, *(text for part in parts for text in _sources(part))]
+        return ""
 
 
 def _version(package: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from re import fullmatch
 from typing import Any
 
@@ -38,26 +40,101 @@ def identity_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> l
     return found
 
 
-def strategy_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True)
+class StrategyDifferences:
+    """In which parts a stored strategy is another than the present one.
+
+    Attributes:
+        of_user: What the user has changed, one phrase each.
+        of_version: What another version of hwnas asks for otherwise, one phrase each.
+        to_set: Parameters that another version of hwnas sets otherwise by default, with the stored values.
+    """
+
+    of_user: tuple[str, ...] = ()
+    of_version: tuple[str, ...] = ()
+    to_set: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """All of them, one phrase each."""
+        defaults = [
+            f"{' in '.join(_place(key))} was {json.dumps(value)} by default when it began" for key, value in self.to_set
+        ]
+        return [*self.of_user, *self.of_version, *defaults]
+
+    @property
+    def way_out(self) -> str:
+        """What lets the stored run go on."""
+        if self.of_version:
+            return "install the hwnas that began it"
+        places = [(*_place(key), value) for key, value in self.to_set]
+        settings = [f"set {name} = {json.dumps(value)} in {table}" for name, table, value in places]
+        return " and ".join([*(["undo the change"] if self.of_user else []), *settings])
+
+
+def strategy_differences(
+    stored: Mapping[str, Any], now: Mapping[str, Any], default: Mapping[str, Any] | None = None, *, ended: bool = False
+) -> StrategyDifferences:
     """The same for what `strategy_identity` says of two strategies.
 
+    What earlier versions of hwnas stored has no versions of strategies, but one digest of all source. As that of
+    hwnas may be worded otherwise by now, only the replay can tell there whether the same is asked for.
+
+    Args:
+        stored: Of the run.
+        now: Of the present strategy.
+        default: Of the present strategy's parameters those that have their default.
+        ended: Whether the search has ended. It is then not run again, so what code and defaults are now says nothing.
+
     Example:
-        >>> strategy_differences(
-        ...     {"name": "Sweep", "parameters": {"step": 1}, "code": "a"},
-        ...     {"name": "Sweep", "parameters": {"step": 2}, "code": "b"},
+        >>> found = strategy_differences(
+        ...     {"name": "Sweep", "parameters": {"step": 1}, "versions": {}, "code": "a"},
+        ...     {"name": "Sweep", "parameters": {"step": 2}, "versions": {}, "code": "b"},
         ... )
-        ['strategy Sweep: step 1 stored, 2 now', 'the code of strategy Sweep was changed since']
+        >>> found.of_user
+        ('strategy Sweep: step 1 stored, 2 now', 'the code of strategy Sweep was changed since')
     """
-    name = now["name"]
+    name, stored = now["name"], _unwrapped(stored)
     if stored["name"] != name:
-        return [f"the strategy: {stored['name']} stored, {name} now"]
-    before, after = _flat(stored["parameters"]), _flat(now["parameters"])
-    found = [
-        f"strategy {name}: {key} {shortened(before.get(key))} stored, {shortened(after.get(key))} now"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
+        return StrategyDifferences((f"the strategy: {stored['name']} stored, {name} now",))
+    before, after, usual = _flat(stored["parameters"]), _flat(now["parameters"]), _flat(default or {})
+    versions = stored.get("versions")
+    of_user, to_set = [], list[tuple[str, Any]]()
+    for key in sorted({*before, *after}):
+        if before.get(key) == after.get(key):
+            continue
+        if versions == now["versions"] or key not in usual:
+            of_user.append(
+                f"strategy {name}: {key} {shortened(before.get(key))} stored, {shortened(after.get(key))} now"
+            )
+        elif key in before:  # nobody but hwnas has changed it
+            to_set.append((key, before[key]))
+    if ended:
+        return StrategyDifferences(tuple(of_user))
+    of_version = [
+        f"strategy {part}: version {versions.get(part, 'nothing')} stored, {version} now"
+        for part, version in now["versions"].items()
+        if versions is not None and versions.get(part) != version
     ]
-    return found + ([f"the code of strategy {name} was changed since"] if stored["code"] != now["code"] else [])
+    of_version += [f"{key} had no value by default when it began" for key, value in to_set if value is None]
+    if stored["code"] != now["code"] and not (versions is None and now["versions"]):
+        of_user.append(f"the code of strategy {name} was changed since")
+    settable = tuple((key, value) for key, value in to_set if value is not None)
+    return StrategyDifferences(tuple(of_user), tuple(of_version), settable)
+
+
+def _place(key: str) -> tuple[str, str]:
+    """A parameter and the table of a recipe that sets it; a strategy after another has one of its own."""
+    *parts, name = key.split(".")
+    return name, f"[{'.'.join(['strategy', *(part for part in parts if part != 'first')])}]"
+
+
+def _unwrapped(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The strategy itself: earlier versions stored a wrapper that trains the supernet before it."""
+    if stored["name"] not in ("WithSupernet", "WithSupernetConcluding"):
+        return stored
+    parameters = dict(stored["parameters"]["strategy"])
+    return {**stored, "name": str(parameters.pop("type")).rpartition(":")[2], "parameters": parameters}
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -54,6 +54,7 @@ from hwnas.store import EpochRow, RunFolder, StepRow, Store
 from hwnas.study import sampling
 from hwnas.study.constraints import Constraints, broken
 from hwnas.study.environment import (
+    at_default,
     differences,
     environment,
     one_torch_thread,
@@ -183,7 +184,7 @@ class Study:
             self._replayed = 0
             self._weights: str | None = None
             self._told_resume = self._environment_noted = self._threads_fixed = False
-            self._stopping = self._by_name = False
+            self._stopping = self._by_name = self._of_hwnas = False
             self._start("search")
         except BaseException:
             self.close()
@@ -660,11 +661,16 @@ class Study:
 
     # ----------------------------------------------------------------------------------------------------- the run
 
-    def run(self, strategy: Strategy) -> Outcome:
+    def run(self, strategy: Strategy, *, before: Callable[[Study], None] | None = None) -> Outcome:
         """Run a strategy to its end, or go on with a run that was cut off.
 
         A run that has ended before returns what it found at once. Afterwards the study can still be asked for durable
         steps (a final training of the front, say), without a budget.
+
+        Args:
+            strategy: Searches.
+            before: Called at the beginning of the search; it trains the shared weights, for example. It may ask for
+                durable steps, and is no part of what the run is.
 
         Raises:
             NoFeasibleError: If no evaluated network succeeded within the limits.
@@ -680,7 +686,7 @@ class Study:
             finished = self._store.header().get("outcome")
             if finished is None:
                 self.forget_missing()
-                outcome = self._search(strategy)
+                outcome = self._search(strategy, before)
             else:
                 outcome = self._outcome(
                     self._store.evaluations()[: finished["evaluations"]],
@@ -697,15 +703,16 @@ class Study:
         self._start("after")
         return outcome
 
-    def _search(self, strategy: Strategy) -> Outcome:
+    def _search(self, strategy: Strategy, before: Callable[[Study], None] | None) -> Outcome:
         concluding = strategy if isinstance(strategy, Concluding) else None
         self._ledger.open(keep_reserve=concluding is not None)
-        reason = self._drive(strategy.search)
+        reason = self._drive(*([] if before is None else [before]), strategy.search)
         if concluding is not None and not self._tally.hopeless():
             self._start("conclude")
             self._ledger.open(keep_reserve=False)
             self._drive(concluding.conclude)
         evaluations = list(self._archive.values())
+        self._store.begin_writing()
         outcome = self._outcome(evaluations, reason, self._ledger.seconds, repeated=self._repeated)
         self._store.set_header(
             "outcome",
@@ -718,10 +725,11 @@ class Study:
         )
         return outcome
 
-    def _drive(self, program: Callable[[Study], None]) -> str:
+    def _drive(self, *programs: Callable[[Study], None]) -> str:
         # Runs one part of a strategy to its end, and says why it ended.
         try:
-            program(self)
+            for program in programs:
+                program(self)
         except BudgetSpent as spent:
             reason = self._ended or spent.reason
         else:
@@ -731,7 +739,7 @@ class Study:
             raise ReplayError(
                 f"{self._where()}: the program ended after {counted(self._number, 'step')} of {self._part}; "
                 f"the stored run has {stored}",
-                hint=_OTHER_PROGRAM,
+                hint=self._other_program(),
             )
         if not any(part == self._part and kind == "end" for part, _, kind, _ in self._store.events()):
             self._store.add_event(self._part, self._number, "end", reason)
@@ -797,7 +805,7 @@ class Study:
             raise ReplayError(
                 f"{self._where()}: step {self._number} of {self._part} asked for {asked.text()}; "
                 f"the stored run asked for {self._stored_text(stored, asked)}",
-                hint=_OTHER_PROGRAM,
+                hint=self._other_program(),
             )
         self._replayed += stored is not None
         self._fix_threads()
@@ -846,10 +854,13 @@ class Study:
     def _begin_computing(self, where: str, *, known: bool) -> None:
         """Tell once that the store has answered all it knows, and that the weights to go on from are there.
 
+        From here on the folder is written to: the replay has agreed.
+
         Args:
             where: The program is now.
             known: Whether the store had a part of this step, too.
         """
+        self._store.begin_writing()
         if self._told_resume:
             return
         self._told_resume = True  # what comes after the first thing computed is new
@@ -986,7 +997,7 @@ class Study:
             raise ReplayError(
                 f"{self._where()}: epoch {number} of {name!r} is asked for in step {self._number} of {self._part}; "
                 f"the stored run trained it in step {row.step} of {row.part}",
-                hint=_OTHER_PROGRAM,
+                hint=self._other_program(),
             )
         return row
 
@@ -1048,9 +1059,27 @@ class Study:
 
     def _check_strategy(self, strategy: Strategy) -> None:
         now, header = _identity_of(strategy), self._store.header()
+        self._of_hwnas = bool(now["versions"])
         if "strategy" not in header:
             self._store.set_header("strategy", now)
-        _refuse(self._where(), _strategy_changes(header, now), self._store.paid_for())
+            return
+        _check_same_strategy(self._where(), header, strategy, self._store.paid_for())
+        if "outcome" not in header and "versions" not in header["strategy"] and now["versions"]:
+            self._store.set_header("strategy", now)
+            self._note(
+                "environment",
+                f"the run began under an earlier version of hwnas; its steps so far are kept, and what follows is as "
+                f"{now['name']} of this version searches",
+            )
+
+    def _other_program(self) -> str:
+        """Why a program may ask for something else than the stored run, and what can be done."""
+        why = (
+            "another version of hwnas began this run, and can finish it"
+            if self._of_hwnas
+            else "the program is another, or does not keep the four rules of a strategy"
+        )
+        return f"{why}; {_instead(self._store.paid_for())}"
 
     def _note_environment(self) -> None:
         # Not when the study is made: a strategy may still be refused, and then nothing has happened to the run.
@@ -1141,7 +1170,10 @@ class Study:
             self._progress(Event(kind, done, total, text, evaluation, spent=self.spent))
 
 
-_OTHER_PROGRAM = "the program is another, or does not keep the four rules of a strategy; start over with --fresh"
+def _instead(paid_for: str) -> str:
+    """What can be done with a run that cannot go on."""
+    lost = f" and throws away {paid_for}" if paid_for else ""
+    return f"hwnas front shows what it has found so far; to keep both, take another name; --fresh starts over{lost}"
 
 
 @dataclass(frozen=True)
@@ -1267,33 +1299,27 @@ def check_strategy(strategy: Strategy, held: RunFolder) -> None:
         >>> with RunFolder(Path(tempfile.mkdtemp()) / "new") as held:
         ...     check_strategy(Nothing(), held)
     """
-    _refuse(str(held.folder), _strategy_changes(held.header, _identity_of(strategy)), held.paid_for)
+    _check_same_strategy(str(held.folder), held.header, strategy, held.paid_for)
 
 
 def _identity_of(strategy: Strategy) -> dict[str, Any]:
     return cast(dict[str, Any], _as_json(strategy_identity(strategy), "the study's strategy"))
 
 
-def _strategy_changes(header: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _check_same_strategy(where: str, header: Mapping[str, Any], strategy: Strategy, paid_for: str) -> None:
     stored = header.get("strategy")
     if stored is None:
-        return []
-    if "outcome" not in header:
-        return strategy_differences(stored, now)
-    # After the search it is not run again, so neither its code nor an option that it has gained since says anything.
-    parameters = {name: now["parameters"].get(name) for name in stored["parameters"]}
-    # Of a recipe's run the identity holds what the recipe sets. The rest are defaults, which versions may change.
-    if any(name.startswith("recipe.strategy.") for name in header.get("identity", {})):
-        parameters = stored["parameters"]
-    return strategy_differences(stored, {**now, "code": stored["code"], "parameters": parameters})
+        return
+    default = cast(dict[str, Any], _as_json(at_default(strategy), "the study's strategy"))
+    found = strategy_differences(stored, _identity_of(strategy), default, ended="outcome" in header)
+    _refuse(where, found.lines, paid_for, found.way_out)
 
 
-def _refuse(where: str, found: Sequence[str], paid_for: str) -> None:
+def _refuse(where: str, found: Sequence[str], paid_for: str, way_out: str = "undo the change") -> None:
     if found:
         raise ReplayError(
             f"{where}: it holds another study: {some_of(found)}",
-            hint="to go on with it, undo the change; to keep both, take another name; --fresh starts over"
-            + (f" and throws away {paid_for}" if paid_for else ""),
+            hint=f"to go on with it, {way_out}; {_instead(paid_for)}",
         )
 
 

@@ -64,9 +64,37 @@ def test_a_run_that_goes_on_keeps_what_it_has(tmp_path: Path) -> None:
     with RunFolder(tmp_path) as held:
         held.keep("table.jsonl", "new")
         held.keep("calibration.json", "new")
-        held.open().close()
+        held.keep("recipe.toml", "new")
+        with held.open() as store:
+            store.begin_writing()
     assert (tmp_path / "table.jsonl").read_text() == "old"
     assert (tmp_path / "calibration.json").read_text() == "new"
+    assert (tmp_path / "recipe.toml").read_text() == "new"
+
+
+def test_a_run_is_as_it_was_until_its_replay_has_agreed(tmp_path: Path) -> None:
+    """Then everything that waited is written, in its order."""
+    fill(tmp_path)
+    before = contents(tmp_path)
+    with RunFolder(tmp_path) as held:
+        held.keep("recipe.toml", "new")
+        with held.open() as store:
+            store.set_header("strategy", "a")
+            store.add_event("search", 0, "note", "refused")
+            assert store.header()["strategy"] == "a"
+    assert contents(tmp_path) == before
+    with RunFolder(tmp_path) as held:
+        held.keep("recipe.toml", "new")
+        with held.open() as store:
+            store.set_header("strategy", "b")
+            store.add_event("search", 0, "note", "first")
+            store.add_step(StepRow("search", 9, "once", "x", "digest", 1))
+            store.add_event("search", 9, "note", "second")
+    with Store.snapshot(tmp_path) as stored:
+        assert stored.header()["strategy"] == "b"
+        assert [text for *_, text in stored.events()][-2:] == ["first", "second"]
+        assert stored.step("search", 9) is not None
+    assert (tmp_path / "recipe.toml").read_text() == "new"
 
 
 def test_a_folder_that_was_made_for_nothing_is_taken_away(tmp_path: Path) -> None:

@@ -65,9 +65,11 @@ def test_code_is_part_of_the_identity_where_it_can_be_read() -> None:
     assert len({strategy_identity(thing)["code"] for thing in (made, Plain(), Everything())}) == 3
 
 
-def test_the_code_of_a_wrapped_strategy_counts() -> None:
+def test_the_code_of_a_wrapped_strategy_counts_and_that_of_hwnas_by_its_version() -> None:
     one, other = Wrapping(RandomSearch()), Wrapping(Program(print))
     assert strategy_identity(one)["code"] != strategy_identity(other)["code"]
+    assert strategy_identity(one)["versions"] == {"RandomSearch": RandomSearch.version}
+    assert strategy_identity(other)["versions"] == {}
     assert strategy_identity(one)["parameters"] == {"inner": {"type": "hwnas.strategies.random_search:RandomSearch"}}
 
 
