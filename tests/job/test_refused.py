@@ -172,7 +172,7 @@ REFUSALS: dict[str, tuple[State, list[str], str]] = {
     "another strategy": (
         recipe_with("population = 6", "population = 5"),
         ["search", "search/toy.toml"],
-        "it holds another study: [strategy] nsga2: population 6 stored, 5 now",
+        "it holds another study: strategy Nsga2: population 6 stored, 5 now",
     ),
     "more evaluations": (
         recipe_with("evaluations = 12", "evaluations = 14"),
