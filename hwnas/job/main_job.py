@@ -22,6 +22,7 @@ from hwnas.core import (
     RecipeError,
     StoreError,
     counted,
+    write_atomically,
 )
 from hwnas.cost import CostModel, EstimatedLatency, LatencyTable, UnitSumCost
 from hwnas.data import Batch, batches

@@ -16,6 +16,7 @@ from hwnas.evaluation.shared_weights import SharedWeights
 from hwnas.job import Front, search
 from hwnas.job.members import Finisher
 from hwnas.store import FolderLock
+from hwnas.strategies import Nsga2
 from hwnas.training import Trainer
 from tests.job.workspace import RECIPE, Listener, ignore_drift, run
 
@@ -400,17 +401,25 @@ def test_a_members_checkpoint_that_is_refused_leaves_everything_as_it_was(
     assert search(tmp_path / "search" / "toy.toml", root=tmp_path).on_front
 
 
-def test_a_strategy_whose_code_was_changed_leaves_everything_as_it_was(
-    stopped_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("raised", [True, False])
+def test_a_strategy_that_asks_for_something_else_leaves_everything_as_it_was(
+    stopped_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, raised: bool
 ) -> None:
+    """Its version says so, or the replay finds out."""
     shutil.copytree(stopped_toy, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "search" / "toy.toml").write_text(MORE_MEMBERS)
-    monkeypatch.setattr("hwnas.study.environment.inspect.getsource", lambda kind: "edited")
+    if raised:
+        monkeypatch.setattr(Nsga2, "version", Nsga2.version + 1)
+        text = f"strategy Nsga2: version {Nsga2.version - 1} stored, {Nsga2.version} now to go on with it, install the"
+    else:
+        monkeypatch.setattr(Nsga2, "search", lambda self, study: study.once("otherwise", lambda rng: 1))
+        text = "step 2 of search asked for once: 'otherwise'; the stored run asked for evaluate: 6 at 'full'"
     monkeypatch.setattr("hwnas.study.study.environment", lambda: {"numpy": "0.1"})
     before = contents(tmp_path)
     code, _, err = run(capsys, "search", "search/toy.toml")
-    assert code == 2 and "the code of strategy" in err, err
+    assert code == 2 and text in " ".join(err.split()), err
+    assert "hwnas front shows what it has found so far; " in " ".join(err.split())
     assert contents(tmp_path) == before
 
 
