@@ -403,7 +403,12 @@ def test_a_members_checkpoint_that_is_refused_leaves_everything_as_it_was(
 
 @pytest.mark.parametrize("raised", [True, False])
 def test_a_strategy_that_asks_for_something_else_leaves_everything_as_it_was(
-    stopped_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, raised: bool
+    stopped_toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    raised: bool,
 ) -> None:
     """Its version says so, or the replay finds out."""
     shutil.copytree(stopped_toy, tmp_path, dirs_exist_ok=True)
