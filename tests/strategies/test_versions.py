@@ -25,7 +25,7 @@ CODE = {
     "nsga3": (1, "ea1c3ba68c05b207"),
     "nat": (1, "d571c705700d230c"),
     "dpp_net": (1, "100b4f810cf59e40"),
-    "bayesian": (1, "27cb4311cc2e7045"),
+    "bayesian": (1, "94ab7666bf60e116"),
     "darts": (1, "1589f8c3bc638f0a"),
     "fbnet": (1, "c52790dcc6a7e1a7"),
     "proxyless_nas": (1, "fdd08fbaad5fa1ca"),
