@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwnas.core import ExportError
-from hwnas.export.reading import UNKNOWN, Described, describe
 from hwnas.job.front import FileState, Front, Member
+
+if TYPE_CHECKING:
+    from hwnas.export.reading import Described
 
 EARLIER = (
     "made by an earlier version, which kept no digests: whether its files were changed since their export cannot be "
@@ -67,6 +70,8 @@ class Recorded:
         Raises:
             ExportError: If it is missing or damaged.
         """
+        from hwnas.export.reading import describe  # loads onnx, which a run that is not there has no need of
+
         front, member = self.front, self.member
         path, digests = front.onnx_path(member), member.digests
         found = describe(path)
@@ -118,6 +123,8 @@ def describe_file(path: Path) -> Described:
         ExportError: If it is missing or damaged.
         StoreError: If it lies in the folder of a run whose front cannot be read.
     """
+    from hwnas.export.reading import describe
+
     recorded = Recorded.of(path) if path.is_file() else None
     return describe(path) if recorded is None else replace(recorded.describe(), path=path)
 
@@ -136,6 +143,8 @@ def check_member_file(front: Front, member: Member) -> Described:
     Raises:
         ExportError: If the file is gone, damaged, changed or edited, or if its digest was removed.
     """
+    from hwnas.export.reading import UNKNOWN
+
     path = front.onnx_path(member)
     if not path.is_file():
         raise ExportError(f"{path}: the member's file is gone", hint="hwnas search with its recipe writes it again")

@@ -101,7 +101,7 @@ def strategy_differences(
     versions = stored.get("versions")
     of_user, to_set = [], list[tuple[str, Any]]()
     for key in sorted({*before, *after}):
-        if before.get(key) == after.get(key):
+        if before.get(key) == after.get(key) or (ended and key not in before):
             continue
         if versions == now["versions"] or key not in usual:
             of_user.append(

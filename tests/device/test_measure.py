@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hwnas.device import measure as program
-from tests.profiling.fake_machine import FakeMachine, by_size
+from tests.profiling.fake_machine import FakeMachine, FakeRuntime, by_size
 
 times = st.lists(st.integers(1, 20), min_size=2, max_size=12)
 
@@ -154,12 +155,14 @@ def test_one_unsteady_model_takes_quiet_away(tmp_path: Path) -> None:
 
 
 def test_nothing_that_could_be_run_has_no_verdict_of_quiet(tmp_path: Path) -> None:
-    path = tmp_path / "broken.onnx"
-    path.write_bytes(b"no model")
-    job = {"models": [{"key": "a", "path": str(path), "kind": "network"}], "batch": 1, "threads": 1, "cores": None}
-    job |= {"rounds": 2, "seed": 0, "on_noise": "default", "empty": None, "parent": None}
-    result = program.measure(job)
-    assert (list(result["failures"]), result["noise"], result["verdict"]) == (["a"], None, "untimed")
+    class LoadsNothing(FakeRuntime):
+        def load(self, path: str, *, batch: int, seed: int) -> Callable[[], object]:
+            raise RuntimeError("no model")
+
+    job, fake = a_job(tmp_path, on_noise="default"), FakeMachine()
+    result = program.measure(job, replace(fake.machine(), runtime=lambda job: LoadsNothing(fake)))
+    assert list(result["failures"]) == [model["key"] for model in job["models"]]
+    assert (result["noise"], result["verdict"]) == (None, "untimed")
     assert program.words(result) == "nothing could be run"
 
 

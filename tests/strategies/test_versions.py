@@ -26,9 +26,9 @@ CODE = {
     "nat": (1, "d571c705700d230c"),
     "dpp_net": (1, "100b4f810cf59e40"),
     "bayesian": (1, "94ab7666bf60e116"),
-    "darts": (1, "1589f8c3bc638f0a"),
-    "fbnet": (1, "c52790dcc6a7e1a7"),
-    "proxyless_nas": (1, "fdd08fbaad5fa1ca"),
+    "darts": (1, "a85c753df19dcbe2"),
+    "fbnet": (1, "69498672ba8203f0"),
+    "proxyless_nas": (1, "19f5bc0cb21d9b7d"),
 }
 """Of each strategy the version, and the digest of the code that it searches with, without layout and comments."""
 
