@@ -178,7 +178,8 @@ def make_earlier(root: Path) -> None:
     with closing(sqlite3.connect(folder / "store.sqlite")) as store, store:
         header = {name: json.loads(value) for name, value in store.execute("SELECT name, value FROM header")}
         header["identity"]["recipe.training.momentum"] = 0.85
-        header["strategy"]["parameters"]["strategy"]["mutation_eta"] = 7.0
+        inner = {"type": "hwnas.strategies.nsga2:Nsga2", **header["strategy"]["parameters"], "mutation_eta": 7.0}
+        header["strategy"] = {"name": "WithSupernet", "parameters": {"strategy": inner}, "code": "of that version"}
         store.execute("DELETE FROM header WHERE name = 'follow_up'")
         for name in ("identity", "strategy"):
             store.execute("UPDATE header SET value = ? WHERE name = ?", (json.dumps(header[name]), name))
