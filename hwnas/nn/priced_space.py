@@ -336,6 +336,17 @@ def _check(space: Space, tracer: _Tracer) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- describing
 
+_PRODUCTS: Mapping[Any, Callable[..., int]] = {
+    # Of nn.Bilinear: [n, i] with a weight [o, i, j], and what comes of it with [n, j].
+    torch.ops.aten._trilinear: lambda first, weight, *_, **__: 2 * first[0] * (prod(weight) + weight[0] * weight[2]),
+    torch.ops.aten.addbmm: lambda _, first, second, **__: 2 * prod(first) * second[-1],
+    torch.ops.aten.addmv: lambda _, matrix, *__, **___: 2 * prod(matrix),
+    torch.ops.aten.dot: lambda vector, *_, **__: 2 * prod(vector),
+    torch.ops.aten.mv: lambda matrix, *_, **__: 2 * prod(matrix),
+    torch.ops.aten.vdot: lambda vector, *_, **__: 2 * prod(vector),
+}
+"""Operators that torch's counter passes over: from the shapes of what they multiply, two for each multiply-add."""
+
 
 def describe(module: nn.Module, input_shape: Sequence[int]) -> Entry:
     """The entry of a plain module on images of some shape.
@@ -352,7 +363,7 @@ def describe(module: nn.Module, input_shape: Sequence[int]) -> Entry:
     """
     shape = tuple(input_shape)
     shadow = copy.deepcopy(module).to("meta").eval()
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=dict(_PRODUCTS))
     try:
         with torch.no_grad(), warnings.catch_warnings(), counter:
             # The layer is the user's, and no number is computed: what it warns of here says nothing of its use.

@@ -63,7 +63,7 @@ SHORTER: Mapping[str, Mapping[str, object]] = {
     "nasnet_mobile": {"cells": 1},
     "pnasnet_mobile": {"cells": 1},
 }
-"""By class or name, what makes networks of many equal parts shorter; the slow test takes spaces as they are."""
+"""By class or name, what makes networks of many equal parts shorter; the slow test takes them as they are."""
 
 DRAWN, DRAWN_SLOWLY = 2, 50
 """Networks besides the smallest and the largest: of one space of each class, and of every space in the slow test."""
@@ -77,16 +77,19 @@ DRAWN_FROM = {type(base).__name__: name for name, base in FAMILIES.items()}
 every_space = pytest.mark.parametrize("name", FAMILIES)
 
 
-@cache
-def small(name: str) -> Family:
-    """A ready space at two small sides."""
-    shorter = SHORTER.get(name, SHORTER.get(type(FAMILIES[name]).__name__, {}))
+def at_small_sides(name: str, overrides: Mapping[str, object]) -> Family:
     for sides in SIDES:
         try:
-            return family(name, {"resolutions": sides, **shorter}, channels=3, classes=10)
+            return family(name, {"resolutions": sides, **overrides}, channels=3, classes=10)
         except SpaceError as error:
             refused = error
     raise refused
+
+
+@cache
+def small(name: str) -> Family:
+    """A ready space at two small sides, shorter where that saves time."""
+    return at_small_sides(name, SHORTER.get(name, SHORTER.get(type(FAMILIES[name]).__name__, {})))
 
 
 def networks(space: Space, n: int) -> Iterator[Architecture]:
@@ -139,9 +142,11 @@ def test_what_no_node_reads_is_a_share_of_the_count_of_its_classes_alone() -> No
 
 @pytest.mark.slow
 @every_space
-def test_fifty_networks_of_every_ready_space_as_it_is(name: str) -> None:
-    for architecture in networks(FAMILIES[name].space, DRAWN_SLOWLY):
-        compared(FAMILIES[name], architecture)
+def test_fifty_networks_of_every_ready_space(name: str) -> None:
+    """At small sides, and the smallest and the largest at the space's own."""
+    for found, n in ((FAMILIES[name], 0), (at_small_sides(name, {}), DRAWN_SLOWLY)):
+        for architecture in networks(found.space, n):
+            compared(found, architecture)
 
 
 # ----------------------------------------------------------------------------------------------- spaces of one's own
@@ -186,15 +191,15 @@ class Applied(nn.Module):
 
 
 class Outputs(nn.Module):
-    """The first result of a module that gives several."""
+    """A module that takes the input several times; the first of its results if it gives several."""
 
     def __init__(self, module: nn.Module, *, inputs: int = 1) -> None:
         super().__init__()
         self.module, self.inputs = module, inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.module(*[x] * self.inputs)[0]
-        return found
+        found: Tensor | tuple[Tensor, ...] = self.module(*[x] * self.inputs)
+        return found if isinstance(found, Tensor) else found[0]
 
 
 LAYERS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -259,6 +264,42 @@ NOT_FVCORE: Mapping[str, tuple[str, Callable[[], nn.Module], tuple[int, ...], in
         lambda: Outputs(nn.GRU(8, 6, batch_first=True)),
         (5, 8),
         5 * 3 * 6 * (8 + 6),
+    ),
+    "two inputs": (
+        "fvcore does not know aten::bilinear",
+        lambda: Outputs(nn.Bilinear(8, 8, 6), inputs=2),
+        (5, 8),
+        5 * 6 * 8 * (8 + 1),
+    ),
+    "sum of products": (
+        "fvcore does not know aten::addbmm",
+        lambda: Applied(lambda x, w: torch.addbmm(w, x, x.mT)[None], 5, 5),
+        (5, 8),
+        5 * 8 * 5,
+    ),
+    "matrix and vector": (
+        "fvcore does not know aten::mv",
+        lambda: Applied(lambda x, w: torch.mv(x[0], w)[None], 8),
+        (5, 8),
+        5 * 8,
+    ),
+    "matrix and vector and sum": (
+        "fvcore does not know aten::addmv",
+        lambda: Applied(lambda x, w: torch.addmv(x[0, :, 0], x[0], w, alpha=2)[None], 8),
+        (5, 8),
+        5 * 8,
+    ),
+    "two vectors": (
+        "fvcore does not know aten::dot",
+        lambda: Applied(lambda x, w: torch.dot(x.flatten(), w)[None], 40),
+        (5, 8),
+        5 * 8,
+    ),
+    "two vectors, the first conjugated": (
+        "fvcore does not know aten::vdot",
+        lambda: Applied(lambda x, w: torch.vdot(x.flatten(), w)[None], 40),
+        (5, 8),
+        5 * 8,
     ),
 }
 """Layers that users write and fvcore does not know or counts wrongly: why, and their multiply-adds by hand."""
