@@ -225,14 +225,15 @@ def _own_class(name: str) -> type[Strategy]:
     """
     path, class_name = _file_of(name), name.rpartition(":")[2]
     if not path.is_file():
-        raise RecipeError(f'name is "{name}"; there is no file {path}')
+        raise RecipeError(f'name is "{name}"; there is no file {path}', hint="paths are from the current folder")
     module = module_of(path)
     found: Any = getattr(module, class_name, None)
     if not inspect.isclass(found):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value) and hasattr(value, "search")]
         known = did_you_mean(class_name, classes) if classes else "it has no class with search(study)"
         raise RecipeError(
-            f'{path}: has no strategy "{class_name}"; {known}', hint="a strategy is a frozen dataclass: hwnas methods"
+            f'{path}: has no strategy "{class_name}"; {known}',
+            hint="a strategy is a frozen dataclass with search(study)",
         )
     where = f"{path}: {class_name}"
     kind = cast(type[Strategy], found)

@@ -104,7 +104,11 @@ def test_its_fields_are_the_keys(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("missing.py:Mine", {}, r'name is "missing.py:Mine"; there is no file /.*/missing.py$'),
+        (
+            "missing.py:Mine",
+            {},
+            r'name is "missing.py:Mine"; there is no file /.*/missing.py \(paths are from the current f',
+        ),
         ("mine.py:Mind", {}, r'/mine.py: has no strategy "Mind"; did you mean "Mine"\?'),
         ("mine.py:NUMBER", {}, r'/mine.py: has no strategy "NUMBER"; known: Deaf, Mine, Named, '),
         ("mine.py:", {}, r'/mine.py: has no strategy ""; known: '),
