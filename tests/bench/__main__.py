@@ -1,5 +1,7 @@
 """Run one bench, or some of its parts: `python -m tests.bench NAME [PART ...]`; `--stale` lists what is out of date.
 
+`--page` writes docs/figures.md from the results.
+
 Exit code 1 if a figure misses its must or a row is stale, 2 if it could not run. Each part is written when it is done.
 """
 
@@ -16,6 +18,7 @@ from hwnas.core.errors import did_you_mean
 from tests.bench.fashion_mnist import FASHION_MNIST
 from tests.bench.figures import ROOT, Bench, MissingDataError, data_folder, run, table
 from tests.bench.latency import LATENCY
+from tests.bench.page import PAGE, page
 from tests.bench.problems import HELD_OUT_PARTS
 from tests.bench.real_weights import REAL_WEIGHTS
 from tests.bench.result_files import save, stale
@@ -40,6 +43,7 @@ def main(
     *,
     benches: Mapping[str, Bench] = BENCHES,
     results: Path = RESULTS,
+    page_file: Path = PAGE,
     console: Console | None = None,
 ) -> int:
     """Run the bench that is named; the exit code."""
@@ -48,9 +52,16 @@ def main(
     try:
         if wanted == "--stale":
             return _list_stale({name: benches[name] for name in parts or benches}, results, out)
+        if wanted == "--page":
+            page_file.parent.mkdir(exist_ok=True)
+            page_file.write_text(page(results, benches), encoding="utf-8")
+            out.print(f"written to {page_file}", highlight=False, soft_wrap=True)
+            return 0
         if wanted not in benches:
             hint = did_you_mean(wanted, benches) if wanted else f"known: {', '.join(sorted(benches))}"
-            out.print(f"usage: python -m tests.bench NAME [PART ...] or --stale [NAME ...]; {hint}", highlight=False)
+            out.print(
+                f"usage: python -m tests.bench NAME [PART ...], --stale [NAME ...] or --page; {hint}", highlight=False
+            )
             return 2
         return _run(wanted, benches[wanted], parts, results, out)
     except KeyError as error:
