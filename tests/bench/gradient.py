@@ -30,6 +30,7 @@ from tests.bench.figures import Measured, Null, Row, mean_of
 LAYERS, CLASSES, STEPS, SIZE = 10, 4, 60, 32
 TARGETS, EPOCHS, DIGITS_EPOCHS, SEEDS = 3, 12, 8, tuple(range(10))
 EXACT = "exact latency of every network, as a sum over blocks"
+PLANTED = f"{EXACT}; shared weights that hold the planted qualities, which add up, from the start"
 
 METHODS: Mapping[str, Callable[[int], Strategy]] = {
     "darts": lambda epochs: Darts(targets=TARGETS, epochs=epochs, samples=1),
@@ -228,10 +229,11 @@ def gradient(_: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = EPOCHS) -> 
     with one_torch_thread():
         untrained = [ended(one.problem(), UNMOVED, seed) for one, seed in zip(planted, seeds, strict=True)]
         of_null = [behind(one, found) for one, found in zip(planted, untrained, strict=True)]
+        nearest = 100 * max(_nearest(one.problem(), seed) for one, seed in zip(planted, seeds, strict=True))
         for name, make in METHODS.items():
             trained = [ended(one.problem(), make(epochs), seed) for one, seed in zip(planted, seeds, strict=True)]
             gaps = [behind(one, found) for one, found in zip(planted, trained, strict=True)]
-            rows += _off_target(name, trained, untrained)
+            rows += _off_target(name, trained, nearest)
             figure = f"{name} accuracy behind the best network of the same latency"
             shares = [a / b for a, b in zip(gaps, of_null, strict=True)]
             rows += [
@@ -249,7 +251,7 @@ def gradient(_: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = EPOCHS) -> 
     figure = "untrained distribution, accuracy behind the best network of the same latency"
     rows.append(mean_of(figure, of_null, "share", "lower", contender="null"))
     conditions = {"problem": "planted", "epochs": epochs, "targets": TARGETS}
-    return Measured(rows, conditions, given=EXACT, seeds=len(seeds), threads=1)
+    return Measured(rows, conditions, given=PLANTED, seeds=len(seeds), threads=1)
 
 
 def gradient_digits(_: Path, *, seeds: Sequence[int] = (0, 1, 2), epochs: int = DIGITS_EPOCHS) -> Measured:
@@ -259,27 +261,48 @@ def gradient_digits(_: Path, *, seeds: Sequence[int] = (0, 1, 2), epochs: int = 
     """
     rows: list[Row] = []
     with one_torch_thread():
-        untrained = [ended(digits_problem(seed), UNMOVED, seed) for seed in seeds]
+        nearest = 100 * max(_nearest(digits_problem(seed), seed) for seed in seeds)
         for name, make in METHODS.items():
             trained = [ended(digits_problem(seed), make(epochs), seed) for seed in seeds]
-            rows += _off_target(f"{name} on digits", trained, untrained)
+            rows += _off_target(f"{name} on digits", trained, nearest)
     conditions = {"problem": "digits, toy", "epochs": epochs, "targets": TARGETS}
     return Measured(rows, conditions, given=EXACT, seeds=len(seeds), threads=1)
 
 
-def _off_target(name: str, trained: Sequence[Ended], untrained: Sequence[Ended]) -> list[Row]:
-    """The worst of all targets and seeds, in %."""
+def _nearest(problem: Problem, seed: int, *, drawn: int = 20_000) -> float:
+    """How far the network is off its target that latencies alone choose, as a share; the worst of the targets.
+
+    It is the nearest of many that are drawn at random, and was not trained at all: a distribution that is sure of it
+    has its latency, expected and most likely. So a bound on the distance alone says nothing of what was learned.
+    """
+    study = Study(
+        problem.space,
+        evaluate=problem.evaluate,
+        objectives=problem.objectives,
+        costs=problem.costs,
+        budget=Budget(evaluations=1),
+    )
+    cost = problem.costs[0]
+    assert isinstance(cost, UnitSumCost)
+    values = cost.batch(problem.space.sample_codes(drawn, np.random.default_rng(seed)))
+    return max(float(np.abs(values / target - 1).min()) for target in spread_targets(study, cost, TARGETS))
+
+
+def _off_target(name: str, trained: Sequence[Ended], nearest: float) -> list[Row]:
+    """The worst of all targets and seeds, in %, and the mean over seeds of the worst of the targets.
+
+    Args:
+        name: Of the method.
+        trained: Where its runs ended.
+        nearest: How far off a network is that latencies alone choose, in %.
+    """
     rows = []
+    null = Null("the nearest of 20,000 random networks", nearest)
     for what, key in (("expected latency", "expected"), ("latency of the most likely network", "likeliest")):
-        worst, of_null = (
-            100 * max(abs(off) for found in runs for off in getattr(found, key)) for runs in (trained, untrained)
-        )
+        worst = [100 * max(abs(off) for off in getattr(found, key)) for found in trained]
         figure = f"{name}, {what} off target, worst of {TARGETS} targets and {len(trained)} seeds"
-        null = Null("the untrained distribution", of_null)
-        rows.append(Row(figure, worst, "%", 5.0, 2.0, "lower", null=null))
-        offs = [100 * abs(off) for found in trained for off in getattr(found, key)]
-        figure = f"{name}, {what} off target, mean over {TARGETS} targets and {len(trained)} seeds"
-        rows.append(Row(figure, float(np.mean(offs)), "%", better="lower"))
+        rows.append(Row(figure, max(worst), "%", 5.0, 2.0, "lower", null=null))
+        rows.append(mean_of(f"{name}, {what} off target, worst of {TARGETS} targets", worst, "%", "lower"))
     return rows
 
 

@@ -52,8 +52,9 @@ def test_two_epochs_are_not_enough_for_every_bound() -> None:
     measured = gradient(Path(), seeds=[0], epochs=2)
     assert len(measured.rows) == len(METHODS) * (4 + 2) + 1
     judged = [row for row in measured.rows if row.judged]
-    assert len(judged) == 3 * len(METHODS) and not any(row.void for row in judged)
-    assert not all(row.ok for row in judged)
+    assert len(judged) == 3 * len(METHODS) and not all(row.ok for row in judged)
+    off = [row for row in judged if "off target" in row.figure]
+    assert len(off) == 2 * len(METHODS) and all(row.verdict == "void" for row in off), "latencies alone come nearer"
 
 
 @pytest.mark.slow
