@@ -158,7 +158,7 @@ def matched(
         plain = [p.member.test["accuracy"] - p.plain for p in found]
         slower = [p.latency_ms / p.member.values["latency_ms"] for p in found]
         row = mean_of(f"{of}: member minus default scaled in width, test accuracy", scaled, "share")
-        better += row.error is not None and row.value - 2 * row.error >= 0
+        better += row.error is not None and row.value - 2 * row.error > 0
         rows += [
             row,
             mean_of(f"{of}: member minus default network, test accuracy", plain, "share"),

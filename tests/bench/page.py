@@ -40,8 +40,11 @@ def page(results: Path, benches: Mapping[str, Bench]) -> str:
         known = [row for row in rows if all(row.get(key) is not None for key in STAMPED)]
         judged = [row for row in known if row["must"] is not None or row["goal"] is not None]
         if judged:
-            lines += [f"## {name}\n", "| part | figure | value | must | goal | null contender | seeds | commit | |"]
-            lines += ["|---|---|---|---|---|---|---|---|---|", *(_line(row) for row in judged), ""]
+            lines += [
+                f"## {name}\n",
+                "| part | figure | value | must | goal | null contender | given | seeds | commit | |",
+            ]
+            lines += ["|---|---|---|---|---|---|---|---|---|---|", *(_line(row) for row in judged), ""]
         measured = {row["part"] for row in known}
         nowhere += [f"{name} {part}" for part in bench if part not in measured]
     lines += [
@@ -64,7 +67,8 @@ def _line(row: Mapping[str, Any]) -> str:
         f"{_number(row['value'])}{error} {row['unit']}",
         *bounds,
         beside,
-        str(row["seeds"]),
+        row["given"],
+        str(row["seeds"]) + (f" ({row['few']})" if row.get("few") else ""),
         str(row["commit"])[:9],
         f"**{_VERDICTS[row['verdict']]}**",
     ]

@@ -27,8 +27,8 @@ def test_judged_rows_are_shown_with_their_verdicts(tmp_path: Path) -> None:
     shown = page(tmp_path, {"x": bench, "y": {"third": part}})
     lines = [line for line in shown.splitlines() if line.startswith("| part")]
     assert [line.rpartition("**")[0].rpartition("**")[2] for line in lines[1:]] == ["must met", "void", "missed"]
-    assert "| part | share | 0.9 ± 0.01 share | >= 0.5 | >= 0.95 | 0.6: at random | 4 |" in lines[2]
-    assert "| part | time | 0.5 ms | <= 1 |  | a time: what does nothing takes none | 4 |" in lines[1]
+    assert "| part | share | 0.9 ± 0.01 share | >= 0.5 | >= 0.95 | 0.6: at random | nothing | 4 |" in lines[2]
+    assert "| part | time | 0.5 ms | <= 1 |  | a time: what does nothing takes none | nothing | 4 |" in lines[1]
     assert "for comparison" not in shown
     assert shown.rstrip().endswith("where they come from: x other, y third.")
 
