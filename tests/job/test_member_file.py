@@ -24,18 +24,11 @@ from tests.job.workspace import run
 
 @pytest.fixture
 def runs(finished_toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with two equal runs, `toy` and `other`; the tests stand above it.
-
-    Their test accuracies are those of validation: else a network that is beaten may be the best by test.
-    """
+    """A folder with two equal runs, `toy` and `other`; the tests stand above it."""
     for name in ("toy", "other"):
         shutil.copytree(finished_toy / "runs" / "toy", tmp_path / "runs" / name)
-        path = tmp_path / "runs" / name / "front.json"
-        row = json.loads(path.read_text())
-        row["run"] = name
-        for member in row["members"]:
-            member["test"]["accuracy"] = member["metrics"]["accuracy"]["value"]
-        path.write_text(json.dumps(row))
+    path = tmp_path / "runs" / "other" / "front.json"
+    path.write_text(path.read_text().replace('"run": "toy"', '"run": "other"'))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs"
 
@@ -152,7 +145,7 @@ def test_every_command_finds_what_has_happened_to_a_member(
         assert "as it was exported" not in out and "99.00" not in out
     assert not Path("model.onnx").exists()
 
-    row = json.loads(run(capsys, "front", "toy", "--json")[1])
+    row = found_front = json.loads(run(capsys, "front", "toy", "--json")[1])
     [found] = [member for member in row["members"] if member["onnx"] == gone.onnx]
     assert (found["file_state"], found["fault"], found["on_front"]) == (state, words, False)
     assert all(member["fault"] is None for member in row["members"] if member["onnx"] != gone.onnx)
@@ -166,7 +159,8 @@ def test_every_command_finds_what_has_happened_to_a_member(
     row = json.loads(run(capsys, "compare", "toy", "other", "--json")[1])
     toy, other = row["runs"]
     assert toy["left_out"] == {gone.architecture.digest: words} and other["left_out"] == {}
-    assert other["volume"] == pytest.approx(1.0)
+    # What was tied with the network that is gone may be better by itself, so volumes say nothing of who has lost.
+    assert other["joint"] >= 1 and toy["networks"] == sum(m["on_front"] for m in found_front["members"])
     code, out, _ = run(capsys, "compare", "toy", "other")
     assert f"note: toy: left out, {words}: {front.letter(gone)}" in out
 
