@@ -12,7 +12,8 @@ from hwnas.core import digest_of
 from hwnas.data import Splits
 from hwnas.job.recipe import Recipe
 from hwnas.strategies.registry import own_files
-from hwnas.study import Strategy, identity_differences, shortened
+from hwnas.study import identity_differences, shortened
+from hwnas.study.environment import strategy_identity
 
 _COVERED = ("budget", "limits", "measured", "members", "metrics", "objectives", "seed", "strategy")
 """Keys of a recipe that the search does not rest on, or that a study's own identity says more exactly."""
@@ -31,8 +32,8 @@ def search_identity(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         splits: Its images.
     """
     row: dict[str, Any] = recipe.model_dump(mode="json", exclude={"name", "table", *_COVERED})
-    adapts = any(getattr(part, "adapt_epochs", 0) != 0 for part in _parts(recipe.build_strategy()))
-    if not adapts and not own_files(recipe.strategy):  # one of the user's own may adapt without saying so
+    parameters = strategy_identity(recipe.build_strategy())["parameters"]
+    if not adapts(parameters) and not own_files(recipe.strategy):  # one of the user's own may adapt without saying so
         del row["adaptation"]
     return {
         **{key: value for key, value in _flat("recipe", row).items() if key not in _HELPING},
@@ -162,12 +163,6 @@ def adapts(parameters: Mapping[str, Any]) -> bool:
         adapts(value) if isinstance(value, dict) else key == "adapt_epochs" and value != 0
         for key, value in parameters.items()
     )
-
-
-def _parts(strategy: Strategy) -> list[Strategy]:
-    """A strategy, and those that it is made of."""
-    parts = [part for part in getattr(strategy, "__dict__", {}).values() if isinstance(part, Strategy)]
-    return [strategy, *(inner for part in parts for inner in _parts(part))]
 
 
 def _is_recipe(key: str) -> bool:
