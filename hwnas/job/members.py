@@ -247,13 +247,14 @@ class Finisher:
         """How many of them are trained at once: one on each core, or fewer where memory would not hold their steps."""
         assembly = self.assembly
         channels = assembly.splits.channels
-        bytes_of_one = max(
+        found = [
             step_bytes(run.network, (channels, run.resolution, run.resolution))
             for run in runs
             if run.training is not None
-        )
+        ]
+        known = [each for each in found if each is not None]
         return fitting(
-            bytes_of_one * assembly.recipe.members.batch_size,
+            max(known) * assembly.recipe.members.batch_size if known else None,
             free=free_bytes(assembly.placement.device),
             most=torch.get_num_threads(),
         )

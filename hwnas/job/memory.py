@@ -30,7 +30,7 @@ class Need:
         images: Held as pixels, all parts together.
         sides: At which each of them is held.
         image_bytes: Of one image at all sides.
-        step_bytes: Of one training step, per image: what its backward pass needs of the forward pass.
+        step_bytes: Of one training step, per image: what its backward pass needs of the forward pass. None: unknown.
         batch_size: Images of a step.
         side: Of the largest network's images.
         steps: Networks that are trained side by side.
@@ -39,7 +39,7 @@ class Need:
     images: int
     sides: tuple[int, ...]
     image_bytes: int
-    step_bytes: int
+    step_bytes: int | None
     batch_size: int
     side: int
     steps: int = 1
@@ -50,9 +50,9 @@ class Need:
         return self.images * self.image_bytes
 
     @property
-    def stepped(self) -> int:
-        """Bytes of the steps."""
-        return self.steps * self.batch_size * self.step_bytes
+    def stepped(self) -> int | None:
+        """Bytes of the steps; None where those of one are unknown."""
+        return None if self.step_bytes is None else self.steps * self.batch_size * self.step_bytes
 
     def check(self, free: int | None, *, where: str) -> None:
         """Refuse what cannot fit.
@@ -64,20 +64,22 @@ class Need:
         Raises:
             RecipeError: With what is needed for what, what is free, and what would fit.
         """
-        if free is None or self.held + self.stepped <= free:
+        known = self.held if self.stepped is None else self.held + self.stepped
+        if free is None or known <= free:
             return
         at = " and ".join(map(str, self.sides))
         beside = f"{self.steps} trainings side by side, each of " if self.steps > 1 else ""
         raise RecipeError(
-            f"{where}: needs at least {_gib(self.held + self.stepped)} of memory, and {_gib(free)} are free: "
-            f"{_gib(self.stepped)} for {beside}{self.batch_size} images of {self.side} x {self.side} in a step, "
+            f"{where}: needs at least {_gib(known)} of memory, and {_gib(free)} are free: "
+            f"{'an unknown part' if self.stepped is None else _gib(self.stepped)} for "
+            f"{beside}{self.batch_size} images of {self.side} x {self.side} in a step, "
             f"{_gib(self.held)} for the pixels of {counted(self.images, 'image')} at {at}",
             hint=self._way_out(free),
         )
 
     def _way_out(self, free: int) -> str:
         left = _SPARE * free - self.held
-        if left < 0.5 * _SPARE * free:
+        if self.step_bytes is None or left < 0.5 * _SPARE * free:
             images = int(0.5 * _SPARE * free / self.image_bytes)
             return f"lower resolutions in [space], or take fewer images: limit = {images} in [data]"
         fits = int(left / (self.steps * self.step_bytes))
@@ -111,8 +113,8 @@ def need_of(recipe: Recipe, family: Family, splits: Splits, largest: Architectur
     )
 
 
-def step_bytes(network: nn.Module, image_shape: Sequence[int]) -> int:
-    """Bytes per image that a forward pass keeps for the backward pass; 0 if it cannot be told.
+def step_bytes(network: nn.Module, image_shape: Sequence[int]) -> int | None:
+    """Bytes per image that a forward pass keeps for the backward pass; None if it cannot be told.
 
     The network runs without numbers (torch's meta device), and what autograd saves is added up.
 
@@ -138,15 +140,15 @@ def step_bytes(network: nn.Module, image_shape: Sequence[int]) -> int:
             warnings.simplefilter("ignore")
             shadow(images)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return 0  # a model that needs numbers to run: refused, if it is to be, by who builds its space
+        return None  # a model that needs numbers to run: refused, if it is to be, by who builds its space
     return sum(tensor.untyped_storage().nbytes() for at, tensor in kept.items() if at not in its_own) // _PROBED
 
 
-def fitting(each: int, *, free: int | None, most: int) -> int:
+def fitting(each: int | None, *, free: int | None, most: int) -> int:
     """How many things fit side by side, at least one.
 
     Args:
-        each: Bytes of one.
+        each: Bytes of one; None where nobody knows.
         free: Bytes; None where nobody knows.
         most: However much is free.
 
@@ -154,7 +156,7 @@ def fitting(each: int, *, free: int | None, most: int) -> int:
         >>> fitting(3, free=10, most=8), fitting(30, free=10, most=8), fitting(3, free=None, most=8)
         (3, 1, 8)
     """
-    if free is None or not each:
+    if free is None or each is None:
         return most
     return max(1, min(most, int(_SPARE * free / each)))
 

@@ -67,7 +67,7 @@ class Stubborn(nn.Module):
 
 
 def test_a_network_that_needs_numbers_is_not_guessed() -> None:
-    assert step_bytes(Stubborn(), (1, 4, 4)) == 0
+    assert step_bytes(Stubborn(), (1, 4, 4)) is None
 
 
 NEED = Need(1000, (1024, 2048), 3 * (1024**2 + 2048**2), step_bytes=GIB // 4, batch_size=128, side=2048)
@@ -99,7 +99,14 @@ def test_what_fits_or_is_unknown_passes() -> None:
     NEED.check(47 * GIB, where="a.toml")
     NEED.check(None, where="a.toml")
     assert fitting(3 * GIB, free=10 * GIB, most=8) == 3
-    assert fitting(0, free=GIB, most=8) == 8
+    assert fitting(None, free=GIB, most=8) == 8
+    replace(NEED, step_bytes=None).check(15 * GIB, where="a.toml")
+
+
+def test_what_is_unknown_is_said_and_not_counted_as_nothing() -> None:
+    with pytest.raises(RecipeError, match="needs at least 14.6 GiB .* an unknown part for 128 images") as caught:
+        replace(NEED, step_bytes=None).check(10 * GIB, where="a.toml")
+    assert caught.value.hint.startswith("lower resolutions in [space], or take fewer images")
 
 
 def _machine(root: Path, *, limit: str | None = None) -> Path:
